@@ -1,0 +1,39 @@
+# Every target does the set-up that it needs. On another Python: make PYTHON=python3.12 …
+PYTHON ?= python3.11
+TORCH ?= torch==2.13.0+cpu
+# Asked only where pip, as it is configured, does not know the CPU build.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := .venv/bin/python -m pip --disable-pip-version-check -q
+
+.PHONY: setup demo test check bench serve clean
+
+setup: .venv/ready
+
+.venv/ready: requirements-cpu.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON); name another with make PYTHON=…" >&2; exit 1; }
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(PIP) install --no-deps '$(TORCH)' || $(PIP) install --no-deps --index-url $(TORCH_INDEX) '$(TORCH)'
+	$(PIP) install --no-deps -r requirements-cpu.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: setup
+	.venv/bin/excise demo
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: check
+	.venv/bin/python -m pytest
+
+bench: setup
+	.venv/bin/python -m benchmarks.attribution
+
+serve: setup
+	@test -n "$(MODEL)" || { echo "say which model: make serve MODEL=folder-or-hub-id" >&2; exit 1; }
+	.venv/bin/excise serve --model "$(MODEL)" $(ARGS)
+
+clean:
+	rm -rf .venv excise-demo

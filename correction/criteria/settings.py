@@ -1,0 +1,53 @@
+"""What a criterion is asked for."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from correction.errors import CriterionError
+from correction.relevance import Granularity
+
+OutputSeed = Literal["next", "last", "response", "all"]
+Sign = Literal["signed", "absolute"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of an attribution, all of them recorded in the mask.
+
+    Attributes:
+        granularity: what is scored.
+        seed: the output whose relevance is propagated. `last`: the largest logit at the last token. `all`: the mean
+            over all tokens of the largest logit there. `next`: where the model is to go on, `last` for a prompt and
+            `all` for a text, each of whose tokens is the last of a prefix. `response`: the sum of the logits of the
+            model's own greedy response to a prompt, each at the token that it is; a text is its own response, from its
+            second token on. Relevance starts as the logit itself, so a sample counts by how sure the model is.
+        sign: `signed`: R̄ = mean of R_s over the samples s. `absolute`: R̄ = mean of |R_s|, where R_s is the relevance
+            of a component to the whole output of sample s, summed over positions before the magnitude is taken.
+        modules: for weights, which linear modules of a decoder layer are scored, by their last name. `down_proj`, which
+            writes what a neuron says, cut more of the behaviour for a given perplexity than the MLP's three together.
+        response_tokens: at most this many tokens of a response, for the seed `response`.
+        random_seed: of the criterion `random`.
+    """
+
+    granularity: Granularity = "neuron"
+    seed: OutputSeed = "next"
+    sign: Sign = "absolute"
+    modules: tuple[str, ...] = ("down_proj",)
+    response_tokens: int = 50
+    random_seed: int = 0
+
+    @classmethod
+    def default(cls, granularity: Granularity = "neuron") -> "Settings":
+        """What measured best on the demo model: the magnitude of relevance for neurons, its sign for weights."""
+        return cls(granularity=granularity, sign="signed" if granularity == "weight" else "absolute")
+
+    def __post_init__(self) -> None:
+        for key, value, allowed in (
+            ("granularity", self.granularity, get_args(Granularity)),
+            ("seed", self.seed, get_args(OutputSeed)),
+            ("sign", self.sign, get_args(Sign)),
+        ):
+            if value not in allowed:
+                raise CriterionError(f"{key} {value!r} does not exist; there is: {', '.join(allowed)}")
+        if not self.modules or self.response_tokens < 1:
+            raise CriterionError("modules must name at least one module, and response_tokens be at least 1")

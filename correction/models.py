@@ -1,0 +1,179 @@
+"""Loading a causal language model, and naming the modules of its decoder layers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+import masks
+from correction.errors import ArchitectureError, ModelError
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Attribute paths of one model family: of the model, then (`mlp` … `norms`) of each decoder layer.
+
+    `o_proj` and `down_proj` read the heads and the neurons.
+    """
+
+    decoder: str = "model"
+    layers: str = "model.layers"
+    final_norm: str = "model.norm"
+    mlp: str = "mlp"
+    attention: str = "self_attn"
+    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+    gate: str = "mlp.gate_proj"
+    up: str = "mlp.up_proj"
+    activation: str = "mlp.act_fn"
+    down_proj: str = "mlp.down_proj"
+    o_proj: str = "self_attn.o_proj"
+
+
+ARCHITECTURES: dict[str, Architecture] = {"llama": Architecture()}
+"""By `model_type` of the config. A family with Llama's layout is one more line here."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The modules of one decoder layer; `prefix` is its name in the checkpoint, as `model.layers.0`."""
+
+    index: int
+    prefix: str
+    mlp: nn.Module
+    attention: nn.Module
+    norms: tuple[nn.Module, ...]
+    down_proj: nn.Linear
+    o_proj: nn.Linear
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode, its tokenizer, where it lies, and what `masks` needs to know of it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    path: Path
+    base: masks.BaseModel
+    architecture: Architecture
+    blocks: tuple[Block, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def context_length(self) -> int:
+        """Longest sequence that the model takes, in tokens."""
+        return int(self.model.config.max_position_embeddings)
+
+    @property
+    def norms(self) -> Iterator[nn.Module]:
+        """Every normalisation of the decoder, the final one last."""
+        for block in self.blocks:
+            yield from block.norms
+        yield attrgetter(self.architecture.final_norm)(self.model)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The model without its output head: token ids → last hidden states, normalised."""
+        return attrgetter(self.architecture.decoder)(self.model)
+
+
+def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -> LoadedModel:
+    """Load a local folder or a hub id.
+
+    Args:
+        model: a folder with a safetensors checkpoint, or a repository of the Hugging Face hub.
+        dtype: `auto` keeps the checkpoint's; else a torch type such as `float32` or `bfloat16`.
+        device: as torch names it; by default the accelerator where there is one.
+
+    Raises:
+        ModelError: nothing to load there, or an unknown dtype.
+        ArchitectureError: loaded, but of a family without an adapter.
+    """
+    path = _local_folder(str(model))
+    wanted = dtype if dtype == "auto" else getattr(torch, dtype, None)
+    if wanted != "auto" and not isinstance(wanted, torch.dtype):
+        raise ModelError(f"dtype {dtype!r} is not a torch type; use auto, float32, bfloat16 or float16")
+    try:
+        architecture_of(AutoConfig.from_pretrained(path))
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=wanted)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ModelError):
+            raise
+        raise ModelError(f"cannot load the model in {path}: {error}") from error
+    network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return wrap(network, tokenizer, path)
+
+
+def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> LoadedModel:
+    """Describe a model that is already in memory and whose checkpoint lies in the folder `path`.
+
+    Raises:
+        ArchitectureError: a family without an adapter, or a layer without the modules that its family has.
+    """
+    architecture = architecture_of(model.config)
+    model.eval()
+    return LoadedModel(
+        model, tokenizer, Path(path), masks.describe(path), architecture, tuple(_blocks(model, architecture))
+    )
+
+
+def architecture_of(config: Any) -> Architecture:
+    """The adapter for a Hugging Face config.
+
+    Raises:
+        ArchitectureError: there is none for its `model_type`.
+    """
+    try:
+        return ARCHITECTURES[config.model_type]
+    except KeyError:
+        raise ArchitectureError(
+            f"models of type {config.model_type!r} are not supported: LRP has one rule for each kind of module, and no "
+            f"adapter names those of this family; supported: {', '.join(sorted(ARCHITECTURES))}"
+        ) from None
+
+
+def _blocks(model: PreTrainedModel, architecture: Architecture) -> Iterator[Block]:
+    for index, layer in enumerate(attrgetter(architecture.layers)(model)):
+        try:
+            find = {name: attrgetter(name)(layer) for name in (*architecture.norms, architecture.mlp)}
+            yield Block(
+                index=index,
+                prefix=f"{architecture.layers}.{index}",
+                mlp=find[architecture.mlp],
+                attention=attrgetter(architecture.attention)(layer),
+                norms=tuple(find[name] for name in architecture.norms),
+                down_proj=attrgetter(architecture.down_proj)(layer),
+                o_proj=attrgetter(architecture.o_proj)(layer),
+            )
+        except AttributeError as error:
+            raise ArchitectureError(f"layer {index} of this {model.config.model_type} model: {error}") from error
+
+
+def _local_folder(model: str) -> Path:
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or model.count("/") != 1:
+        raise ModelError(f"{model!r} is neither a folder nor a hub id such as 'owner/name'")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+    try:
+        return Path(snapshot_download(model, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(f"{model!r} is no folder here, and cannot be had from the hub: {error}") from error

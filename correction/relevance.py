@@ -1,0 +1,28 @@
+"""Scores by component: what a criterion yields, and what contrast and selection read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+Granularity = Literal["neuron", "weight"]
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """Relevance of every component, averaged over the samples of a reference set.
+
+    Attributes:
+        granularity: of the components.
+        scores: float32 on the CPU, in component order, under the names that a mask file uses:
+            `neurons.<layer>` (neurons,), or `weights.<parameter>` in the shape of the parameter.
+        samples: how many the mean was taken over.
+    """
+
+    granularity: Granularity
+    scores: Mapping[str, Tensor]
+    samples: int
+
+    def __len__(self) -> int:
+        return sum(score.numel() for score in self.scores.values())

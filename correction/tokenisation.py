@@ -1,0 +1,101 @@
+"""Reference sets as token ids, and right-padded batches of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from correction.errors import ReferenceSetError
+from correction.models import LoadedModel
+from correction.references import ReferenceSet
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences side by side, padded on the right.
+
+    A causal model needs no attention mask for padding on the right: nothing real ever looks at it, and no gradient of
+    a real position reaches it. Positions count from 0 in every row, as they would alone.
+
+    Attributes:
+        input_ids: int64 (rows, tokens).
+        lengths: int64 (rows,), the tokens of each row that are real.
+    """
+
+    input_ids: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> "Batch":
+        """Pad sequences of at least one token to the longest of them."""
+        lengths = torch.tensor([len(sequence) for sequence in sequences])
+        ids = torch.zeros(len(sequences), int(lengths.max()), dtype=torch.int64)
+        for row, sequence in enumerate(sequences):
+            ids[row, : len(sequence)] = torch.tensor(sequence)
+        return cls(ids.to(device), lengths.to(device))
+
+
+def encode(
+    loaded: LoadedModel,
+    references: ReferenceSet,
+    *,
+    raw: bool = False,
+    max_length: int | None = None,
+    room: int = 0,
+) -> list[list[int]]:
+    """Token ids of each reference.
+
+    A prompt becomes one user message in the tokenizer's chat template, with the opening of the answer, unless there is
+    no template or `raw` is set. A text is taken as it is, and cut at the end.
+
+    Args:
+        max_length: cut texts to this many tokens; by default, to what the context leaves.
+        room: tokens to leave free in the context, for a response.
+
+    Raises:
+        ReferenceSetError: a prompt that does not fit (prompts are never cut), or one that has no tokens.
+    """
+    tokenizer = loaded.tokenizer
+    limit = loaded.context_length - room
+    if limit < 1:
+        raise ReferenceSetError(f"no room: {room} tokens asked for, and the context has {loaded.context_length}")
+    chat = references.kind == "prompt" and not raw and getattr(tokenizer, "chat_template", None) is not None
+    sequences = []
+    for number, text in enumerate(references.texts, 1):
+        if chat:
+            text = str(
+                tokenizer.apply_chat_template(
+                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+                )
+            )
+        ids = list(tokenizer(text, add_special_tokens=not chat, verbose=False)["input_ids"])
+        if references.kind == "text":
+            ids = ids[: min(limit, max_length or limit)]
+        if not ids:
+            raise ReferenceSetError(f"{references.name}: number {number} has no tokens in this model's vocabulary")
+        if len(ids) > limit:
+            raise ReferenceSetError(
+                f"{references.name}: prompt {number} has {len(ids)} tokens; the context of {loaded.context_length} "
+                f"leaves {limit} beside a response of {room}. Shorten or drop it"
+            )
+        sequences.append(ids)
+    return sequences
+
+
+def batches(
+    sequences: Sequence[Sequence[int]], tokens: int = 4096, device: torch.device | str = "cpu"
+) -> Iterator[tuple[list[int], Batch]]:
+    """Batches of at most `tokens` tokens, padding included, each with its places in `sequences`.
+
+    Sequences of like length go together; one that is longer than the budget goes alone.
+    """
+    order = sorted(range(len(sequences)), key=lambda place: (len(sequences[place]), place))
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while end < len(order) and (end + 1 - start) * len(sequences[order[end]]) <= tokens:
+            end += 1
+        places = order[start:end]
+        yield places, Batch.of([sequences[place] for place in places], device)
+        start = end

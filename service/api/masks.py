@@ -1,0 +1,116 @@
+"""``/masks``: register, list, describe and download masks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import FileResponse
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from service import bootstrap
+from service.api.schemas import ErrorOut, MaskList, MaskOut
+from service.errors import InvalidRequestError, NotFoundError
+
+router = APIRouter(tags=["masks"])
+
+Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Number = Annotated[int, Path(ge=1, le=2**31 - 1)]
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": ErrorOut} for status in (400, 401, *statuses)}
+
+
+@router.post(
+    "/masks",
+    status_code=201,
+    response_model=MaskOut,
+    responses={
+        200: {"model": MaskOut, "description": "These bytes were registered before"},
+        **_errors(403, 409, 413, 503),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": _BINARY, "multipart/form-data": {"schema": _FORM}},
+        }
+    },
+)
+async def register(request: Request, response: Response) -> MaskOut:
+    """Register a mask file: the body itself, or the field ``file`` of a form. Never a path or URL."""
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        data = await _file(request)
+    else:
+        data = await request.body()
+    if not data:
+        raise InvalidRequestError(
+            "the body is empty; send the mask file with curl --data-binary @MASK", code="no_file", param="body"
+        )
+    service = bootstrap.current()
+    record, created = await service.register(data)
+    response.status_code = 201 if created else 200
+    return MaskOut.of(record, service.policy.model)
+
+
+async def _file(request: Request) -> bytes:
+    """The field ``file`` of a form. Raises ``InvalidRequestError``."""
+    try:
+        async with request.form(max_files=1, max_fields=8) as form:
+            file = form.get("file")
+            if isinstance(file, UploadFile):
+                return await file.read()
+    except HTTPException as error:
+        raise InvalidRequestError(f"the form cannot be read: {error.detail}", code="invalid_form") from error
+    raise InvalidRequestError(
+        "the form has no file in its field 'file'; send it with curl -F file=@MASK", code="no_file", param="file"
+    )
+
+
+@router.get("/masks", responses=_errors())
+def list_masks(
+    offset: Annotated[int, Query(ge=0, le=2**31)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> MaskList:
+    """Registered masks by name and version, a page at a time."""
+    service = bootstrap.current()
+    records, total = service.registry.list(offset=offset, limit=limit)
+    return MaskList(data=[MaskOut.of(record, service.policy.model) for record in records], total=total)
+
+
+@router.get("/masks/{name}", responses=_errors(404))
+def list_versions(
+    name: Name,
+    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> MaskList:
+    """The versions of one mask, oldest first."""
+    service = bootstrap.current()
+    records, total = service.registry.list(name=name, offset=offset, limit=limit)
+    if total == 0:
+        raise NotFoundError(f"there is no mask {name!r}; GET /masks lists them", code="mask_not_found", param="name")
+    return MaskList(data=[MaskOut.of(record, service.policy.model) for record in records], total=total)
+
+
+@router.get("/masks/{name}/{version}", responses=_errors(404))
+def describe(name: Name, version: Number) -> MaskOut:
+    """One version of a mask: what it cuts, how it was made, what it measured."""
+    service = bootstrap.current()
+    return MaskOut.of(service.registry.get(name, version), service.policy.model)
+
+
+@router.get(
+    "/masks/{name}/{version}/file",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/octet-stream": _BINARY}}, **_errors(404)},
+)
+def download(name: Name, version: Number) -> FileResponse:
+    """The mask file, byte for byte as it was registered."""
+    registry = bootstrap.current().registry
+    record = registry.get(name, version)
+    return FileResponse(
+        registry.path(record.digest), media_type="application/octet-stream", filename=f"{name}-{version}.safetensors"
+    )

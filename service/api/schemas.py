@@ -1,0 +1,120 @@
+"""The JSON of our routes. Bad input is refused here, with the field's name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from service.registry import Record
+from service.routing import Share
+
+Target = Annotated[
+    str,
+    Field(
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?$",
+        description="`base`, a mask's name (its newest version), or `name@version`",
+        examples=["base", "detox@1"],
+    ),
+]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class MaskOut(BaseModel):
+    """A registered mask."""
+
+    object: Literal["mask"] = "mask"
+    name: str
+    version: int
+    digest: str
+    size: int
+    registered_at: str
+    model: str = Field(description="send this as `model` to be answered under this mask")
+    granularity: str
+    counts: dict[str, int]
+    base: dict[str, str]
+    created_at: str
+    made: dict[str, Any]
+    measured: dict[str, Any]
+
+    @classmethod
+    def of(cls, record: Record, model: str) -> MaskOut:
+        """``model`` is the served model's name."""
+        return cls(
+            name=record.name,
+            version=record.version,
+            digest=record.digest,
+            size=record.size,
+            registered_at=record.registered_at,
+            model=f"{model}:{record.name}@{record.version}",
+            **record.description,
+        )
+
+
+class MaskList(BaseModel):
+    """A page of masks."""
+
+    object: Literal["list"] = "list"
+    data: list[MaskOut]
+    total: int
+
+
+class Arm(_Closed):
+    """One arm of a split."""
+
+    target: Target
+    weight: Annotated[float, Field(gt=0, le=1e9, description="relative to the other arms")] = 1.0
+
+
+class RouteIn(_Closed):
+    """Either one ``target`` or a weighted ``split``."""
+
+    target: Target | None = None
+    split: Annotated[list[Arm], Field(min_length=1, max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> RouteIn:
+        if (self.target is None) == (self.split is None):
+            raise ValueError("give either 'target' or 'split', not both and not neither")
+        if self.split and len({arm.target for arm in self.split}) < len(self.split):
+            raise ValueError("two arms of 'split' have the same target")
+        return self
+
+    def shares(self) -> tuple[Share, ...]:
+        """As routing takes it."""
+        if self.split:
+            return tuple(Share(arm.target, arm.weight) for arm in self.split)
+        return (Share(self.target or "base"),)
+
+
+class RouteOut(BaseModel):
+    """The default route in force: who answers ``model`` = NAME."""
+
+    object: Literal["route"] = "route"
+    model: str
+    target: str | None = Field(description="the one target, or null for a split")
+    split: list[Arm]
+
+    @classmethod
+    def of(cls, route: tuple[Share, ...], model: str) -> RouteOut:
+        """``model`` is the served model's name."""
+        arms = [Arm(target=share.target, weight=share.weight) for share in route]
+        return cls(model=model, target=arms[0].target if len(arms) == 1 else None, split=arms)
+
+
+class ErrorBody(BaseModel):
+    """What went wrong, where, and how to mend it."""
+
+    message: str
+    type: str
+    code: str | int | None
+    param: str | None
+
+
+class ErrorOut(BaseModel):
+    """OpenAI's error shape."""
+
+    error: ErrorBody

@@ -1,0 +1,206 @@
+"""The one place where the service's objects are wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import masks
+from behaviours import load_scorer
+from service import metrics
+from service.errors import ConflictError, NotFoundError, UnavailableError
+from service.registry import Record, Registry
+from service.routing import Choice, Policy, Share, Version, choose, resolve
+from service.scoring import ScoringQueue
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """What the service needs of a running engine (``service.engine.residency.Residency``)."""
+
+    async def ensure(self, version: Version) -> str:
+        """Make a mask usable; return the name under which the engine's handlers know it."""
+
+    async def check_health(self) -> None:
+        """Raise if the engine is dead."""
+
+
+class Service:
+    """Settings, registry, policy, engine and scoring of one server. Lives on one event loop."""
+
+    def __init__(self, settings: Settings, registry: Registry, model: str, *, gated: bool) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.gated = gated
+        """Whether the engine has gates, that is, can apply a mask per request."""
+        self.baked: Version | None = None
+        """The mask that the engine was loaded with."""
+        self.engine: Engine | None = None
+        self.scoring = None if settings.scorer == "none" else ScoringQueue(settings.scorer, settings.scoring_queue)
+        self.policy = Policy(model)
+        self._changes = asyncio.Lock()
+        self.reload()
+
+    def reload(self) -> None:
+        """Read masks and route from the registry into a new policy."""
+        versions: dict[str, tuple[Version, ...]] = {}
+        for record in self.registry.list()[0]:
+            versions[record.name] = (*versions.get(record.name, ()), self._version(record))
+        self.policy = replace(self.policy, masks=versions, route=self.registry.route())
+
+    def _version(self, record: Record) -> Version:
+        cut = record.description["counts"]["weights"]
+        version = Version(record.name, record.version, record.digest, cut, self.registry.foreign(record))
+        metrics.MASK_INFO.labels(version.label, record.digest, record.description["granularity"]).set(1)
+        return version
+
+    def bake(self, given: str) -> Path:
+        """Choose the mask to load with: a mask file, which is registered, or ``name[@version]``. Returns its file.
+
+        Raises ``ServiceError`` for a mask that does not fit, is broken or unknown.
+        """
+        if Path(given).is_file():
+            record, _ = self.registry.register(Path(given).read_bytes())
+            self.reload()
+            given = f"{record.name}@{record.version}"
+        try:
+            self.baked = resolve(self.policy, given).version
+        except NotFoundError as error:
+            raise NotFoundError(f"--mask {given}: no such file, and {error}", code=error.code) from error
+        if self.baked is None:
+            raise ConflictError("--mask base cuts nothing; leave the option out", code="mask_not_usable")
+        self.registry.load(self.baked.digest)  # raises if it is damaged, or made for another model
+        return self.registry.path(self.baked.digest)
+
+    def choose(self, model: str | None, unit: str) -> Choice:
+        """Route a request by its body's ``model`` and its unit key. Raises ``ServiceError``."""
+        if self.baked and model in (None, self.policy.model):
+            return Choice(self.baked)
+        choice = choose(self.policy, model, unit)
+        self.check_usable(choice)
+        return choice
+
+    def check_usable(self, choice: Choice) -> None:
+        """Raise ``ConflictError`` where this server cannot serve ``choice``, saying what can."""
+        version = choice.version
+        if self.baked:
+            if version == self.baked:
+                return
+            raise ConflictError(
+                f"this server was loaded with {self.baked.label} and serves nothing else; for {choice.label} "
+                "start one without --mask",
+                code="mask_not_usable",
+                param="model",
+            )
+        if version is None:
+            return
+        if version.foreign:
+            raise ConflictError(
+                f"mask {version.label} was made for a model with fingerprint {version.foreign}, this one has "
+                f"{self.registry.base.fingerprint}; make one for this model, or start with --allow-other-base",
+                code="mask_for_another_model",
+                param="model",
+            )
+        reason = None
+        if version.weights:
+            reason = f"mask {version.label} cuts {version.weights} single weights, which cannot be gated per request"
+        elif not self.gated:
+            reason = f"this model's architecture ({self.registry.base.architecture}) has no gates yet"
+        if reason:
+            raise ConflictError(
+                f"{reason}; bake it in at load: excise serve --model … --mask {version.label}",
+                code="mask_not_usable",
+                param="model",
+            )
+
+    async def adapter(self, choice: Choice) -> str:
+        """The name by which vLLM's handlers know ``choice``. Raises ``UnavailableError``: never falls back to base."""
+        if choice.version is None or choice.version == self.baked:
+            return self.policy.model
+        if self.engine is None:
+            raise UnavailableError("the engine is still starting; try again", code="engine_not_ready")
+        return await self.engine.ensure(choice.version)
+
+    async def register(self, data: bytes) -> tuple[Record, bool]:
+        """Register a mask file and make it resident, where it can be. Raises ``ServiceError``."""
+        async with self._changes:
+            record, created = await asyncio.to_thread(self.registry.register, data)
+            version = self._version(record)
+            known = self.policy.masks.get(record.name, ())
+            if version not in known:
+                self.policy = replace(self.policy, masks={**self.policy.masks, record.name: (*known, version)})
+        try:
+            self.check_usable(Choice(version))
+        except ConflictError:
+            return record, created  # usable at load; a request that names it is told so
+        try:
+            await self.adapter(Choice(version))
+        except UnavailableError as error:  # it is registered all the same, and each request tries again
+            _log.warning("%s", error)
+        return record, created
+
+    async def set_route(self, route: tuple[Share, ...]) -> tuple[Share, ...]:
+        """Change the default route for the next request on. Raises ``NotFoundError`` or ``ConflictError``."""
+        async with self._changes:
+            for share in route:
+                choice = resolve(self.policy, share.target)
+                self.check_usable(choice)
+                await self.adapter(choice)
+            await asyncio.to_thread(self.registry.set_route, route)
+            self.policy = replace(self.policy, route=route)
+        return route
+
+    def route(self) -> tuple[Share, ...]:
+        """The default route in force."""
+        return (Share(self.baked.label),) if self.baked else self.policy.route
+
+    def attach(self, engine: Engine) -> None:
+        """The engine is up: start to score what it answers."""
+        self.engine = engine
+        if self.scoring:
+            self.scoring.start()
+
+    async def close(self) -> None:
+        """Score what is waiting, within a limit, and let go of everything."""
+        if self.scoring:
+            await self.scoring.close()
+        self.registry.close()
+
+
+_current: Service | None = None
+
+
+def current() -> Service:
+    """The service of this process: vLLM makes our plug-in and middleware itself, without arguments."""
+    if _current is None:
+        raise RuntimeError("no service in this process: start the server with `excise serve`")
+    return _current
+
+
+def serve(model: str, settings: Settings, mask: str | None, vllm_options: list[str]) -> None:
+    """Run the server until it is told to stop. Blocks. Raises an error of ours where it cannot start."""
+    global _current
+    if settings.scorer != "none":
+        load_scorer(settings.scorer)  # a wrong name is told now, not when the first response waits
+    from service.engine import server  # imports vllm: slow, and not needed to say that a setting is wrong
+
+    launch = server.prepare(model, vllm_options)
+    base = masks.describe(launch.folder, id=launch.name)
+    registry = Registry(
+        settings.store,
+        settings.database_url,
+        base,
+        masks.parameters(launch.folder),
+        allow_other_base=settings.allow_other_base,
+    )
+    service = Service(settings, registry, launch.name, gated=mask is None and server.can_gate(base.architecture))
+    file = service.bake(mask) if mask else None
+    if not mask and not service.gated:
+        _log.warning("%s has no gates: masks can only be baked in with --mask", base.architecture)
+    _current = service
+    server.run(launch, settings, mask=file, gated=service.gated)

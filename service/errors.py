@@ -1,0 +1,89 @@
+"""Errors that a client meets. Each knows its HTTP status and the ``code`` of the OpenAI error shape.
+
+ServiceError
+├── InvalidRequestError   400  the body or a field is not what the call takes
+├── UnauthorizedError     401  no key, or an unknown one
+├── ForbiddenError        403  the key may not do this, or no admin key is set
+├── NotFoundError         404  unknown model, mask, version or route
+├── MethodNotAllowedError 405  a known route, another method
+├── ConflictError         409  understood, but this server cannot do it as it stands
+├── TooLargeError         413  body over the limit
+└── UnavailableError      503  the mask could not be made resident; nothing was answered uncorrected
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """Base of all errors answered to a client; ``param`` names the offending field where there is one."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+
+    def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.param = param
+
+    def body(self) -> dict[str, Any]:
+        """The OpenAI-shaped error document."""
+        return {"error": {"message": self.message, "type": self.type, "code": self.code, "param": self.param}}
+
+
+class InvalidRequestError(ServiceError):
+    """400."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class UnauthorizedError(ServiceError):
+    """401."""
+
+    status = 401
+    type = "authentication_error"
+
+
+class ForbiddenError(ServiceError):
+    """403."""
+
+    status = 403
+    type = "permission_error"
+
+
+class NotFoundError(ServiceError):
+    """404."""
+
+    status = 404
+    type = "not_found_error"
+
+
+class MethodNotAllowedError(ServiceError):
+    """405."""
+
+    status = 405
+    type = "invalid_request_error"
+
+
+class ConflictError(ServiceError):
+    """409."""
+
+    status = 409
+    type = "conflict_error"
+
+
+class TooLargeError(ServiceError):
+    """413."""
+
+    status = 413
+    type = "invalid_request_error"
+
+
+class UnavailableError(ServiceError):
+    """503."""
+
+    status = 503
+    type = "service_unavailable_error"

@@ -1,0 +1,116 @@
+import json
+import sys
+import types
+
+import pytest
+
+from correction.errors import ReferenceSetError
+from correction.references import ReferenceSet, overlap, read
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def test_reads_prompts_texts_and_real_toxicity_prompts(tmp_path):
+    prompts = read(write(tmp_path / "p.jsonl", {"prompt": "who?"}, {"prompt": "why?"}))
+    assert (prompts.texts, prompts.kind, prompts.name) == (("who?", "why?"), "prompt", "p.jsonl")
+    assert read(write(tmp_path / "t.jsonl", {"text": "so"})).kind == "text"
+    shape = {"prompt": {"text": "And then", "toxicity": 0.9}, "continuation": {"text": "x"}}
+    assert read(write(tmp_path / "r.jsonl", shape)).texts == ("And then",)
+
+
+def test_lines_of_a_text_file_are_of_the_kind_asked_for(tmp_path):
+    path = tmp_path / "lines.txt"
+    path.write_bytes("one\r\n\n two \nthrée\n".encode())
+    assert read(path).texts == ("one", " two ", "thrée")
+    assert (read(path).kind, read(path, kind="prompt").kind) == ("text", "prompt")
+    assert len(read(path, limit=2)) == 2
+
+
+def test_the_kind_asked_for_decides_between_two_columns(tmp_path):
+    path = write(tmp_path / "both.jsonl", {"prompt": "p", "text": "t"})
+    assert read(path).texts == ("t",)
+    assert read(path, kind="prompt").texts == ("p",)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("a.jsonl", b"", "a.jsonl: the reference set is empty"),
+        ("a.txt", b"\n \n", "a.txt: the reference set is empty"),
+        ("a.jsonl", b'{"question": "x", "id": 1}\n', "line 1: needs .* its columns are: id, question"),
+        ("a.jsonl", b'{"text": "x"}\n{"txt": "x"}\n', "line 2: no text under 'text'; the columns are: txt"),
+        ("a.jsonl", b'{"text": 5}\n', "line 1: no text under 'text'"),
+        ("a.jsonl", b'{"text": "  "}\n', "line 1: no text"),
+        ("a.jsonl", b"[1]\n", "line 1: needs .* none"),
+        ("a.jsonl", b'{"text": "x"}\n{"text"\n', "line 2: not JSON"),
+        ("a.jsonl", b'{"text": "caf\xe9"}\n', "not UTF-8: byte 13 is 0xe9"),
+        ("a.txt", b"ok\nbad \xff", "not UTF-8: byte 7 is 0xff"),
+        ("a.csv", b"text\nx\n", ".jsonl or .txt"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_place(tmp_path, name, data, message):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ReferenceSetError, match=message):
+        read(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ReferenceSetError, match=r"gone\.txt: cannot be read: No such file"):
+        read(tmp_path / "gone.txt")
+
+
+def test_a_set_is_known_by_its_texts_and_not_by_its_file(tmp_path):
+    one = read(write(tmp_path / "a.jsonl", {"text": "x"}, {"text": "y"}))
+    (tmp_path / "b.txt").write_text("x\ny\n", encoding="utf-8")
+    two = read(tmp_path / "b.txt")
+    assert one.sha256 == two.sha256 != ReferenceSet(("xy",), "c", "text").sha256
+    assert len(one.sha256) == 64
+
+
+def test_split_keeps_copies_together_and_repeats_by_seed():
+    everything = ReferenceSet(tuple(f"text {n}" for n in range(40)) * 2 + (" TEXT  3",), "a", "text")
+    kept, held = everything.split(0.25, seed=4)
+    assert len(set(held.texts) - {" TEXT  3"}) == 10
+    assert len(kept) + len(held) == len(everything)
+    assert not overlap(kept, held)
+    assert (kept, held) == everything.split(0.25, seed=4) != everything.split(0.25, seed=5)
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.5, 1.5])
+def test_a_split_with_an_empty_side_is_refused(fraction):
+    with pytest.raises(ReferenceSetError, match="cannot hold out"):
+        ReferenceSet(("a", "b"), "s", "text").split(fraction)
+
+
+def test_overlap_ignores_case_and_space():
+    a, b = ReferenceSet(("Who  are you", "x"), "a", "prompt"), ReferenceSet(("who are YOU ", "y"), "b", "prompt")
+    assert overlap(a, b) == ("Who  are you",)
+
+
+def test_hub_datasets_need_their_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ReferenceSetError, match="pip install datasets"):
+        read("hf:owner/set")
+    with pytest.raises(ReferenceSetError, match=r"hf:dataset\[:split\[:column\]\]"):
+        read("hf:a:b:c:d")
+
+
+def test_hub_datasets_are_read_by_split_and_column(monkeypatch):
+    class Rows(list):
+        column_names = ("body", "prompt")
+
+    asked = []
+
+    def load_dataset(name, split):
+        asked.append((name, split))
+        return Rows([{"body": "b", "prompt": "p"}])
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    assert read("hf:owner/set").texts == ("p",)
+    assert read("hf:owner/set:test:body").texts == ("b",)
+    assert asked == [("owner/set", "train"), ("owner/set", "test")]
+    with pytest.raises(ReferenceSetError, match="no column 'title'; there is: body, prompt"):
+        read("hf:owner/set::title")

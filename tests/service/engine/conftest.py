@@ -1,0 +1,84 @@
+"""Engines are slow to start (25 s), so the whole run shares these three, started side by side."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import masks
+from tests.service.server import MODEL, READER, Server
+
+
+def random_mask(name: str, seed: int, neurons: int = 40, heads: int = 0) -> masks.Mask:
+    geometry = masks.describe(MODEL).geometry
+    rng = np.random.default_rng(seed)
+    cut: dict[int, list[int]] = {}
+    for flat in rng.choice(geometry.layers * geometry.neurons, neurons, replace=False).tolist():
+        cut.setdefault(flat // geometry.neurons, []).append(flat % geometry.neurons)
+    heads_cut = {geometry.layers - 1: list(range(heads))} if heads else {}
+    return masks.for_model(MODEL, name, neurons=cut, heads=heads_cut)
+
+
+ALPHA, BETA = random_mask("alpha", 1, 200), random_mask("beta", 2, 300, heads=2)
+
+
+def edit_by_hand(folder, mask):
+    """A copy of the checkpoint with the mask's columns set to zero by plain indexing: no code of Excise's own."""
+    shutil.copytree(MODEL, folder)
+    with safe_open(MODEL / "model.safetensors", "pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    for layer, neurons in mask.neurons.items():
+        tensors[f"model.layers.{layer}.mlp.down_proj.weight"][:, neurons.tolist()] = 0
+    for layer, heads in mask.heads.items():
+        for head in heads.tolist():
+            tensors[f"model.layers.{layer}.self_attn.o_proj.weight"][:, head * 32 : head * 32 + 32] = 0
+    save_file(tensors, folder / "model.safetensors", metadata=metadata)
+    return folder
+
+
+@dataclass(frozen=True)
+class Engines:
+    gated: Server
+    """Masks per request."""
+    baked: Server
+    """Loaded with --mask ALPHA."""
+    plain: Server
+    """vLLM without Excise, on a checkpoint edited by hand as BETA says."""
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engines")
+    masks.save(ALPHA, folder / "alpha.safetensors")
+    edited = edit_by_hand(folder / "edited", BETA)
+    for name in ("gated", "baked", "plain"):
+        (folder / name).mkdir()
+    started = Engines(
+        Server(folder / "gated", "--api-key", READER),
+        Server(folder / "baked", "--mask", str(folder / "alpha.safetensors")),
+        Server(folder / "plain", model=edited, plain=True),
+    )
+    servers = [started.gated, started.baked, started.plain]
+    try:
+        for server in servers:
+            server.wait()
+        yield started
+        codes = [server.stop() for server in servers]
+        assert codes[:2] == [0, 0], codes
+    finally:
+        for server in servers:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def gated(engines):
+    """The shared server with gates, ALPHA and BETA registered."""
+    with engines.gated.client() as client:
+        for mask in (ALPHA, BETA):
+            assert client.post("/masks", content=masks.dumps(mask)).status_code == 201
+    return engines.gated

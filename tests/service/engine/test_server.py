@@ -1,0 +1,66 @@
+"""Starting the server: what is refused before an engine is started, however it is spelt."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.service.server import MODEL, ROOT
+
+PROBE = """
+import sys
+from service.engine.server import prepare
+from service.errors import InvalidRequestError
+for line in sys.stdin.read().splitlines():
+    try:
+        print("accepted", prepare(sys.argv[1], line.split()).name)
+    except InvalidRequestError as error:
+        print("refused", error.param)
+"""
+
+REFUSED = [
+    "--load-format dummy",
+    "--load_format dummy",
+    "--load-forma=dummy",
+    "--model-loader-extra-config.masks+ x",
+    '--model_loader_extra_config {"masks":[]}',
+    "--enable-lora",
+    "--enable_lora",
+    "--max-loras 2",
+    "--lora-modules a=b",
+    "--api_key x",
+    "--worker-extension-cls a.B",
+    "--data-parallel-size 2",
+    "--served-model-name a b",
+]
+ACCEPTED = ["", "--served-model-name other", "--port 1 --dtype float32 --max_model_len 256 --middleware a.b"]
+
+
+def test_options_that_excise_sets_are_refused_in_every_spelling():
+    lines = "\n".join([*REFUSED, *ACCEPTED])
+    run = subprocess.run(
+        [sys.executable, "-c", PROBE, str(MODEL)], cwd=ROOT, input=lines, capture_output=True, text=True, timeout=120
+    )
+    answers = [line for line in run.stdout.splitlines() if line.startswith(("refused", "accepted"))]
+    assert [answer.split()[0] for answer in answers[: len(REFUSED)]] == ["refused"] * len(REFUSED), run.stderr[-2000:]
+    assert answers[len(REFUSED) :] == ["accepted model", "accepted other", "accepted model"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--model", "/no/such/folder"], "no such folder"),
+        (["--model", str(MODEL), "--scorer", "typo"], "there is no scorer 'typo'"),
+        (["--model", str(MODEL), "--max-resident-masks", "0"], "max_resident_masks = 0"),
+        (["--model", str(MODEL), "--mask", "nothing"], "no such file"),
+        (["--model", str(MODEL), "--api-key", ""], "empty key"),
+        (["--model", str(ROOT / "tests")], "config.json"),
+        (["--model", "./[/x]"], "./[/x]"),
+    ],
+)
+def test_a_bad_start_is_one_clear_line(tmp_path, options, said):
+    command = [sys.executable, "-m", "excise", "serve", *options, "--store", str(tmp_path / "store")]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1
+    assert said in run.stderr.replace("\n", " ")
+    assert "Traceback" not in run.stderr

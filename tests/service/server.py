@@ -1,0 +1,105 @@
+"""A real server in a process of its own, on 127.0.0.1, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / "demo" / "model"
+ADMIN = "test-admin-key"
+READER = "test-reader-key"
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """``excise serve`` or, with ``plain``, vLLM alone."""
+
+    def __init__(self, folder: Path, *options: str, model: Path = MODEL, plain: bool = False) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / f"server-{self.port}.log"
+        vllm = ["--port", str(self.port), "--dtype", "float32", "--enforce-eager", "--max-model-len", "256"]
+        if plain:
+            command = [sys.executable, "-m", "tests.service.plain", "--model", str(model)]
+            command += ["--served-model-name", "demo", "--host", "127.0.0.1", *vllm, *options]
+        else:
+            command = [sys.executable, "-m", "excise", "serve", "--model", str(model), "--store", str(folder / "store")]
+            command += ["--served-model-name", "demo", "--admin-key", ADMIN, *options, *vllm]
+        environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONWARNINGS": "default"}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def wait(self, limit: float = 240) -> Server:
+        """Until it is ready. Fails with the end of its log."""
+        deadline = time.monotonic() + limit
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the server ended with {self.process.returncode}:\n{self.tail()}")
+            try:
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return self
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.3)
+        self.kill()
+        raise RuntimeError(f"the server was not ready after {limit} s:\n{self.tail()}")
+
+    def client(self, key: str | None = ADMIN) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=120)
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def stop(self, limit: float = 60) -> int:
+        """Ask it to end; return its exit code. Fails if it leaves a process behind."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(limit)
+        deadline = time.monotonic() + 10
+        while self.alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        left = self.alive()
+        self.kill()
+        if left:
+            raise RuntimeError(f"the server left processes behind: {left}")
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL to it and all it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def alive(self) -> list[int]:
+        """The processes of its group that still run (zombies aside)."""
+        found = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) == self.process.pid and fields[0] != "Z":
+                found.append(int(stat.parent.name))
+        return found

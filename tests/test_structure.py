@@ -1,0 +1,96 @@
+"""The shape of the project, held by tests: import directions, sizes, documented commands, metrics and settings."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("masks", "behaviours", "correction", "service", "demo")
+MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+MAY_IMPORT = {
+    "masks": set(),
+    "behaviours": set(),
+    "correction": {"masks", "behaviours"},
+    "service": {"masks", "behaviours"},
+    "demo": {"masks", "behaviours", "correction"},
+}
+ONLY_UNDER = {
+    "vllm": "service/engine/",
+    "uvloop": "service/engine/",
+    "fastapi": "service/api/",
+    "sqlalchemy": "service/",
+}
+
+
+def imported(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+    return {name.split(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_in_the_allowed_directions(path):
+    package = path.relative_to(ROOT).parts[0]
+    ours = imported(path) & set(PACKAGES)
+    assert ours <= MAY_IMPORT[package] | {package}, (
+        f"{package} must not import {ours - MAY_IMPORT[package] - {package}}"
+    )
+    for library, home in ONLY_UNDER.items():
+        if library in imported(path):
+            assert str(path.relative_to(ROOT)).startswith(home), f"{library} is imported outside {home}"
+
+
+def test_masks_needs_only_numpy_and_safetensors():
+    third_party = {name for path in (ROOT / "masks").rglob("*.py") for name in imported(path)}
+    assert third_party - set(sys.stdlib_module_names) - {"masks"} <= {"numpy", "safetensors"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_is_one_idea(path):
+    assert len(path.read_text().splitlines()) <= 300
+    assert not re.search(r"util|helper|common|manager", path.stem)
+
+
+COMMANDS = ("correct", "demo", "evaluate", "inspect", "serve")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_has_its_help_and_is_in_the_readme(command):
+    arguments = [command, "--help"] if command else ["--help"]
+    run = subprocess.run(
+        [sys.executable, "-m", "excise", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert run.returncode == 0, run.stderr
+    if command:
+        assert f"excise {command}" in (ROOT / "README.md").read_text()
+    else:
+        assert set(re.findall(r"^[│\s]+([a-z]+) ", run.stdout, re.MULTILINE)) >= set(COMMANDS)
+
+
+def test_every_metric_is_defined_once_and_documented():
+    defined = re.findall(r'"(excise_[a-z_]+)"', (ROOT / "service" / "metrics.py").read_text())
+    assert len(defined) == len(set(defined)) == 10
+    readme = (ROOT / "README.md").read_text()
+    for name in defined:
+        assert f"`{name}`" in readme, name
+    for path in MODULES:
+        if "service" in path.parts and path.name != "metrics.py":
+            assert "prometheus_client" not in imported(path), path
+
+
+def test_make_targets_are_in_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    for target in ("setup", "demo", "test", "check", "bench", "serve"):
+        assert f"make {target}" in readme
