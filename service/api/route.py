@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from service import bootstrap
-from service.api.schemas import ErrorOut, RouteIn, RouteOut
+from service.api.schemas import ErrorOut, RouteOut, RouteSplit, RouteTo
 from service.errors import ConflictError
 
 router = APIRouter(tags=["route"])
@@ -19,7 +19,7 @@ async def show() -> RouteOut:
 
 
 @router.put("/route", responses={status: {"model": ErrorOut} for status in (400, 401, 403, 404, 409, 413, 503)})
-async def change(body: RouteIn) -> RouteOut:
+async def change(body: RouteTo | RouteSplit) -> RouteOut:
     """Set the default route, one target or a weighted split by user, for the next request on."""
     service = bootstrap.current()
     if service.baked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from service.registry import Record
 from service.routing import Share
@@ -69,25 +69,24 @@ class Arm(_Closed):
     weight: Annotated[float, Field(gt=0, le=1e9, description="relative to the other arms")] = 1.0
 
 
-class RouteIn(_Closed):
-    """Either one ``target`` or a weighted ``split``."""
+class RouteTo(_Closed):
+    """Everything to one target."""
 
-    target: Target | None = None
-    split: Annotated[list[Arm], Field(min_length=1, max_length=64)] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> RouteIn:
-        if (self.target is None) == (self.split is None):
-            raise ValueError("give either 'target' or 'split', not both and not neither")
-        if self.split and len({arm.target for arm in self.split}) < len(self.split):
-            raise ValueError("two arms of 'split' have the same target")
-        return self
+    target: Target
 
     def shares(self) -> tuple[Share, ...]:
         """As routing takes it."""
-        if self.split:
-            return tuple(Share(arm.target, arm.weight) for arm in self.split)
-        return (Share(self.target or "base"),)
+        return (Share(self.target),)
+
+
+class RouteSplit(_Closed):
+    """A split by user, by weight."""
+
+    split: Annotated[list[Arm], Field(min_length=1, max_length=64)]
+
+    def shares(self) -> tuple[Share, ...]:
+        """As routing takes it."""
+        return tuple(Share(arm.target, arm.weight) for arm in self.split)
 
 
 class RouteOut(BaseModel):

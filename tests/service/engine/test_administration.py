@@ -83,7 +83,6 @@ def test_a_split_is_weighted_and_sticky_by_user(http):
         {"split": []},
         {"split": [{"target": "base", "weight": 0}]},
         {"split": [{"target": "base", "weight": -1}]},
-        {"split": [{"target": "base"}, {"target": "base"}]},
         {"target": "../../etc"},
         {"target": "base", "typo": 1},
         {"target": ["base"]},
