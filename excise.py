@@ -203,8 +203,9 @@ def inspect(file: MaskFile, as_json: Json = False) -> None:
         _print_json(_described(mask))
         return
     _out.print(f"[bold]{mask.meta.name}[/bold]  {_count(mask)} cut, made {mask.meta.created_at}")
-    _out.print(f"digest {mask.digest}")
-    _out.print(f"base {mask.meta.base.id} ({mask.meta.base.architecture}), fingerprint {mask.meta.base.fingerprint}")
+    base = mask.meta.base
+    _out.print(f"digest {mask.digest}", soft_wrap=True)
+    _out.print(f"base {base.id} ({base.architecture}), fingerprint {base.fingerprint}", soft_wrap=True)
     table = Table("where", "cut", "of", title="cuts")
     geometry = mask.meta.base.geometry
     for kind, cut, size in (("neurons", mask.neurons, geometry.neurons), ("heads", mask.heads, geometry.heads)):
@@ -287,19 +288,20 @@ def _measured(mask: Any) -> Any:
         return "nothing was measured with this mask"
     prompts, text = measured.get("prompts", {}), measured.get("text", {})
     title = f"held out: {prompts.get('size', 0)} prompts, {text.get('size', 0)} texts"
-    table = Table("measure", "before", "after", "difference [low, high]", title=title)
+    table = Table("measure", "before", "after", "difference", title=title)
     difference = measured.get("difference", {})
     for key in ("toxic", "toxicity", "repetitive", "uniqueness", "perplexity"):
         if key in measured["before"]:
-            table.add_row(key, *(_shown(measured[side][key]) for side in ("before", "after")), str(difference.get(key)))
+            figures = [_shown(measured[side][key]) for side in ("before", "after")]
+            # That of the perplexity is relative: after / before - 1.
+            table.add_row(key, *figures, _shown(difference[key], ".1%" if key == "perplexity" else ".3f"))
     return table
 
 
-def _shown(figure: list[Any]) -> str:
-    if len(figure) == 4:
-        count, total, low, high = figure
-        return f"{count}/{total} [{low}, {high}]"
-    return f"{figure[0]} [{figure[1]}, {figure[2]}]"
+def _shown(figure: list[Any], form: str = ".3f") -> str:
+    *head, low, high = figure
+    value = f"{head[0]}/{head[1]}" if len(head) == 2 else format(head[0], form)
+    return f"{value} [{low:{form}}, {high:{form}}]"
 
 
 def _count(mask: Any) -> str:

@@ -1,0 +1,151 @@
+"""The command line as a user meets it: real files in, real masks and figures out, one clear line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import masks
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL, DATA = ROOT / "demo" / "model", ROOT / "demo" / "data"
+
+
+def excise(*arguments: object, limit: float = 300) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "excise", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
+
+
+def few(path: Path, source: str, rows: int) -> Path:
+    path.write_text("".join((DATA / source).read_text().splitlines(keepends=True)[:rows]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def detox(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    behaviour, general = few(folder / "b.jsonl", "insult.jsonl", 40), few(folder / "g.jsonl", "general.jsonl", 40)
+    run = excise(
+        *("correct", "--model", MODEL, "--behaviour", behaviour, "--general", general),
+        *("--count", 50, "--name", "detox", "-o", folder / "detox.safetensors", "--dtype", "float32", "--json"),
+    )
+    assert run.returncode == 0, run.stderr
+    return folder / "detox.safetensors", json.loads(run.stdout)
+
+
+def test_correct_writes_a_mask_that_says_how_it_was_made_and_what_it_measured(detox):
+    path, document = detox
+    mask = masks.load(path)
+    assert (mask.digest, mask.counts["neurons"]) == (document["digest"], 50)
+    made, measured = document["made"], document["measured"]
+    assert made["criterion"] == "lrp"
+    assert made["behaviour"]["size"] == 30
+    assert measured["prompts"]["size"] == 10
+    assert measured["after"]["toxic"][0] < measured["before"]["toxic"][0]
+
+
+def test_inspect_shows_it(detox):
+    path, _ = detox
+    run = excise("inspect", path)
+    assert run.returncode == 0, run.stderr
+    for said in ("50 neurons", masks.load(path).digest, "layer 0, neurons", "lrp", "perplexity"):
+        assert said in run.stdout
+    assert json.loads(excise("inspect", path, "--json").stdout)["counts"]["neurons"] == 50
+
+
+def test_evaluate_compares_before_and_after(detox, tmp_path):
+    path, _ = detox
+    prompts, text = (
+        few(tmp_path / "p.jsonl", "insult_heldout.jsonl", 20),
+        few(tmp_path / "t.jsonl", "general_heldout.jsonl", 20),
+    )
+    run = excise(
+        *("evaluate", "--model", MODEL, "--mask", path, "--prompts", prompts, "--text", text),
+        *("--dtype", "float32", "--json"),
+    )
+    result = json.loads(run.stdout)
+    assert result["detox"]["toxic"][0] < result["base"]["toxic"][0]
+    assert result["base"]["scorer"]["name"] == "alt-profanity-check"
+    assert set(result["difference"]) >= {"toxic", "perplexity"}
+    assert "detox" in excise("evaluate", "--model", MODEL, "--mask", path, "--prompts", prompts).stdout
+
+
+def test_weights_can_be_cut_too(tmp_path):
+    behaviour, general = (
+        few(tmp_path / "b.jsonl", "insult.jsonl", 12),
+        few(tmp_path / "g.txt.jsonl", "general.jsonl", 12),
+    )
+    run = excise(
+        *("correct", "--model", MODEL, "--behaviour", behaviour, "--general", general, "--granularity", "weight"),
+        *("--fraction", 0.001, "--name", "w", "-o", tmp_path / "w.safetensors", "--dtype", "float32"),
+    )
+    assert run.returncode == 0, run.stderr
+    assert masks.load(tmp_path / "w.safetensors").granularity == "weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"--behaviour": "/no/such/file.jsonl"}, "file.jsonl"),
+        ({"--count": "1000000"}, "3072 neurons"),
+        ({"--name": "Not A Name"}, "Not A Name"),
+        ({"--model": "/no/such/model"}, "/no/such/model"),
+        ({"--scorer": "typo"}, "there is no scorer"),
+        ({"-o": "/no/such/folder/m.safetensors"}, "cannot be written"),
+        ({"--count": None}, "count or a fraction"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_writes_nothing(tmp_path, change, said):
+    general = few(tmp_path / "g.jsonl", "general.jsonl", 8)
+    options = {
+        "--model": MODEL,
+        "--behaviour": few(tmp_path / "b.jsonl", "insult.jsonl", 8),
+        "--general": general,
+        "--count": "10",
+        "--name": "detox",
+        "-o": tmp_path / "m.safetensors",
+        **change,
+    }
+    run = excise("correct", *(part for pair in options.items() if pair[1] is not None for part in pair))
+    assert run.returncode in (1, 2)
+    assert said in " ".join(run.stderr.replace("│", " ").split()), run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "m.safetensors").exists()
+
+
+@pytest.mark.engine
+def test_the_demo_tells_the_whole_story_and_leaves_no_process(tmp_path):
+    run = excise("demo", "--out", tmp_path, "--json", limit=480)
+    assert run.returncode == 0, run.stderr[-3000:]
+    result = json.loads(run.stdout)
+    assert [goal for goal in result["goals"] if not goal["reached"]] == []
+    online = {row["variant"]: row for row in result["online"]}
+    assert online["detox@1"]["toxic"] < online["base"]["toxic"] / 2
+    assert online["fluent@1"]["repetitive"] < online["base"]["repetitive"] / 2
+    arms = [online[f"A/B split: {arm}"]["scored"] for arm in ("base", "detox@1")]
+    assert sum(arms) == online["base"]["scored"]
+    assert min(arms) > sum(arms) / 4
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+    assert masks.load(tmp_path / "detox.safetensors").digest
+    deadline = time.monotonic() + 10
+    while using(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert using(tmp_path) == []
+
+
+def using(folder: Path) -> list[str]:
+    """Processes that name ``folder`` in their command line."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = entry.read_bytes()
+        except OSError:
+            continue
+        if str(folder).encode() in line:
+            found.append(line.decode(errors="replace"))
+    return found
