@@ -9,13 +9,15 @@ from behaviours import ToxicityScorer
 from correction.attribution import attribute
 from correction.contrast import contrast
 from correction.criteria import Settings
+from correction.criteria.lrp import scored
 from correction.errors import ReferenceSetError
 from correction.evaluation import Evaluation, compare, evaluate
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
 from correction.references import ReferenceSet, overlap
 from correction.relevance import Relevance
-from correction.selection import Scope, components, select
+from correction.selection import Scope, budget, components, select
+from masks.meta import check_name
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def correct(
         CorrectionError: its kinds, for a set, setting or budget that cannot be used.
         ReferenceSetError: something held out is also in the set that the mask is made from.
     """
+    check_name(name)  # a mistake in a name or a budget is told before the work, not after it
     settings = settings or Settings.default()
+    budget(scored(loaded, settings), settings.granularity, count=count, fraction=fraction)
     if held_out_behaviour is None:
         behaviour, held_out_behaviour = behaviour.split(held_out, split_seed)
     if held_out_general is None:

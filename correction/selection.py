@@ -15,13 +15,12 @@ Scope = Literal["global"]
 _CHUNK = 1 << 22
 
 
-def budget(relevance: Relevance, *, count: int | None = None, fraction: float | None = None) -> int:
-    """Number of components to cut, from one of the two; a fraction is of all scored, rounded, at least 1.
+def budget(total: int, granularity: str, *, count: int | None = None, fraction: float | None = None) -> int:
+    """Number of components to cut of `total`, from one of the two; a fraction is rounded, and cuts at least 1.
 
     Raises:
         SelectionError: both or neither given, none or more than there are.
     """
-    total = len(relevance)
     if (count is None) == (fraction is None):
         raise SelectionError("give a count or a fraction, and only one of them")
     if fraction is not None:
@@ -29,9 +28,7 @@ def budget(relevance: Relevance, *, count: int | None = None, fraction: float | 
             raise SelectionError(f"fraction is {fraction}; it must be over 0 and at most 1")
         return max(1, round(fraction * total))
     if count is None or not 1 <= count <= total:
-        raise SelectionError(
-            f"count is {count}; this model has {total} {relevance.granularity}s to cut, so 1 to {total}"
-        )
+        raise SelectionError(f"count is {count}; this model has {total} {granularity}s to cut, so 1 to {total}")
     return count
 
 
@@ -56,7 +53,7 @@ def select(
     """
     if scope not in get_args(Scope):
         raise SelectionError(f"scope {scope!r} does not exist; there is: {', '.join(get_args(Scope))}")
-    size = budget(relevance, count=count, fraction=fraction)
+    size = budget(len(relevance), relevance.granularity, count=count, fraction=fraction)
     limit = _largest_of_smallest(relevance, size)
     below = {name: _where(score, score.flatten() < limit) for name, score in relevance.scores.items()}
     left = size - sum(len(found) for found in below.values())

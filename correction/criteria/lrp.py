@@ -108,6 +108,12 @@ def tapped(loaded: LoadedModel, settings: Settings) -> Iterator[tuple[str, nn.Li
         raise CriterionError(f"no linear module of the decoder layers is called {', '.join(missing)}")
 
 
+def scored(loaded: LoadedModel, settings: Settings) -> int:
+    """How many components an attribution scores."""
+    neurons = settings.granularity == "neuron"
+    return sum(module.in_features if neurons else module.weight.numel() for _, module in tapped(loaded, settings))
+
+
 def _gated_mlp(mlp: nn.Module, architecture: Architecture) -> Callable[[Tensor], Tensor]:
     gate, up, activation, down = (
         attrgetter(path.removeprefix(f"{architecture.mlp}."))(mlp)

@@ -70,8 +70,8 @@ def test_weights_are_selected_by_flat_index():
 
 def test_a_fraction_is_of_all_components():
     scores = relevance([5.0, 4.0, 3.0], [2.0, 1.0])
-    assert budget(scores, fraction=0.4) == 2
-    assert budget(scores, fraction=1e-9) == 1
+    assert budget(len(scores), "neuron", fraction=0.4) == 2
+    assert budget(len(scores), "neuron", fraction=1e-9) == 1
     assert flat(select(scores, fraction=0.4)) == [("neurons.1", 0), ("neurons.1", 1)]
 
 
