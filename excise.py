@@ -36,6 +36,12 @@ class Criterion(StrEnum):
     random = "random"
 
 
+class Scope(StrEnum):
+    """Which components compete for the budget."""
+
+    everywhere = "global"
+
+
 class Seed(StrEnum):
     """The output whose relevance is propagated."""
 
@@ -93,9 +99,15 @@ def correct(
     granularity: Annotated[Granularity, typer.Option(help="What to cut.")] = Granularity.neuron,
     count: Annotated[int | None, typer.Option(help="How many to cut.")] = None,
     fraction: Annotated[float | None, typer.Option(help="Or which fraction of them.")] = None,
+    scope: Annotated[Scope, typer.Option(help="Which components compete for the budget.")] = Scope.everywhere,
     modules: Annotated[str | None, typer.Option(help="For weights: matrices, by last name, comma-separated.")] = None,
-    seed: Annotated[Seed | None, typer.Option(help="Output whose relevance is propagated.")] = None,
-    sign: Annotated[Sign | None, typer.Option(help="Keep the sign of relevance, or not.")] = None,
+    seed: Annotated[
+        Seed | None, typer.Option(help="Output whose relevance is propagated; next: where the model would go on.")
+    ] = None,
+    sign: Annotated[
+        Sign | None,
+        typer.Option(help="Keep the sign of relevance or not; default: absolute for neurons, signed for weights."),
+    ] = None,
     held_out: Annotated[float, typer.Option(help="Fraction of each set kept for measuring.")] = 0.25,
     max_length: Annotated[int | None, typer.Option(help="Longest sample, tokens; texts are cut there.")] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest response, tokens.")] = 50,
@@ -135,6 +147,7 @@ def correct(
             fraction=fraction,
             criterion=criterion.value,
             settings=settings,
+            scope=scope.value,
             held_out=held_out,
             scorer=load_scorer(scorer),
             raw=raw,
@@ -223,7 +236,7 @@ def inspect(file: MaskFile, as_json: Json = False) -> None:
 def serve(
     context: typer.Context,
     model: Model,
-    mask: Annotated[str | None, typer.Option(help="Load with this mask: a file, or NAME[@VERSION].")] = None,
+    mask: Annotated[str | None, typer.Option(help="Load with this mask: a file, NAME or NAME@VERSION.")] = None,
     store: Annotated[Path | None, typer.Option(help="Folder for mask files and the default database.")] = None,
     database: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the database.")] = None,
     api_key: Annotated[list[str] | None, typer.Option(help="Key for inference and reading; may be repeated.")] = None,

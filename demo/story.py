@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import torch
 from openai import OpenAI
 from rich.console import Console
 from rich.table import Table
@@ -54,6 +55,7 @@ RECIPES = (Recipe("detox", "insult"), Recipe("fluent", "loop"))
 def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
     """Tell the story; write masks, picture and ``results.json`` to ``out``. Returns the results."""
     out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)  # the model is too small for more: threads would only wait for each other
     console.rule("1. Correct: attribute, contrast, select")
     loaded = models.load(MODEL, dtype="float32")
     made = [_make(loaded, recipe, progress) for recipe in RECIPES]

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 
 from service import bootstrap
 from service.api.schemas import ErrorOut, MaskList, MaskOut
-from service.errors import InvalidRequestError, NotFoundError
+from service.errors import InvalidRequestError, NotFoundError, UnavailableError
 
 router = APIRouter(tags=["masks"])
 
@@ -105,12 +105,14 @@ def describe(name: Name, version: Number) -> MaskOut:
 @router.get(
     "/masks/{name}/{version}/file",
     response_class=FileResponse,
-    responses={200: {"content": {"application/octet-stream": _BINARY}}, **_errors(404)},
+    responses={200: {"content": {"application/octet-stream": _BINARY}}, **_errors(404, 503)},
 )
 def download(name: Name, version: Number) -> FileResponse:
     """The mask file, byte for byte as it was registered."""
     registry = bootstrap.current().registry
-    record = registry.get(name, version)
-    return FileResponse(
-        registry.path(record.digest), media_type="application/octet-stream", filename=f"{name}-{version}.safetensors"
-    )
+    path = registry.path(registry.get(name, version).digest)
+    if not path.is_file():
+        raise UnavailableError(
+            f"the file of mask {name}@{version} is gone from the store; register it again", code="mask_file_missing"
+        )
+    return FileResponse(path, media_type="application/octet-stream", filename=f"{name}-{version}.safetensors")

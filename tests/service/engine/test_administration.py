@@ -52,6 +52,17 @@ def test_a_form_upload_gives_the_next_version_and_its_file_back(http):
     assert http.get("/masks/formed").json()["total"] == 2
 
 
+def test_a_file_lost_from_the_store_is_told_and_mended_by_registering_again(http, gated):
+    mask = random_mask("lost", 9)
+    http.post("/masks", content=masks.dumps(mask))
+    stored = gated.log.parent / "store" / "masks" / f"{mask.digest}.safetensors"
+    stored.unlink()
+    answer = http.get("/masks/lost/1/file")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "mask_file_missing")
+    assert http.post("/masks", content=masks.dumps(mask)).status_code == 200
+    assert http.get("/masks/lost/1/file").content == masks.dumps(mask)
+
+
 def test_the_list_is_paged(http):
     whole = http.get("/masks").json()
     page = http.get("/masks", params={"offset": 1, "limit": 1}).json()
