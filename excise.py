@@ -109,8 +109,8 @@ def correct(
         typer.Option(help="Keep the sign of relevance or not; default: absolute for neurons, signed for weights."),
     ] = None,
     held_out: Annotated[float, typer.Option(help="Fraction of each set kept for measuring.")] = 0.25,
-    max_length: Annotated[int | None, typer.Option(help="Longest sample, tokens; texts are cut there.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest response, tokens.")] = 50,
+    max_length: Annotated[int | None, typer.Option(help="Longest sample, tokens; texts are cut there.", min=2)] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response, tokens.", min=1)] = 50,
     dtype: Dtype = "auto",
     raw: Raw = False,
     scorer: Scorer = "profanity",
@@ -169,7 +169,7 @@ def evaluate(
     mask: Annotated[Path | None, typer.Option(help="Mask file: evaluate before and after.", exists=True)] = None,
     prompts: Annotated[str | None, typer.Option(help="Prompts to answer: .jsonl, .txt or hf:dataset.")] = None,
     text: Annotated[str | None, typer.Option(help="Text for perplexity: .jsonl, .txt or hf:dataset.")] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest response, tokens.")] = 50,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response, tokens.", min=1)] = 50,
     dtype: Dtype = "auto",
     raw: Raw = False,
     scorer: Scorer = "profanity",
@@ -183,10 +183,14 @@ def evaluate(
     from correction.evaluation import compare
     from correction.evaluation import evaluate as measure
 
+    if prompts is None and text is None:
+        raise typer.BadParameter("give --prompts, --text or both: there is nothing to measure", param_hint="--prompts")
     given = masks.load(mask) if mask else None
     prompt_set = references.read(prompts, kind="prompt") if prompts else None
     text_set = references.read(text, kind="text") if text else None
     loaded = models.load(model, dtype=dtype)
+    if given:
+        masks.check(given, loaded.base, masks.parameters(loaded.path), allow_other_base=allow_other_base)
     options: dict[str, Any] = {"scorer": load_scorer(scorer), "raw": raw, "max_new_tokens": max_new_tokens}
     with _progress() as progress:
         before = measure(loaded, prompt_set, text_set, progress=progress, **options)

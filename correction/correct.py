@@ -17,6 +17,7 @@ from correction.progress import Progress, silent
 from correction.references import ReferenceSet, overlap
 from correction.relevance import Relevance
 from correction.selection import Scope, budget, components, select
+from correction.tokenisation import encode
 from masks.meta import check_name
 
 
@@ -82,9 +83,10 @@ def correct(
                 f"{len(shared)} of {unseen.name}, held out, are also in {seen.name}, for example {shared[0][:80]!r}; "
                 "what a mask is measured on must not be what it was made from"
             )
+    encode(loaded, held_out_behaviour, raw=raw, room=max_new_tokens)  # one too long is told now, not after the work
     options: dict[str, Any] = {"criterion": criterion, "raw": raw, "max_length": max_length, "tokens": tokens}
-    kept = attribute(loaded, general, settings, progress=progress, **options)
     unwanted = attribute(loaded, behaviour, settings, progress=progress, **options)
+    kept = attribute(loaded, general, settings, progress=progress, **options)
     mask = mask_of(
         loaded,
         contrast(kept, unwanted),

@@ -79,7 +79,7 @@ def read(source: str | Path, *, kind: Kind = "text", limit: int | None = None) -
     Args:
         source: a `.jsonl` file with a string under `prompt` or `text` in each line, or RealToxicityPrompts' own shape
             `{"prompt": {"text": …}}`; a `.txt` file with one on each line; or `hf:dataset[:split[:column]]`.
-        kind: what they are where the source does not tell, and which of the two columns counts where it has both.
+        kind: what they are to be used as, whatever the column is called; it is looked for first under its own name.
         limit: read only this many, from the start.
 
     Raises:
@@ -87,18 +87,18 @@ def read(source: str | Path, *, kind: Kind = "text", limit: int | None = None) -
     """
     spec = str(source)
     if spec.startswith("hf:"):
-        found, texts = _from_hub(spec, kind)
+        texts = _from_hub(spec, kind)
         name = spec
     else:
         path = Path(spec)
         name = path.name
         if path.suffix == ".jsonl":
-            found, texts = _from_records(_json_lines(path), name, kind)
+            texts = _from_records(_json_lines(path), name, kind)
         elif path.suffix == ".txt":
-            found, texts = kind, [line for line in _decoded(path).splitlines() if line.strip()]
+            texts = [line for line in _decoded(path).splitlines() if line.strip()]
         else:
             raise ReferenceSetError(f"{name}: a reference set is a .jsonl or .txt file, or hf:dataset[:split[:column]]")
-    return ReferenceSet(tuple(texts[:limit]), name, found)
+    return ReferenceSet(tuple(texts[:limit]), name, kind)
 
 
 def _normalised(text: str) -> str:
@@ -125,8 +125,8 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
                 raise ReferenceSetError(f"{path.name}, line {number}: not JSON: {error}") from error
 
 
-def _from_records(records: Iterable[tuple[str, Any]], name: str, kind: Kind) -> tuple[Kind, list[str]]:
-    """The kind and texts of (place, record) pairs; the first record says which column counts."""
+def _from_records(records: Iterable[tuple[str, Any]], name: str, kind: Kind) -> list[str]:
+    """The texts of (place, record) pairs; the first record says which column counts."""
     column: Kind | None = None
     texts = []
     for place, record in records:
@@ -141,7 +141,7 @@ def _from_records(records: Iterable[tuple[str, Any]], name: str, kind: Kind) -> 
         texts.append(_string(record, column, place))
     if column is None:
         raise ReferenceSetError(f"{name}: the reference set is empty")
-    return column, texts
+    return texts
 
 
 def _string(record: Any, column: str, place: str) -> str:
@@ -154,7 +154,7 @@ def _string(record: Any, column: str, place: str) -> str:
     return value
 
 
-def _from_hub(spec: str, kind: Kind) -> tuple[Kind, list[str]]:
+def _from_hub(spec: str, kind: Kind) -> list[str]:
     dataset, split, column, *extra = [*spec.removeprefix("hf:").split(":"), "", ""]
     if not dataset or any(extra):
         raise ReferenceSetError(f"{spec}: write it as hf:dataset[:split[:column]]")
@@ -171,5 +171,4 @@ def _from_hub(spec: str, kind: Kind) -> tuple[Kind, list[str]]:
         return _from_records(places, spec, kind)
     if column not in rows.column_names:
         raise ReferenceSetError(f"{spec}: no column {column!r}; there is: {', '.join(rows.column_names)}")
-    texts = [_string(row, column, place) for place, row in places]
-    return ("prompt" if column == "prompt" else kind), texts
+    return [_string(row, column, place) for place, row in places]

@@ -47,7 +47,8 @@ def serve(model: Path, store: Path, log: Path, limit: float = 240.0) -> Iterator
         _wait(process, server.url, log, limit)
         yield server
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # then it is ended below
+            process.wait(60)
     finally:
         with contextlib.suppress(ProcessLookupError):  # whatever is left of its process group
             os.killpg(process.pid, signal.SIGKILL)

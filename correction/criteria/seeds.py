@@ -68,6 +68,7 @@ def seeded(
                 seeds += [(row, last + step, token) for step, token in enumerate(response)]
             else:
                 seeds.append((row, last, -1))
-            weights += [1 / len(given) if seed == "all" else 1.0] * (len(seeds) - len(weights))
+            new = len(seeds) - len(weights)
+            weights += [1 / new] * new  # the mean: a long sample counts no more than a short one
         rows, positions, targets = torch.tensor(seeds, device=device).unbind(-1)
         yield SeededBatch(batch, rows, positions, targets, torch.tensor(weights, device=device))

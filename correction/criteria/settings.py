@@ -18,7 +18,7 @@ class Settings:
         granularity: what is scored.
         seed: the output whose relevance is propagated. `last`: the largest logit at the last token. `all`: the mean
             over all tokens of the largest logit there. `next`: where the model is to go on, `last` for a prompt and
-            `all` for a text, each of whose tokens is the last of a prefix. `response`: the sum of the logits of the
+            `all` for a text, each of whose tokens is the last of a prefix. `response`: the mean of the logits of the
             model's own greedy response to a prompt, each at the token that it is; a text is its own response, from its
             second token on. Relevance starts as the logit itself, so a sample counts by how sure the model is.
         sign: `signed`: R̄ = mean of R_s over the samples s. `absolute`: R̄ = mean of |R_s|, where R_s is the relevance

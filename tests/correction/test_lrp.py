@@ -35,7 +35,7 @@ def test_neurons_and_weights_equal_relevance_propagated_by_hand(tiny, seed, sign
             seeds, weight = [(position, -1) for position in range(len(ids))], 1 / len(ids)
         elif seed == "response" and answer:
             ids = ids + answer[:-1]
-            seeds = [(last + step, token) for step, token in enumerate(answer)]
+            seeds, weight = [(last + step, token) for step, token in enumerate(answer)], 1 / len(answer)
         expected.append(rederivation.attnlrp(tiny.model, ids, seeds, weight))
 
     def mean(read):
@@ -121,7 +121,7 @@ def test_a_text_is_its_own_response(tiny):
     for text in texts.texts:
         ids = tiny.tokenizer(text)["input_ids"]
         seeds = [(position, ids[position + 1]) for position in range(len(ids) - 1)] or [(0, -1)]
-        layers.append(rederivation.attnlrp(tiny.model, ids, seeds))
+        layers.append(rederivation.attnlrp(tiny.model, ids, seeds, 1 / len(seeds)))
     for index in range(2):
         close(found.scores[f"neurons.{index}"], torch.stack([each[index].r_neurons for each in layers]).mean(0))
 

@@ -14,7 +14,7 @@ def write(path, *records):
 
 
 def test_reads_prompts_texts_and_real_toxicity_prompts(tmp_path):
-    prompts = read(write(tmp_path / "p.jsonl", {"prompt": "who?"}, {"prompt": "why?"}))
+    prompts = read(write(tmp_path / "p.jsonl", {"prompt": "who?"}, {"prompt": "why?"}), kind="prompt")
     assert (prompts.texts, prompts.kind, prompts.name) == (("who?", "why?"), "prompt", "p.jsonl")
     assert read(write(tmp_path / "t.jsonl", {"text": "so"})).kind == "text"
     shape = {"prompt": {"text": "And then", "toxicity": 0.9}, "continuation": {"text": "x"}}
@@ -27,6 +27,12 @@ def test_lines_of_a_text_file_are_of_the_kind_asked_for(tmp_path):
     assert read(path).texts == ("one", " two ", "thrée")
     assert (read(path).kind, read(path, kind="prompt").kind) == ("text", "prompt")
     assert len(read(path, limit=2)) == 2
+
+
+def test_the_kind_asked_for_decides_whatever_the_column_is_called(tmp_path):
+    path = write(tmp_path / "t.jsonl", {"text": "who?"})
+    assert (read(path, kind="prompt").kind, read(path, kind="prompt").texts) == ("prompt", ("who?",))
+    assert read(write(tmp_path / "p.jsonl", {"prompt": "so"})).kind == "text"
 
 
 def test_the_kind_asked_for_decides_between_two_columns(tmp_path):
