@@ -136,10 +136,9 @@ class Service:
                 self.policy = replace(self.policy, masks={**self.policy.masks, record.name: (*known, version)})
         try:
             self.check_usable(Choice(version))
-        except ConflictError:
-            return record, created  # usable at load; a request that names it is told so
-        try:
             await self.adapter(Choice(version))
+        except ConflictError:
+            pass  # usable at load; a request that names it is told so
         except UnavailableError as error:  # it is registered all the same, and each request tries again
             _log.warning("%s", error)
         return record, created

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.engine.adapters import GATED
 from service.engine.plugin import NAME
 from service.errors import ConflictError, InvalidRequestError
 from service.settings import Settings
@@ -123,16 +124,18 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
     from vllm.entrypoints.launchers.api_server.entry import run_server
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
+    from service.engine.loader import LOAD_FORMAT
+
     options = launch.options
     options.model, options.served_model_name, options.revision = str(launch.folder), [launch.name], None
     options.middleware = [*options.middleware, "service.api.middleware.Gateway"]  # the last one is the outermost
     if gated:
         options.enable_lora, options.max_lora_rank, options.max_loras = True, 1, settings.max_resident_masks
         options.max_cpu_loras = max(CPU_ADAPTERS, settings.max_resident_masks)
-        options.lora_target_modules = ["down_proj", "o_proj"]
+        options.lora_target_modules = list(GATED)
         options.worker_extension_cls = "service.engine.worker.GateInspection"
     if mask:
-        options.load_format, options.model_loader_extra_config = "excise", {"masks": [str(mask)]}
+        options.load_format, options.model_loader_extra_config = LOAD_FORMAT, {"masks": [str(mask)]}
     validate_parsed_serve_args(options)
     uvloop.run(run_server(options))
 
