@@ -6,6 +6,7 @@ import contextlib
 import socket
 import time
 from dataclasses import replace
+from http.client import HTTPResponse
 
 import pytest
 import schemathesis
@@ -138,24 +139,26 @@ def test_bad_masks_get_a_reason_and_the_server_goes_on(http):
     assert ask(http, model="demo:alpha") == "alpha@1"
 
 
-def send_raw(server, head: str, chunks) -> bytes:
-    """Send a request by hand and read the start of the answer; the server may stop listening before it is all sent."""
+def send_raw(server, head: str, chunks) -> tuple[int, str]:
+    """Send a request by hand and read the whole answer; the server may stop listening before it is all sent."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(f"{head}\r\nHost: x\r\nAuthorization: Bearer {ADMIN}\r\n".encode())
         with contextlib.suppress(ConnectionError):
             for chunk in chunks:
                 connection.sendall(chunk)
-        return connection.recv(4096)
+        answer = HTTPResponse(connection)
+        answer.begin()
+        return answer.status, answer.read().decode()
 
 
 def test_a_body_too_large_is_413_declared_or_not(http, gated):
-    declared = send_raw(gated, "POST /masks HTTP/1.1", [b"Content-Length: 1000000000000\r\n\r\n"])
-    assert declared.startswith(b"HTTP/1.1 413")
-    assert b"the limit here is" in declared
+    status, reason = send_raw(gated, "POST /masks HTTP/1.1", [b"Content-Length: 1000000000000\r\n\r\n"])
+    assert status == 413
+    assert "the limit here is" in reason
     megabyte = b"100000\r\n" + b"x" * 2**20 + b"\r\n"
     endless = (megabyte for _ in range(600))
-    streamed = send_raw(gated, "POST /v1/completions HTTP/1.1", [b"Transfer-Encoding: chunked\r\n\r\n", *endless])
-    assert streamed.startswith(b"HTTP/1.1 413")
+    status, _ = send_raw(gated, "POST /v1/completions HTTP/1.1", [b"Transfer-Encoding: chunked\r\n\r\n", *endless])
+    assert status == 413
     assert ask(http) == "base"
 
 
