@@ -1,9 +1,23 @@
 """Attribution: a reference set and a criterion → the mean relevance of every component."""
 
-from correction import criteria
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from correction import criteria, distributed
 from correction.criteria import Settings
-from correction.criteria.seeds import Sample, seeded
+from correction.criteria.criterion import on_device
+from correction.criteria.seeds import Sample, SeededBatch, seeded
 from correction.generation import respond
+from correction.instances import replaced
+from correction.journal import Journal
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
 from correction.references import ReferenceSet
@@ -20,34 +34,110 @@ def attribute(
     raw: bool = False,
     max_length: int | None = None,
     tokens: int = 4096,
+    checkpointing: bool = False,
+    scores_in: Path | None = None,
+    resume: Path | None = None,
     progress: Progress = silent,
 ) -> Relevance:
     """Relevance of every component, averaged over the reference set: R̄ of SparC³, Eq. 7.
+
+    Processes that `distributed.joined` brought together share the batches, and all get the whole result.
 
     Args:
         settings: what is scored, from which output, by which sign.
         raw: prompts without the chat template.
         max_length: cut texts to this many tokens.
-        tokens: size of a batch, padding included. It changes time and memory, not the result.
+        tokens: size of a batch, padding included. This and what follows change time and memory, not the result.
+        checkpointing: keep only what enters each decoder layer, and compute the rest twice.
+        scores_in: a folder in which a folder is made for memory-mapped files, where the scores add up instead of beside
+            the weights; it must stay there for as long as the result is used.
+        resume: a folder for a journal: written after every batch, and read by a later run of the same attribution.
 
     Raises:
         CriterionError: an unknown criterion, or one that cannot score what was asked.
         ReferenceSetError: a prompt that does not fit the context.
+        JournalError: a journal that cannot be written or does not fit.
     """
     settings = settings or Settings.default()
-    score = criteria.find(criterion)
-    seed = settings.seed
-    if seed == "next":
-        seed = "last" if references.kind == "prompt" else "all"
-    answered = seed == "response" and references.kind == "prompt"
+    found = criteria.find(criterion)
+    found.check(settings)
+    samples = _samples(loaded, references, settings, found, raw, max_length, tokens, progress)
+    batches: list[SeededBatch] = []
+    if found.reads:
+        batches = list(seeded(samples, found.seed or settings.seed, tokens=tokens, device=loaded.device))
+    mine = batches[distributed.rank() :: distributed.processes()]
+    zeros = on_device if scores_in is None else partial(_mapped, _own(scores_in))
+    with found.attach(loaded, settings, zeros) as attached, _checkpointed(loaded) if checkpointing else nullcontext():
+        journal, done = None, 0
+        if resume is not None and found.reads:
+            identity = {
+                "criterion": criterion,
+                **asdict(settings),
+                "fingerprint": loaded.base.fingerprint,
+                "dtype": str(loaded.dtype),
+                "references": [references.sha256, references.kind, raw, max_length],
+                "share": [distributed.rank(), distributed.processes(), tokens],
+            }
+            journal = Journal(resume, identity)
+            done = journal.resume(attached.scores)
+        for number, batch in enumerate(mine[done:], done + 1):
+            attached.see(batch)
+            if journal:
+                journal.write(attached.scores, number)
+            progress("attribution", number, len(mine))
+        for score in attached.scores.values():
+            distributed.add_up(score.sum)
+        scores = {name: score.mean(len(samples)).cpu() for name, score in attached.scores.items()}
+    return Relevance(settings.granularity, scores, len(samples))
+
+
+def _samples(
+    loaded: LoadedModel,
+    references: ReferenceSet,
+    settings: Settings,
+    criterion: criteria.Criterion,
+    raw: bool,
+    max_length: int | None,
+    tokens: int,
+    progress: Progress,
+) -> list[Sample]:
+    seed = criterion.seed or settings.seed
+    answered = seed == "response" and references.kind == "prompt" and criterion.reads
     room = settings.response_tokens if answered else 0
     given = encode(loaded, references, raw=raw, max_length=max_length, room=room)
     if answered:
-        responses = respond(loaded, given, max_new_tokens=room, tokens=tokens, progress=progress)
-        samples = [Sample(tuple(ids), tuple(answer)) for ids, answer in zip(given, responses, strict=True)]
-    elif seed == "response":
-        samples = [Sample(tuple(ids[:1]), tuple(ids[1:])) for ids in given]
-    else:
-        samples = [Sample(tuple(ids)) for ids in given]
-    batches = list(seeded(samples, seed, tokens=tokens, device=loaded.device))
-    return score(loaded, batches, settings, progress)
+        if references.responses is None:
+            responses = respond(loaded, given, max_new_tokens=room, tokens=tokens, progress=progress)
+        else:
+            responses = [
+                loaded.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][:room]
+                for text in references.responses
+            ]
+        return [Sample(tuple(ids), tuple(answer)) for ids, answer in zip(given, responses, strict=True)]
+    if seed == "response":
+        return [Sample(tuple(ids[:1]), tuple(ids[1:])) for ids in given]
+    return [Sample(tuple(ids), throughout=references.kind == "text") for ids in given]
+
+
+def _own(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Path(mkdtemp(dir=folder, prefix="scores-"))
+
+
+def _mapped(folder: Path, name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """A memory-mapped tensor of zeros in a file of its own."""
+    path = folder / f"{name}.f32"
+    size = torch.Size(shape).numel()
+    with path.open("wb") as file:
+        file.truncate(4 * size)
+    return torch.from_file(str(path), shared=True, size=size, dtype=torch.float32).view(shape)
+
+
+@contextmanager
+def _checkpointed(loaded: LoadedModel) -> Iterator[None]:
+    """Within the block, each decoder layer keeps its input alone and is run again on the way back."""
+    with ExitStack() as stack:
+        for block in loaded.blocks:
+            again = partial(checkpoint, block.layer.forward, use_reentrant=False, preserve_rng_state=False)
+            stack.enter_context(replaced(block.layer, "forward", again))
+        yield

@@ -1,17 +1,75 @@
 """Contrast: what matters for the behaviour and little for everything else."""
 
+from typing import Literal, get_args
+
+import torch
+
 from correction.errors import CriterionError
 from correction.relevance import Relevance
 
+Contrast = Literal["difference", "normalised", "ratio", "squared-ratio", "general"]
 
-def contrast(general: Relevance, behaviour: Relevance) -> Relevance:
-    """R_diff = R̄_general − R̄_behaviour (SparC³, Eq. 7), to be cut in ascending order.
+RATIOS = ("ratio", "squared-ratio")
+"""Contrasts that need relevance by two signs: signed for the behaviour, absolute for the general set."""
+
+_FLOOR = 0.1
+
+
+def contrast(general: Relevance, behaviour: Relevance | None, kind: Contrast = "difference") -> Relevance:
+    """What is to be cut in ascending order.
+
+    Args:
+        general: R̄_general. behaviour: R̄_behaviour; None where `kind` is `general`.
+        kind: `difference`: R̄_general − R̄_behaviour (SparC³, Eq. 7).
+            `normalised`: the same after each has been divided by its mean magnitude, so that a set whose outputs are
+            surer does not weigh more.
+            `ratio`: −R̄_behaviour / (|R̄_general| + ε): what a cut does against the behaviour for what it costs. To cut
+            in the order of gain per cost is the best way to spend a budget, as far as gains and costs add up (Dantzig
+            1957). ε is a tenth of the mean cost, so that no cost is taken for nothing.
+            `squared-ratio`: the same with the cost squared: near an optimum, a cut costs in proportion to the
+            square of its first-order effect (LeCun et al. 1990).
+            `general`: R̄_general alone, for compression, or for criteria that read no data.
+
+    Raises:
+        CriterionError: the two do not score the same components, or are needed and not there.
+    """
+    if kind not in get_args(Contrast):
+        raise CriterionError(f"contrast {kind!r} does not exist; there is: {', '.join(get_args(Contrast))}")
+    if kind == "general":
+        return general
+    if behaviour is None:
+        raise CriterionError(f"the contrast {kind!r} needs the relevance for a behaviour set")
+    _alike(general, behaviour)
+    pairs = {name: (score, behaviour.scores[name]) for name, score in general.scores.items()}
+    if kind == "difference":
+        scores = {name: a - b for name, (a, b) in pairs.items()}
+    elif kind == "normalised":
+        sizes = _magnitude(general), _magnitude(behaviour)
+        scores = {name: a / sizes[0] - b / sizes[1] for name, (a, b) in pairs.items()}
+    else:
+        size, power = _magnitude(general), 1 if kind == "ratio" else 2
+        scores = {name: -b / ((a.abs() / size) ** power + _FLOOR**power) for name, (a, b) in pairs.items()}
+    return Relevance(general.granularity, scores, general.samples + behaviour.samples)
+
+
+def less(one: Relevance, other: Relevance) -> Relevance:
+    """R̄ of one set less that of another.
 
     Raises:
         CriterionError: the two do not score the same components.
     """
-    shapes = [{name: tuple(score.shape) for name, score in each.scores.items()} for each in (general, behaviour)]
-    if general.granularity != behaviour.granularity or shapes[0] != shapes[1]:
+    _alike(one, other)
+    scores = {name: score - other.scores[name] for name, score in one.scores.items()}
+    return Relevance(one.granularity, scores, one.samples + other.samples)
+
+
+def _alike(one: Relevance, other: Relevance) -> None:
+    shapes = [{name: tuple(score.shape) for name, score in each.scores.items()} for each in (one, other)]
+    if one.granularity != other.granularity or shapes[0] != shapes[1]:
         raise CriterionError("the relevance for the general set and for the behaviour set are of other components")
-    scores = {name: score - behaviour.scores[name] for name, score in general.scores.items()}
-    return Relevance(general.granularity, scores, general.samples + behaviour.samples)
+
+
+def _magnitude(relevance: Relevance) -> float:
+    """Mean |R| over all components; 1 where there is none at all."""
+    total = sum(float(score.abs().sum(dtype=torch.float64)) for score in relevance.scores.values())
+    return total / len(relevance) or 1.0

@@ -1,22 +1,18 @@
 """The whole correction: reference sets → relevance → contrast → selection → a mask, measured on what was held out."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import masks
-from behaviours import ToxicityScorer
-from correction.attribution import attribute
-from correction.contrast import contrast
-from correction.criteria import Settings
-from correction.criteria.lrp import scored
 from correction.errors import ReferenceSetError
 from correction.evaluation import Evaluation, compare, evaluate
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
+from correction.recipe import Cut, Ranking, Selected
 from correction.references import ReferenceSet, overlap
-from correction.relevance import Relevance
-from correction.selection import Scope, budget, components, select
+from correction.selection import components
 from correction.tokenisation import encode
 from masks.meta import check_name
 
@@ -36,20 +32,15 @@ def correct(
     general: ReferenceSet,
     *,
     name: str,
-    count: int | None = None,
-    fraction: float | None = None,
-    criterion: str = "lrp",
-    settings: Settings | None = None,
-    scope: Scope = "global",
+    cut: Cut,
+    ranking: Ranking | None = None,
     held_out: float = 0.25,
     held_out_behaviour: ReferenceSet | None = None,
     held_out_general: ReferenceSet | None = None,
     split_seed: int = 0,
-    scorer: ToxicityScorer | None = None,
-    raw: bool = False,
-    max_length: int | None = None,
-    max_new_tokens: int = 50,
-    tokens: int = 4096,
+    attribution: Mapping[str, Any] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    made: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> masks.Mask:
     """Make a mask against a behaviour, and measure it on prompts and texts that it was not made from.
@@ -57,10 +48,12 @@ def correct(
     Args:
         behaviour: what brings the behaviour out. general: what must stay as it is.
         name: of the mask.
-        count, fraction: how many components to cut, one of the two.
+        cut: how much.
+        ranking: what orders the components; by default LRP of neurons.
         held_out: fraction of each set to measure on and keep out of the attribution, by `split_seed`; not used for a
             set whose `held_out_…` set is given.
-        raw, max_length, tokens, progress: see `attribute`. max_new_tokens, scorer: see `evaluate`.
+        attribution: options of `attribute`. evaluation: options of `evaluate`.
+        made: more for the mask to record: how the behaviour set came about.
 
     Returns:
         The mask. `meta.made` holds every setting, `meta.measured` the evaluations before and after and their paired
@@ -70,72 +63,56 @@ def correct(
         CorrectionError: its kinds, for a set, setting or budget that cannot be used.
         ReferenceSetError: something held out is also in the set that the mask is made from.
     """
-    check_name(name)  # a mistake in a name or a budget is told before the work, not after it
-    settings = settings or Settings.default()
-    budget(scored(loaded, settings), settings.granularity, count=count, fraction=fraction)
+    check_name(name)  # a mistake is told before the work, not after it
+    ranking = ranking or Ranking()
+    cut.check(loaded, ranking)
+    attribution, evaluation = dict(attribution or {}), dict(evaluation or {})
     if held_out_behaviour is None:
         behaviour, held_out_behaviour = behaviour.split(held_out, split_seed)
     if held_out_general is None:
         general, held_out_general = general.split(held_out, split_seed)
-    for seen, unseen in ((behaviour, held_out_behaviour), (general, held_out_general)):
-        if shared := overlap(unseen, seen):
-            raise ReferenceSetError(
-                f"{len(shared)} of {unseen.name}, held out, are also in {seen.name}, for example {shared[0][:80]!r}; "
-                "what a mask is measured on must not be what it was made from"
-            )
-    encode(loaded, held_out_behaviour, raw=raw, room=max_new_tokens)  # one too long is told now, not after the work
-    options: dict[str, Any] = {"criterion": criterion, "raw": raw, "max_length": max_length, "tokens": tokens}
-    unwanted = attribute(loaded, behaviour, settings, progress=progress, **options)
-    kept = attribute(loaded, general, settings, progress=progress, **options)
+    apart(behaviour, held_out_behaviour)
+    apart(general, held_out_general)
+    raw = bool(attribution.get("raw", evaluation.get("raw", False)))
+    encode(loaded, held_out_behaviour, raw=raw, room=evaluation.get("max_new_tokens", 50))
+    selected = cut.of(loaded, ranking, behaviour, general, progress=progress, **attribution)
     mask = mask_of(
         loaded,
-        contrast(kept, unwanted),
+        selected,
         name=name,
-        count=count,
-        fraction=fraction,
-        scope=scope,
         made={
-            "criterion": criterion,
-            **_settings(criterion, settings),
-            "contrast": "general - behaviour",
+            **ranking.described(),
+            **cut.described(),
             "behaviour": described(behaviour),
             "general": described(general),
             "overlap": len(overlap(behaviour, general)),
             "split_seed": split_seed,
             "chat_template": not raw and getattr(loaded.tokenizer, "chat_template", None) is not None,
-            "max_length": max_length,
+            "max_length": attribution.get("max_length"),
             "dtype": str(loaded.dtype).removeprefix("torch."),
+            **(made or {}),
         },
     )
-    return measure(
-        loaded,
-        mask,
-        held_out_behaviour,
-        held_out_general,
-        scorer=scorer,
-        raw=raw,
-        max_new_tokens=max_new_tokens,
-        tokens=tokens,
-        progress=progress,
-    ).mask
+    found = measure(loaded, mask, held_out_behaviour, held_out_general, progress=progress, **evaluation)
+    return found.mask
 
 
-def mask_of(
-    loaded: LoadedModel,
-    scores: Relevance,
-    *,
-    name: str,
-    count: int | None = None,
-    fraction: float | None = None,
-    scope: Scope = "global",
-    made: dict[str, Any] | None = None,
-) -> masks.Mask:
-    """Select the smallest scores and write them down as a mask; `made` gets the budget and the versions too."""
-    selected = select(scores, count=count, fraction=fraction, scope=scope)
-    budget = {"count": count} if fraction is None else {"fraction": fraction}
-    made = {**(made or {}), "scope": scope, "budget": budget, "versions": versions()}
-    neurons, weights = components(selected)
-    return masks.for_model(loaded.path, name, neurons=neurons, weights=weights, made=made)
+def apart(seen: ReferenceSet, unseen: ReferenceSet) -> None:
+    """Refuse to measure on what a mask is made from.
+
+    Raises:
+        ReferenceSetError: the two have a text in common.
+    """
+    if shared := overlap(unseen, seen):
+        raise ReferenceSetError(
+            f"{len(shared)} of {unseen.name}, held out, are also in {seen.name}, for example {shared[0][:80]!r}; "
+            "what a mask is measured on must not be what it was made from"
+        )
+
+
+def mask_of(loaded: LoadedModel, selected: Selected, *, name: str, made: Mapping[str, Any]) -> masks.Mask:
+    """Write selected components down as a mask; `made` gets the versions of the libraries too."""
+    return masks.for_model(loaded.path, name, **components(selected), made={**made, "versions": versions()})
 
 
 def measure(
@@ -145,38 +122,33 @@ def measure(
     text: ReferenceSet,
     *,
     before: Evaluation | None = None,
-    scorer: ToxicityScorer | None = None,
-    raw: bool = False,
-    max_new_tokens: int = 50,
-    tokens: int = 4096,
     progress: Progress = silent,
+    **evaluation: Any,
 ) -> Measurement:
     """Evaluate the model without and with the mask, and write both and their difference into `meta.measured`.
 
     Args:
         before: the evaluation without the mask, where there is one already; of the same prompts, texts and options.
+        evaluation: options of `evaluate`.
     """
-    options: dict[str, Any] = {
-        "scorer": scorer,
-        "raw": raw,
-        "max_new_tokens": max_new_tokens,
-        "tokens": tokens,
-        "progress": progress,
-    }
-    before = before or evaluate(loaded, prompts, text, **options)
-    after = evaluate(loaded, prompts, text, mask=mask, **options)
+    before = before or evaluate(loaded, prompts, text, progress=progress, **evaluation)
+    after = evaluate(loaded, prompts, text, mask=mask, progress=progress, **evaluation)
+    figures = before.summary(), after.summary()
     measured: dict[str, Any] = {
         "prompts": described(prompts),
         "text": described(text),
         "confidence": before.confidence,
-        "before": before.summary(),
-        "after": after.summary(),
+        "before": figures[0],
+        "after": figures[1],
         "difference": compare(before, after).summary(),
     }
-    for shared in ("scorer", "max_new_tokens", "passages"):  # the same on both sides: said once
-        measured[shared] = measured["before"].pop(shared)
-        del measured["after"][shared]
+    for key in SHARED & figures[0].keys():  # the same on both sides: said once
+        measured[key] = figures[0].pop(key)
+        del figures[1][key]
     return Measurement(mask.with_meta(measured=measured), before, after)
+
+
+SHARED = {"scorer", "max_new_tokens", "sampling", "passages", "perplexity_protocol", "windows", "window"}
 
 
 def described(references: ReferenceSet) -> dict[str, Any]:
@@ -198,17 +170,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[library] = "unknown"
     return found
-
-
-def _settings(criterion: str, settings: Settings) -> dict[str, Any]:
-    """The settings that had a say."""
-    told = asdict(settings)
-    if settings.granularity == "neuron":
-        del told["modules"]
-    if settings.seed != "response":
-        del told["response_tokens"]
-    if criterion == "random":
-        del told["seed"], told["sign"]
-    else:
-        del told["random_seed"]
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in told.items()}

@@ -6,6 +6,7 @@
     ├── ReferenceSetError          a reference set that cannot be read or used
     ├── CriterionError             a criterion or setting that does not exist, or cannot score what was asked
     ├── SelectionError             a budget that does not fit the scores
+    ├── JournalError               a journal that cannot be written, or is of another run
     └── EvaluationError            a measurement that cannot be made
 
 A mask that does not fit a model raises the errors of `masks`.
@@ -34,6 +35,10 @@ class CriterionError(CorrectionError):
 
 class SelectionError(CorrectionError):
     """A budget larger than the model, or scores that rank nothing."""
+
+
+class JournalError(CorrectionError):
+    """A journal of a run that cannot be written, or is damaged or of another run."""
 
 
 class EvaluationError(CorrectionError):

@@ -1,7 +1,7 @@
 """Loading a causal language model, and naming the modules of its decoder layers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -16,37 +16,63 @@ from correction.errors import ArchitectureError, ModelError
 
 @dataclass(frozen=True)
 class Architecture:
-    """Attribute paths of one model family: of the model, then (`mlp` … `norms`) of each decoder layer.
+    """The adapter of a model family: attribute paths of the model, then (`norms` … `o_proj`) of each decoder layer.
 
-    `o_proj` and `down_proj` read the heads and the neurons.
+    `down_proj` reads the neurons and `o_proj` the heads, whatever the family calls them.
+    `gate` is None where the MLP has no gate; `final_norm` and `mlp` are None where there is no such module.
     """
 
     decoder: str = "model"
     layers: str = "model.layers"
-    final_norm: str = "model.norm"
-    mlp: str = "mlp"
-    attention: str = "self_attn"
+    final_norm: str | None = "model.norm"
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
-    gate: str = "mlp.gate_proj"
+    mlp: str | None = "mlp"
+    gate: str | None = "mlp.gate_proj"
     up: str = "mlp.up_proj"
     activation: str = "mlp.act_fn"
     down_proj: str = "mlp.down_proj"
     o_proj: str = "self_attn.o_proj"
 
 
-ARCHITECTURES: dict[str, Architecture] = {"llama": Architecture()}
-"""By `model_type` of the config. A family with Llama's layout is one more line here."""
+_LLAMA = Architecture()
+_NORMS_OF_HEADS = ("self_attn.q_norm", "self_attn.k_norm")
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": replace(_LLAMA, norms=(*_LLAMA.norms, *_NORMS_OF_HEADS)),
+    "opt": Architecture(
+        decoder="model.decoder",
+        layers="model.decoder.layers",
+        final_norm="model.decoder.final_layer_norm",
+        norms=("self_attn_layer_norm", "final_layer_norm"),
+        mlp=None,
+        gate=None,
+        up="fc1",
+        activation="activation_fn",
+        down_proj="fc2",
+        o_proj="self_attn.out_proj",
+    ),
+}
+"""By `model_type` of the config. Attention must go through transformers' registry of attention functions."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """The modules of one decoder layer; `prefix` is its name in the checkpoint, as `model.layers.0`."""
+    """The modules of one decoder layer; `prefix` is its name in the checkpoint, as `model.layers.0`.
+
+    `mlp` and `gate` are None where the family has none, see `Architecture`.
+    """
 
     index: int
     prefix: str
-    mlp: nn.Module
-    attention: nn.Module
+    layer: nn.Module
     norms: tuple[nn.Module, ...]
+    mlp: nn.Module | None
+    gate: nn.Module | None
+    up: nn.Module
+    activation: nn.Module
     down_proj: nn.Linear
     o_proj: nn.Linear
 
@@ -82,7 +108,9 @@ class LoadedModel:
         """Every normalisation of the decoder, the final one last."""
         for block in self.blocks:
             yield from block.norms
-        yield attrgetter(self.architecture.final_norm)(self.model)
+        final = _found(self.model, self.architecture.final_norm)
+        if final is not None:  # OPT's with the norms after each part have none
+            yield final
 
     @property
     def decoder(self) -> nn.Module:
@@ -126,9 +154,9 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
     """
     architecture = architecture_of(model.config)
     model.eval()
-    return LoadedModel(
-        model, tokenizer, Path(path), masks.describe(path), architecture, tuple(_blocks(model, architecture))
-    )
+    base = masks.describe(path)
+    blocks = tuple(_blocks(model, architecture, base.geometry))
+    return LoadedModel(model, tokenizer, Path(path), base, architecture, blocks)
 
 
 def architecture_of(config: Any) -> Architecture:
@@ -146,21 +174,29 @@ def architecture_of(config: Any) -> Architecture:
         ) from None
 
 
-def _blocks(model: PreTrainedModel, architecture: Architecture) -> Iterator[Block]:
+def _blocks(model: PreTrainedModel, architecture: Architecture, geometry: masks.Geometry) -> Iterator[Block]:
     for index, layer in enumerate(attrgetter(architecture.layers)(model)):
         try:
-            find = {name: attrgetter(name)(layer) for name in (*architecture.norms, architecture.mlp)}
-            yield Block(
-                index=index,
-                prefix=f"{architecture.layers}.{index}",
-                mlp=find[architecture.mlp],
-                attention=attrgetter(architecture.attention)(layer),
-                norms=tuple(find[name] for name in architecture.norms),
-                down_proj=attrgetter(architecture.down_proj)(layer),
-                o_proj=attrgetter(architecture.o_proj)(layer),
-            )
+            find = {field: _found(layer, getattr(architecture, field)) for field in _OF_A_LAYER}
+            norms = tuple(attrgetter(name)(layer) for name in architecture.norms)
         except AttributeError as error:
             raise ArchitectureError(f"layer {index} of this {model.config.model_type} model: {error}") from error
+        for field, channels in (("down_proj", geometry.neurons), ("o_proj", geometry.heads * geometry.head_dim)):
+            module = find[field]
+            if not isinstance(module, nn.Linear) or module.in_features != channels:
+                raise ArchitectureError(
+                    f"layer {index} of this {model.config.model_type} model: {getattr(architecture, field)} is a "
+                    f"{type(module).__name__} with {getattr(module, 'in_features', 'no')} inputs, and must be a plain "
+                    f"linear module with {channels}; a quantised model must be loaded from its unquantised checkpoint"
+                )
+        yield Block(index=index, prefix=f"{architecture.layers}.{index}", layer=layer, norms=norms, **find)
+
+
+_OF_A_LAYER = ("mlp", "gate", "up", "activation", "down_proj", "o_proj")
+
+
+def _found(module: nn.Module, path: str | None) -> Any:
+    return None if path is None else attrgetter(path)(module)
 
 
 def _local_folder(model: str) -> Path:

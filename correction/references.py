@@ -1,10 +1,12 @@
 """Reference sets: the prompts or texts that relevance is averaged over, and on which a mask is measured."""
 
+import csv
 import hashlib
 import importlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,26 +25,39 @@ class ReferenceSet:
         texts: at least one, none blank.
         name: where they came from, without folders.
         kind: `prompt`: rendered through the chat template, if any; `text`: used as it is.
+        responses: what was said to each prompt, where that is known: attribution from responses starts there.
     """
 
     texts: tuple[str, ...]
     name: str
     kind: Kind
+    responses: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.texts:
             raise ReferenceSetError(f"{self.name}: the reference set is empty")
+        if self.responses is not None and (self.kind != "prompt" or len(self.responses) != len(self.texts)):
+            raise ReferenceSetError(f"{self.name}: responses belong to prompts, one to each")
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
     def sha256(self) -> str:
-        """Of the texts as UTF-8, each followed by a zero byte: the same for the same texts in any file format."""
+        """Of the texts, then the responses, as UTF-8, each followed by a zero byte, whatever file they came in."""
         digest = hashlib.sha256()
-        for text in self.texts:
+        for text in (*self.texts, *(self.responses or ())):
             digest.update(text.encode() + b"\0")
         return digest.hexdigest()
+
+    def taken(self, places: Sequence[int]) -> "ReferenceSet":
+        """Those at these places, with their responses.
+
+        Raises:
+            ReferenceSetError: there are none.
+        """
+        responses = None if self.responses is None else tuple(self.responses[place] for place in places)
+        return replace(self, texts=tuple(self.texts[place] for place in places), responses=responses)
 
     def split(self, held_out: float, seed: int = 0) -> tuple["ReferenceSet", "ReferenceSet"]:
         """Two sets, the second with this fraction of the distinct texts, drawn with the seed.
@@ -52,7 +67,7 @@ class ReferenceSet:
         Raises:
             ReferenceSetError: the fraction is not inside (0, 1), or either side would be empty.
         """
-        distinct = list(dict.fromkeys(_normalised(text) for text in self.texts))
+        distinct = list(dict.fromkeys(normalised(text) for text in self.texts))
         size = max(1, round(held_out * len(distinct)))
         if not 0 < held_out < 1 or size >= len(distinct):
             raise ReferenceSetError(
@@ -61,47 +76,52 @@ class ReferenceSet:
             )
         drawn = np.random.default_rng(seed).permutation(len(distinct))[:size]
         away = {distinct[index] for index in drawn}
+        held = [normalised(text) in away for text in self.texts]
         return (
-            ReferenceSet(tuple(t for t in self.texts if _normalised(t) not in away), self.name, self.kind),
-            ReferenceSet(tuple(t for t in self.texts if _normalised(t) in away), self.name, self.kind),
+            self.taken([place for place, out in enumerate(held) if not out]),
+            self.taken([place for place, out in enumerate(held) if out]),
         )
 
 
 def overlap(a: ReferenceSet, b: ReferenceSet) -> tuple[str, ...]:
     """The texts of `a` that `b` has too, but for letter case and white space, in the order of `a`."""
-    other = {_normalised(text) for text in b.texts}
-    return tuple(text for text in a.texts if _normalised(text) in other)
+    other = {normalised(text) for text in b.texts}
+    return tuple(text for text in a.texts if normalised(text) in other)
 
 
-def read(source: str | Path, *, kind: Kind = "text", limit: int | None = None) -> ReferenceSet:
+def read(source: str | Path, *, kind: Kind = "text", limit: int | None = None, whole: bool = False) -> ReferenceSet:
     """Read a reference set.
 
     Args:
         source: a `.jsonl` file with a string under `prompt` or `text` in each line, or RealToxicityPrompts' own shape
-            `{"prompt": {"text": …}}`; a `.txt` file with one on each line; or `hf:dataset[:split[:column]]`.
+            `{"prompt": {"text": …}}`, and for prompts perhaps a `response`; a `.csv` file with such columns, or
+            `file.csv:column`; a `.txt` file with one on each line; or `hf:dataset[:split[:column]]`.
         kind: what they are to be used as, whatever the column is called; it is looked for first under its own name.
         limit: read only this many, from the start.
+        whole: a `.txt` file is one text, line breaks and all.
 
     Raises:
         ReferenceSetError: no such file, another format, not UTF-8, a wrong column, or nothing in it.
     """
     spec = str(source)
     if spec.startswith("hf:"):
-        texts = _from_hub(spec, kind)
-        name = spec
-    else:
-        path = Path(spec)
-        name = path.name
-        if path.suffix == ".jsonl":
-            texts = _from_records(_json_lines(path), name, kind)
-        elif path.suffix == ".txt":
-            texts = [line for line in _decoded(path).splitlines() if line.strip()]
-        else:
-            raise ReferenceSetError(f"{name}: a reference set is a .jsonl or .txt file, or hf:dataset[:split[:column]]")
-    return ReferenceSet(tuple(texts[:limit]), name, kind)
+        return _from_hub(spec, kind, limit)
+    file, _, column = spec.partition(".csv:")
+    path = Path(f"{file}.csv" if column else spec)
+    if path.suffix == ".jsonl":
+        return _from_records(islice(_json_lines(path), limit), path.name, kind)
+    if path.suffix == ".csv":
+        return _from_records(islice(_csv_rows(path), limit), path.name, kind, column)
+    if path.suffix != ".txt":
+        raise ReferenceSetError(
+            f"{path.name}: a reference set is a .jsonl, .csv or .txt file, or hf:dataset[:split[:column]]"
+        )
+    lines = [_decoded(path)] if whole else _decoded(path).splitlines()
+    return ReferenceSet(tuple(line for line in lines if line.strip())[:limit], path.name, kind)
 
 
-def _normalised(text: str) -> str:
+def normalised(text: str) -> str:
+    """The text but for letter case and white space: two that agree in it count as copies."""
     return " ".join(text.casefold().split())
 
 
@@ -125,23 +145,36 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
                 raise ReferenceSetError(f"{path.name}, line {number}: not JSON: {error}") from error
 
 
-def _from_records(records: Iterable[tuple[str, Any]], name: str, kind: Kind) -> list[str]:
-    """The texts of (place, record) pairs; the first record says which column counts."""
-    column: Kind | None = None
-    texts = []
-    for place, record in records:
-        if column is None:
-            columns = sorted(record) if isinstance(record, dict) else []
-            order: tuple[Kind, ...] = ("prompt", "text") if kind == "prompt" else ("text", "prompt")
-            column = next((candidate for candidate in order if candidate in columns), None)
-            if column is None:
+def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    rows = csv.DictReader(_decoded(path).splitlines(keepends=True), strict=True)
+    try:
+        for row in rows:
+            yield f"{path.name}, line {rows.line_num}", row
+    except csv.Error as error:
+        raise ReferenceSetError(f"{path.name}, line {rows.line_num}: not CSV: {error}") from error
+
+
+def _from_records(records: Iterable[tuple[str, Any]], name: str, kind: Kind, column: str = "") -> ReferenceSet:
+    """The set of (place, record) pairs; where no column is named, the first record says which one counts."""
+    texts, responses = [], []
+    answered = False
+    for number, (place, record) in enumerate(records):
+        if number == 0:
+            columns = [str(key) for key in record] if isinstance(record, dict) else []
+            order = ("prompt", "text") if kind == "prompt" else ("text", "prompt")
+            column = column or next((candidate for candidate in order if candidate in columns), "")
+            if not column:
                 raise ReferenceSetError(
-                    f"{place}: needs a string under 'prompt' or 'text'; its columns are: {', '.join(columns) or 'none'}"
+                    f"{place}: needs a string under 'prompt' or 'text'; its columns are: "
+                    f"{', '.join(sorted(columns)) or 'none'}"
                 )
+            answered = kind == "prompt" and "response" in columns
         texts.append(_string(record, column, place))
-    if column is None:
+        if answered:
+            responses.append(_string(record, "response", place))
+    if not texts:
         raise ReferenceSetError(f"{name}: the reference set is empty")
-    return texts
+    return ReferenceSet(tuple(texts), name, kind, tuple(responses) if answered else None)
 
 
 def _string(record: Any, column: str, place: str) -> str:
@@ -149,12 +182,12 @@ def _string(record: Any, column: str, place: str) -> str:
     if isinstance(value, dict):  # RealToxicityPrompts keeps the scores of a prompt beside its text
         value = value.get("text")
     if not isinstance(value, str) or not value.strip():
-        columns = ", ".join(sorted(record)) if isinstance(record, dict) else "none"
+        columns = ", ".join(sorted(str(key) for key in record)) if isinstance(record, dict) else "none"
         raise ReferenceSetError(f"{place}: no text under {column!r}; the columns are: {columns}")
     return value
 
 
-def _from_hub(spec: str, kind: Kind) -> list[str]:
+def _from_hub(spec: str, kind: Kind, limit: int | None) -> ReferenceSet:
     dataset, split, column, *extra = [*spec.removeprefix("hf:").split(":"), "", ""]
     if not dataset or any(extra):
         raise ReferenceSetError(f"{spec}: write it as hf:dataset[:split[:column]]")
@@ -167,8 +200,4 @@ def _from_hub(spec: str, kind: Kind) -> list[str]:
     except (OSError, ValueError) as error:
         raise ReferenceSetError(f"{spec}: {error}") from error
     places = ((f"{spec}, row {number}", row) for number, row in enumerate(rows))
-    if not column:
-        return _from_records(places, spec, kind)
-    if column not in rows.column_names:
-        raise ReferenceSetError(f"{spec}: no column {column!r}; there is: {', '.join(rows.column_names)}")
-    return [_string(row, column, place) for place, row in places]
+    return _from_records(islice(places, limit), spec, kind, column)

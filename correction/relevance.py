@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-Granularity = Literal["neuron", "weight"]
+Granularity = Literal["neuron", "head", "weight"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Relevance:
     Attributes:
         granularity: of the components.
         scores: float32 on the CPU, in component order, under the names that a mask file uses:
-            `neurons.<layer>` (neurons,), or `weights.<parameter>` in the shape of the parameter.
+            `neurons.<layer>` (neurons,), `heads.<layer>` (heads,), or `weights.<parameter>` in the parameter's shape.
         samples: how many the mean was taken over.
     """
 

@@ -26,13 +26,12 @@ from rich.table import Table
 
 import masks
 from correction import models, references, report
-from correction.attribution import attribute
 from correction.correct import correct, mask_of
-from correction.criteria import Settings
 from correction.evaluation import evaluate
 from correction.evaluation.bootstrap import wilson
 from correction.models import LoadedModel
 from correction.progress import Progress
+from correction.recipe import Cut, Ranking
 from correction.references import ReferenceSet
 from demo.server import Server, ServerError, serve
 
@@ -107,7 +106,7 @@ def _make(loaded: LoadedModel, recipe: Recipe, progress: Progress) -> masks.Mask
         _read(recipe.behaviour, "prompt"),
         _read("general", "text"),
         name=recipe.name,
-        count=COUNT,
+        cut=Cut(count=COUNT),
         held_out_behaviour=_read(f"{recipe.behaviour}_heldout", "prompt"),
         held_out_general=_read("general_heldout", "text"),
         progress=progress,
@@ -116,11 +115,9 @@ def _make(loaded: LoadedModel, recipe: Recipe, progress: Progress) -> masks.Mask
 
 def _random(loaded: LoadedModel) -> masks.Mask:
     """A mask of the same size whose neurons are drawn by lot: what cutting any neurons at all would do."""
-    settings = Settings()
-    scores = attribute(loaded, _read("general", "text"), settings, criterion="random")
-    return mask_of(
-        loaded, scores, name="random", count=COUNT, made={"criterion": "random", "seed": settings.random_seed}
-    )
+    general = _read("general", "text")
+    selected = Cut(count=COUNT).of(loaded, ranking := Ranking("random"), general, general)
+    return mask_of(loaded, selected, name="random", made=ranking.described())
 
 
 def _row(loaded: LoadedModel, name: str, mask: masks.Mask | None, progress: Progress) -> report.Row:

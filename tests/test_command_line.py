@@ -97,7 +97,7 @@ def test_weights_can_be_cut_too(tmp_path):
         ({"--model": "/no/such/model"}, "/no/such/model"),
         ({"--scorer": "typo"}, "there is no scorer"),
         ({"-o": "/no/such/folder/m.safetensors"}, "cannot be written"),
-        ({"--count": None}, "count or a fraction"),
+        ({"--count": None}, "in one way how much to cut"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_writes_nothing(tmp_path, change, said):

@@ -63,7 +63,7 @@ def test_a_module_is_one_idea(path):
     assert not re.search(r"util|helper|common|manager", path.stem)
 
 
-COMMANDS = ("correct", "demo", "evaluate", "inspect", "serve")
+COMMANDS = ("correct", "demo", "evaluate", "inspect", "references", "serve", "sweep")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

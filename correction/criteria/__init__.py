@@ -1,24 +1,37 @@
 """Criteria: how much each component contributed to an output.
 
-A criterion is a function of a model, the samples and the settings that yields the relevance of every component,
-averaged over the samples. It changes the model, if it must, only inside a context manager that puts everything back.
+A criterion is attached to a model for a while, sees batches of seeded samples, and yields a score of every component.
+It changes the model, if it must, only inside its context manager, which puts everything back. One module each.
 """
 
-from collections.abc import Callable, Sequence
-
-from correction.criteria import lrp, random
+from correction.criteria.activation import ACTIVATION
+from correction.criteria.criterion import Attached, Criterion, Score, Zeros
+from correction.criteria.gradient import GRADIENT
+from correction.criteria.lrp import LRP
+from correction.criteria.magnitude import MAGNITUDE
+from correction.criteria.random import RANDOM
 from correction.criteria.seeds import SeededBatch
 from correction.criteria.settings import OutputSeed, Settings, Sign
+from correction.criteria.snip import SNIP
+from correction.criteria.wanda import WANDA
 from correction.errors import CriterionError
-from correction.models import LoadedModel
-from correction.progress import Progress
-from correction.relevance import Relevance
 
-Criterion = Callable[[LoadedModel, Sequence[SeededBatch], Settings, Progress], Relevance]
+CRITERIA: dict[str, Criterion] = {
+    criterion.name: criterion for criterion in (LRP, GRADIENT, SNIP, WANDA, ACTIVATION, MAGNITUDE, RANDOM)
+}
 
-CRITERIA: dict[str, Criterion] = {"lrp": lrp.relevance, "random": random.relevance}
-
-__all__ = ["CRITERIA", "Criterion", "OutputSeed", "SeededBatch", "Settings", "Sign", "find"]
+__all__ = [
+    "CRITERIA",
+    "Attached",
+    "Criterion",
+    "OutputSeed",
+    "Score",
+    "SeededBatch",
+    "Settings",
+    "Sign",
+    "Zeros",
+    "find",
+]
 
 
 def find(name: str) -> Criterion:
@@ -30,4 +43,4 @@ def find(name: str) -> Criterion:
     try:
         return CRITERIA[name]
     except KeyError:
-        raise CriterionError(f"criterion {name!r} does not exist; there is: {', '.join(sorted(CRITERIA))}") from None
+        raise CriterionError(f"criterion {name!r} does not exist; there is: {', '.join(CRITERIA)}") from None

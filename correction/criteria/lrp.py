@@ -7,10 +7,9 @@ rule). Normalisation: the denominator is a constant.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,15 +17,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from correction.criteria.rules import identity_rule, rms_norm, uniform_rule
-from correction.criteria.seeds import SeededBatch
+from correction.criteria.criterion import Attached, Criterion, Zeros
+from correction.criteria.rules import identity_rule, normalise, uniform_rule
 from correction.criteria.settings import Settings
-from correction.criteria.taps import NeuronScore, WeightScore, neuron_tap, weight_tap
-from correction.errors import CriterionError
+from correction.criteria.taps import taps
 from correction.instances import frozen, replaced
-from correction.models import Architecture, LoadedModel
-from correction.progress import Progress, silent
-from correction.relevance import Relevance
+from correction.models import Block, LoadedModel
 
 ATTENTION = "excise_attnlrp"
 """Name of the attention function in transformers' registry: the one thing here that is process-wide."""
@@ -62,65 +58,31 @@ def attnlrp(loaded: LoadedModel) -> Iterator[None]:
             if module.__dict__.get("config") is found:
                 stack.enter_context(replaced(module, "config", config))
         for norm in loaded.norms:
-            stack.enter_context(replaced(norm, "forward", partial(rms_norm, norm)))
+            stack.enter_context(replaced(norm, "forward", partial(normalise, norm)))
         for block in loaded.blocks:
-            forward = _gated_mlp(block.mlp, loaded.architecture)
-            stack.enter_context(replaced(block.mlp, "forward", forward))
+            if block.mlp is None or block.gate is None:
+                rule = partial(identity_rule, block.activation.forward)
+                stack.enter_context(replaced(block.activation, "forward", rule))
+            else:
+                stack.enter_context(replaced(block.mlp, "forward", _gated(block, block.gate)))
         yield
 
 
-def relevance(
-    loaded: LoadedModel, batches: Sequence[SeededBatch], settings: Settings, progress: Progress = silent
-) -> Relevance:
-    """Relevance of neurons (activation × gradient, summed over positions) or weights (w × gradient, Eq. 8).
-
-    Raises:
-        CriterionError: no module of the decoder layers has one of the names in `settings.modules`.
-    """
-    samples = sum(len(seeded.batch.lengths) for seeded in batches)
-    with ExitStack() as stack:
-        stack.enter_context(attnlrp(loaded))
-        taps: dict[str, NeuronScore | WeightScore] = {}
-        for name, module in tapped(loaded, settings):
-            tap: Callable[..., Any] = neuron_tap if settings.granularity == "neuron" else weight_tap
-            taps[name] = stack.enter_context(tap(module, settings.sign))
-        for done, seeded in enumerate(batches, 1):
-            seeded.output(loaded).backward()
-            progress("attribution", done, len(batches))
-        scores = {name: taps.pop(name).total.div_(samples).cpu() for name in list(taps)}
-    return Relevance(settings.granularity, scores, samples)
+@contextmanager
+def attach(loaded: LoadedModel, settings: Settings, zeros: Zeros) -> Iterator[Attached]:
+    """Relevance of neurons and heads (activation × gradient over positions), or of weights (w × gradient, Eq. 8)."""
+    with (
+        attnlrp(loaded),
+        taps(loaded, settings, settings.sign, zeros, lambda seeded: seeded.output(loaded)) as attached,
+    ):
+        yield attached
 
 
-def tapped(loaded: LoadedModel, settings: Settings) -> Iterator[tuple[str, nn.Linear]]:
-    """The linear modules that are scored, under the names of their scores, in component order."""
-    if settings.granularity == "neuron":
-        for block in loaded.blocks:
-            yield f"neurons.{block.index}", block.down_proj
-        return
-    found = set()
-    names = {f"{block.prefix}." for block in loaded.blocks}
-    for name, module in loaded.model.named_modules():
-        last = name.rpartition(".")[2]
-        if isinstance(module, nn.Linear) and last in settings.modules and any(map(name.startswith, names)):
-            found.add(last)
-            yield f"weights.{name}.weight", module
-    if missing := sorted(set(settings.modules) - found):
-        raise CriterionError(f"no linear module of the decoder layers is called {', '.join(missing)}")
+LRP = Criterion("lrp", attach, uses=frozenset({"seed", "sign"}))
 
 
-def scored(loaded: LoadedModel, settings: Settings) -> int:
-    """How many components an attribution scores."""
-    neurons = settings.granularity == "neuron"
-    return sum(module.in_features if neurons else module.weight.numel() for _, module in tapped(loaded, settings))
-
-
-def _gated_mlp(mlp: nn.Module, architecture: Architecture) -> Callable[[Tensor], Tensor]:
-    gate, up, activation, down = (
-        attrgetter(path.removeprefix(f"{architecture.mlp}."))(mlp)
-        for path in (architecture.gate, architecture.up, architecture.activation, architecture.down_proj)
-    )
-
+def _gated(block: Block, gate: nn.Module) -> Callable[[Tensor], Tensor]:
     def forward(x: Tensor) -> Tensor:
-        return down(uniform_rule(identity_rule(activation, gate(x)) * up(x), 2))
+        return block.down_proj(uniform_rule(identity_rule(block.activation, gate(x)) * block.up(x), 2))
 
     return forward

@@ -1,32 +1,35 @@
 """Random scores: the floor that every criterion is measured against."""
 
-from collections.abc import Sequence
-from zlib import crc32
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
-from correction.criteria.lrp import tapped
-from correction.criteria.seeds import SeededBatch
+from correction.criteria.criterion import Attached, Criterion, Zeros
+from correction.criteria.scored import Scored, scored
 from correction.criteria.settings import Settings
 from correction.models import LoadedModel
-from correction.progress import Progress, silent
-from correction.relevance import Relevance
 
 
-def relevance(
-    loaded: LoadedModel, batches: Sequence[SeededBatch], settings: Settings, progress: Progress = silent
-) -> Relevance:
-    """Uniform in [0, 1), by `settings.random_seed` and the samples: another reference set, other scores."""
-    samples = sum(len(seeded.batch.lengths) for seeded in batches)
-    seed = settings.random_seed
-    for seeded in batches:
-        seed = crc32(seeded.batch.input_ids.cpu().numpy().tobytes(), seed & 0xFFFFFFFF)
-    generator = torch.Generator().manual_seed(seed)
-    scores = {
-        name: torch.rand(
-            module.in_features if settings.granularity == "neuron" else module.weight.shape, generator=generator
-        )
-        for name, module in tapped(loaded, settings)
-    }
-    progress("attribution", 1, 1)
-    return Relevance(settings.granularity, scores, samples)
+class Drawn:
+    """Scores drawn by lot, whatever was seen."""
+
+    def __init__(self, place: Scored, generator: torch.Generator) -> None:
+        self.place, self.generator = place, generator
+        self.sum = torch.zeros(())
+
+    def mean(self, samples: int) -> Tensor:
+        """Uniform in [0, 1): float32, of the score's shape."""
+        return torch.rand(self.place.shape, generator=self.generator)
+
+
+@contextmanager
+def attach(loaded: LoadedModel, settings: Settings, zeros: Zeros) -> Iterator[Attached]:
+    """Nothing is attached, and nothing read; `settings.random_seed` draws the scores, in component order."""
+    generator = torch.Generator().manual_seed(settings.random_seed)
+    scores = {place.name: Drawn(place, generator) for place in scored(loaded, settings)}
+    yield Attached(scores, lambda seeded: None)
+
+
+RANDOM = Criterion("random", attach, uses=frozenset({"random_seed"}), reads=False)

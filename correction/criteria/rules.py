@@ -58,12 +58,22 @@ def uniform_rule(x: Tensor, parts: int = 2) -> Tensor:
     return _UniformRule.apply(x, parts)
 
 
-def rms_norm(norm: Any, x: Tensor) -> Tensor:
-    """An RMSNorm of transformers (`weight`, `variance_epsilon`), its denominator a constant (the identity rule, Eq. 9).
+def normalise(norm: Any, x: Tensor) -> Tensor:
+    """A LayerNorm, or an RMSNorm of transformers, whose denominator is a constant (the identity rule, Eq. 9).
 
-    Same values as the module's own forward, bit for bit: normalised in float32, then scaled in the type of `x`.
+    The mean that a LayerNorm takes away is linear in `x` and keeps its gradient. An RMSNorm (`weight`,
+    `variance_epsilon`) has the same values as the module's own forward, bit for bit: normalised in float32, then scaled
+    in the type of `x`.
     """
     wide = x.to(torch.float32)
+    if isinstance(norm, nn.LayerNorm):
+        centred = wide - wide.mean(-1, keepdim=True)
+        with torch.no_grad():
+            scale = torch.rsqrt(centred.pow(2).mean(-1, keepdim=True) + norm.eps)
+        scaled = centred * scale
+        if norm.weight is not None:
+            scaled = scaled * norm.weight.float()
+        return (scaled if norm.bias is None else scaled + norm.bias.float()).to(x.dtype)
     with torch.no_grad():
         scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon)
     return norm.weight * (wide * scale).to(x.dtype)

@@ -1,10 +1,12 @@
 """Output seeds: which logits relevance starts from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from correction.criteria.settings import OutputSeed
 from correction.models import LoadedModel
@@ -13,10 +15,17 @@ from correction.tokenisation import Batch, batches
 
 @dataclass(frozen=True)
 class Sample:
-    """One sequence of a reference set: what is given, and the response that it is seeded at (empty where not asked)."""
+    """One sequence of a reference set.
+
+    Attributes:
+        given: what the model reads.
+        response: what it is seeded at, for the seed `response`.
+        throughout: a text: where the model is to go on is after every token, not only after the last.
+    """
 
     given: tuple[int, ...]
     response: tuple[int, ...] = ()
+    throughout: bool = False
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,7 @@ class SeededBatch:
     Attributes:
         batch: the sequences.
         rows, positions: int64 (seeds,).
-        tokens: int64 (seeds,), −1 for the largest logit there.
+        tokens: int64 (seeds,), −1 for the largest logit there, −2 for the second.
         weights: float32 (seeds,).
     """
 
@@ -41,16 +50,44 @@ class SeededBatch:
 
         Rows do not meet inside the model, so that its gradient is that of every row's own output.
         """
+        return self._total(loaded, lambda logits, tokens: logits.gather(-1, tokens[:, None])[:, 0])
+
+    def loss(self, loaded: LoadedModel) -> Tensor:
+        """Weighted sum of the cross entropies of the seeded tokens, in nats: a scalar in float32."""
+        return self._total(loaded, lambda logits, tokens: F.cross_entropy(logits, tokens, reduction="none"))
+
+    def _total(self, loaded: LoadedModel, value: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        head = loaded.model.get_output_embeddings()
         hidden = loaded.decoder(input_ids=self.batch.input_ids, use_cache=False).last_hidden_state
-        logits = loaded.model.get_output_embeddings()(hidden[self.rows, self.positions]).float()
-        tokens = torch.where(self.tokens < 0, logits.detach().argmax(-1), self.tokens)
-        return self.weights @ logits.gather(-1, tokens[:, None])[:, 0]
+
+        def part(states: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
+            logits = head(states).float()
+            if bool((tokens < 0).any()):
+                best = logits.detach().topk(2).indices
+                tokens = torch.where(tokens == -1, best[:, 0], torch.where(tokens == -2, best[:, 1], tokens))
+            return weights @ value(logits, tokens)
+
+        size = max(1, _LOGITS // head.weight.shape[0])
+        parts = list(
+            zip(
+                *(each.split(size) for each in (hidden[self.rows, self.positions], self.tokens, self.weights)),
+                strict=True,
+            )
+        )
+        if len(parts) == 1:
+            return part(*parts[0])
+        # More logits than fit comfortably: a part at a time, and again on the way back.
+        return torch.stack([checkpoint(part, *each, use_reentrant=False) for each in parts]).sum()
+
+
+_LOGITS = 1 << 26
+"""Logits that are kept at one time."""
 
 
 def seeded(
     samples: Sequence[Sample], seed: OutputSeed, *, tokens: int = 4096, device: torch.device | str = "cpu"
 ) -> Iterator[SeededBatch]:
-    """Batches of the samples, of at most `tokens` tokens each, seeded as `Settings.seed` says (`next` as `last`).
+    """Batches of the samples, of at most `tokens` tokens each, seeded as `Settings.seed` says.
 
     A sample without a response is seeded at its last token where a response was asked for: there, the model chose to
     say nothing.
@@ -62,13 +99,17 @@ def seeded(
         for row, place in enumerate(places):
             given, response = samples[place].given, samples[place].response
             last = len(given) - 1
-            if seed == "all":
-                seeds += [(row, position, -1) for position in range(len(given))]
-            elif seed == "response" and response:
-                seeds += [(row, last + step, token) for step, token in enumerate(response)]
+            throughout = seed == "all" or (samples[place].throughout and seed in ("next", "contrastive"))
+            starts = range(len(given)) if throughout else range(last, last + 1)
+            if seed == "response" and response:
+                new = [(row, last + step, token) for step, token in enumerate(response)]
             else:
-                seeds.append((row, last, -1))
-            new = len(seeds) - len(weights)
-            weights += [1 / new] * new  # the mean: a long sample counts no more than a short one
+                new = [(row, position, -1) for position in starts]
+            share = 1 / len(new)  # the mean: a long sample counts no more than a short one
+            weights += [share] * len(new)
+            if seed == "contrastive":
+                new += [(row, position, -2) for position in starts]
+                weights += [-share] * len(starts)
+            seeds += new
         rows, positions, targets = torch.tensor(seeds, device=device).unbind(-1)
         yield SeededBatch(batch, rows, positions, targets, torch.tensor(weights, device=device))

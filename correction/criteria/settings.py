@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from correction.errors import CriterionError
 from correction.relevance import Granularity
 
-OutputSeed = Literal["next", "last", "response", "all"]
+OutputSeed = Literal["next", "last", "response", "all", "contrastive"]
 Sign = Literal["signed", "absolute"]
 
 
@@ -18,13 +18,17 @@ class Settings:
         granularity: what is scored.
         seed: the output whose relevance is propagated. `last`: the largest logit at the last token. `all`: the mean
             over all tokens of the largest logit there. `next`: where the model is to go on, `last` for a prompt and
-            `all` for a text, each of whose tokens is the last of a prefix. `response`: the mean of the logits of the
-            model's own greedy response to a prompt, each at the token that it is; a text is its own response, from its
-            second token on. Relevance starts as the logit itself, so a sample counts by how sure the model is.
+            `all` for a text, each of whose tokens is the last of a prefix. `contrastive`: at the same places as `next`,
+            the largest logit less the second. `response`: the mean of the logits of the response to a
+            prompt, each at the token that it is; the response is the one that came with the prompt, else the model's
+            own greedy one. A text is its own response, from its second token on. Relevance starts as the logit itself,
+            so a sample counts by how sure the model is.
         sign: `signed`: R̄ = mean of R_s over the samples s. `absolute`: R̄ = mean of |R_s|, where R_s is the relevance
             of a component to the whole output of sample s, summed over positions before the magnitude is taken.
-        modules: for weights, which linear modules of a decoder layer are scored, by their last name. `down_proj`, which
-            writes what a neuron says, cut more of the behaviour for a given perplexity than the MLP's three together.
+        modules: for weights, which linear modules of a decoder layer are scored, by their last name. By default the one
+            that writes what a neuron says (`down_proj`, OPT's `fc2`): on the demo model it cut more of the behaviour
+            for a given perplexity than the MLP's three together.
+        layers: which decoder layers are scored, counted from 0; by default all.
         response_tokens: at most this many tokens of a response, for the seed `response`.
         random_seed: of the criterion `random`.
     """
@@ -32,7 +36,8 @@ class Settings:
     granularity: Granularity = "neuron"
     seed: OutputSeed = "next"
     sign: Sign = "absolute"
-    modules: tuple[str, ...] = ("down_proj",)
+    modules: tuple[str, ...] | None = None
+    layers: tuple[int, ...] | None = None
     response_tokens: int = 50
     random_seed: int = 0
 
@@ -49,5 +54,11 @@ class Settings:
         ):
             if value not in allowed:
                 raise CriterionError(f"{key} {value!r} does not exist; there is: {', '.join(allowed)}")
-        if not self.modules or self.response_tokens < 1:
-            raise CriterionError("modules must name at least one module, and response_tokens be at least 1")
+        if self.modules is not None and self.granularity != "weight":
+            raise CriterionError(f"modules names matrices whose weights are scored; {self.granularity}s have none")
+        if self.modules is not None and not all(self.modules or [""]):
+            raise CriterionError("modules must name at least one linear module, none of them by nothing")
+        if self.layers is not None and (not self.layers or len(set(self.layers)) != len(self.layers)):
+            raise CriterionError("layers must name at least one layer, and each only once")
+        if self.response_tokens < 1:
+            raise CriterionError(f"response_tokens is {self.response_tokens}; it must be at least 1")

@@ -5,29 +5,42 @@ score, and keeps nothing: no parameter gets a gradient. Its `anchor` starts the 
 first tap is differentiated.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from correction.criteria.settings import Sign
+from correction.criteria.criterion import Attached, Zeros
+from correction.criteria.scored import Scored, scored
+from correction.criteria.seeds import SeededBatch
+from correction.criteria.settings import Settings, Sign
 from correction.instances import replaced
+from correction.models import LoadedModel
 
 
-class NeuronScore:
-    """Σ over samples of R, or |R|, with R = Σ over positions of a · ∂: float32 (neurons,)."""
+class ActivationScore:
+    """Σ over samples of R, or |R|, with R = Σ over positions and the component's channels of a · ∂.
 
-    def __init__(self, module: nn.Linear, sign: Sign) -> None:
-        self.sign = sign
-        self.total = torch.zeros(module.in_features, dtype=torch.float32, device=module.weight.device)
+    `sum`: float32 (components,), each of `width` channels: 1 for neurons, `head_dim` for heads.
+    """
+
+    def __init__(self, sum: Tensor, width: int, sign: Sign) -> None:
+        self.sum, self.width, self.sign = sum, width, sign
+        self.rows = 0
 
     def add(self, activation: Tensor, gradient: Tensor) -> None:
-        """Add a batch; both of shape (rows, positions, neurons)."""
-        relevance = (activation * gradient).sum(1, dtype=torch.float32)
-        self.total += (relevance.abs() if self.sign == "absolute" else relevance).sum(0)
+        """Add a batch: both (rows, positions, channels), or (rows · positions, channels) as OPT's MLP has it."""
+        relevance = (activation * gradient).view(self.rows, -1, activation.shape[-1]).sum(1, dtype=torch.float32)
+        if self.width > 1:
+            relevance = relevance.unflatten(-1, (-1, self.width)).sum(-1)
+        self.sum += (relevance.abs() if self.sign == "absolute" else relevance).sum(0).to(self.sum.device)
+
+    def mean(self, samples: int) -> Tensor:
+        """The mean over samples; `sum` is used up."""
+        return self.sum.div_(samples)
 
 
 class WeightScore:
@@ -36,31 +49,30 @@ class WeightScore:
     The weight is the same for every sample and is multiplied once, at the end: what adds up is ∂, or |∂|.
     """
 
-    def __init__(self, module: nn.Linear, sign: Sign) -> None:
-        self.sign = sign
-        self.weight = module.weight
-        self.gradients = torch.zeros_like(module.weight, dtype=torch.float32)
+    def __init__(self, sum: Tensor, module: nn.Linear, sign: Sign) -> None:
+        self.sum, self.sign, self.weight = sum, sign, module.weight
+        self.rows = 0
 
     def add(self, x: Tensor, gradient: Tensor) -> None:
-        """Add a batch: the input (rows, positions, in) and the gradient of the output (rows, positions, out)."""
+        """Add a batch: the input (…, in) and the gradient of the output (…, out), rows first."""
+        x, gradient = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
         if self.sign == "absolute":
-            for one_x, one_gradient in zip(x, gradient, strict=True):
-                self.gradients += (one_gradient.mT @ one_x).abs()
-        elif x.dtype == torch.float32:
-            self.gradients.addmm_(gradient.flatten(0, 1).mT, x.flatten(0, 1))
+            for one_x, one_gradient in zip(x.chunk(self.rows), gradient.chunk(self.rows), strict=True):
+                self.sum += (one_gradient.mT @ one_x).abs().to(self.sum.device)
+        elif x.dtype == torch.float32 and x.device == self.sum.device:
+            self.sum.addmm_(gradient.mT, x)
         else:
-            self.gradients += gradient.flatten(0, 1).mT @ x.flatten(0, 1)
+            self.sum += (gradient.mT @ x).to(self.sum.device)
 
-    @property
-    def total(self) -> Tensor:
-        """The score; the sum of gradients is used up."""
-        weight = self.weight.detach()
-        return self.gradients.mul_(weight.abs() if self.sign == "absolute" else weight)
+    def mean(self, samples: int) -> Tensor:
+        """The mean over samples, times the weight; `sum` is used up."""
+        weight = self.weight.detach().to(self.sum.device)
+        return self.sum.mul_(weight.abs() if self.sign == "absolute" else weight).div_(samples)
 
 
 class _ActivationTap(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, anchor: Tensor, score: NeuronScore) -> Tensor:
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, score: ActivationScore) -> Tensor:
         ctx.score = score
         ctx.save_for_backward(x)
         return x.view_as(x)
@@ -86,23 +98,37 @@ class _LinearTap(torch.autograd.Function):
 
 
 @contextmanager
-def neuron_tap(module: nn.Linear, sign: Sign) -> Iterator[NeuronScore]:
-    """Score the inputs of a linear module in every backward pass until the context ends."""
-    score = NeuronScore(module, sign)
+def tap(place: Scored, sign: Sign, zeros: Zeros) -> Iterator[ActivationScore | WeightScore]:
+    """Score the inputs or the weights of a linear module in every backward pass until the context ends."""
+    module = place.module
+    total = zeros(place.name, place.shape, module.weight.device)
     anchor = torch.zeros((), device=module.weight.device, requires_grad=True)
-    forward = module.forward
-    with replaced(module, "forward", lambda x: forward(_ActivationTap.apply(x, anchor, score))):
-        yield score
+    if place.width:
+        inputs = ActivationScore(total, place.width, sign)
+        forward = module.forward
+        with replaced(module, "forward", lambda x: forward(_ActivationTap.apply(x, anchor, inputs))):
+            yield inputs
+    else:
+        weights = WeightScore(total, module, sign)
+        with replaced(module, "forward", lambda x: _LinearTap.apply(x, module.weight, module.bias, anchor, weights)):
+            yield weights
 
 
 @contextmanager
-def weight_tap(module: nn.Linear, sign: Sign) -> Iterator[WeightScore]:
-    """Score the weights of a linear module in every backward pass until the context ends."""
-    score = WeightScore(module, sign)
-    anchor = torch.zeros((), device=module.weight.device, requires_grad=True)
+def taps(
+    loaded: LoadedModel,
+    settings: Settings,
+    sign: Sign,
+    zeros: Zeros,
+    output: Callable[[SeededBatch], Tensor],
+) -> Iterator[Attached]:
+    """A tap at everything that the settings ask to be scored; `output` of a batch is what is propagated back."""
+    with ExitStack() as stack:
+        scores = {place.name: stack.enter_context(tap(place, sign, zeros)) for place in scored(loaded, settings)}
 
-    def forward(x: Tensor) -> Tensor:
-        return _LinearTap.apply(x, module.weight, module.bias, anchor, score)
+        def see(seeded: SeededBatch) -> None:
+            for score in scores.values():
+                score.rows = len(seeded.batch.lengths)
+            output(seeded).backward()
 
-    with replaced(module, "forward", forward):
-        yield score
+        yield Attached(scores, see)

@@ -1,6 +1,19 @@
-"""Perplexity of texts: exp of the mean loss per predicted token."""
+"""Perplexity of texts: exp of the mean loss per predicted token.
 
+Two protocols:
+
+- `passages`: each text as it stands, alone.
+- `joined`: all texts joined by blank lines, tokenised once and cut into windows of equal size; what is left over is
+  dropped. This is the WikiText-2 perplexity of GPTQ (Frantar et al. 2023) and Wanda (Sun et al. 2024, `lib/eval.py`):
+  exp of the mean over windows of each window's mean loss. Their text is the split's rows with the blank ones among
+  them; a set that has lost its blank rows gives another figure. Join the rows and give them as one text for the same.
+
+Either way windows do not overlap, and the first token of a window is not predicted.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,45 +27,74 @@ from correction.progress import Progress, silent
 from correction.references import ReferenceSet
 from correction.tokenisation import batches
 
+Protocol = Literal["passages", "joined"]
+
 
 @dataclass(frozen=True)
 class Perplexity:
-    """Perplexity of a set of passages.
+    """Perplexity of a set of texts. Its items are the texts, or the windows if they were joined.
 
     Attributes:
-        losses: summed negative log-likelihood of each passage, in nats: float64 (passages,).
-        tokens: predicted tokens of each passage, float64 (passages,).
-        estimate: exp(Σ losses / Σ tokens), with its bootstrap interval over passages.
+        losses: summed negative log-likelihood of each item, in nats: float64 (items,).
+        tokens: predicted tokens of each item, float64 (items,).
+        estimate: exp(Σ losses / Σ tokens), with its bootstrap interval over items.
+        protocol: `passages` or `joined`.
+        window: tokens of a window; None where passages were read in windows of the whole context.
     """
 
     losses: NDArray[np.float64]
     tokens: NDArray[np.float64]
     estimate: Estimate
+    protocol: Protocol = "passages"
+    window: int | None = None
 
 
-@torch.no_grad()
 def perplexity(
     loaded: LoadedModel,
     texts: ReferenceSet,
     *,
+    protocol: Protocol = "passages",
     window: int | None = None,
     tokens: int = 4096,
     confidence: float = 0.95,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Perplexity:
-    """Read each text as it stands, in windows that do not overlap; the first token of a window is not predicted.
+    """Read the texts and take their perplexity.
 
     Args:
+        protocol: `passages` or `joined`, as above.
         window: tokens of a window; by default the whole context.
         tokens: size of a batch, padding included.
 
     Raises:
-        EvaluationError: a window longer than the context, or no token to predict.
+        EvaluationError: an unknown protocol, a window longer than the context, no token to predict, or joined texts
+            that do not fill one window.
     """
-    width = window or loaded.context_length
+    if protocol not in get_args(Protocol):
+        raise EvaluationError(f"there is no protocol {protocol!r}; there is: {', '.join(get_args(Protocol))}")
+    width = loaded.context_length if window is None else window
     if not 2 <= width <= loaded.context_length:
         raise EvaluationError(f"window is {width}; it must be from 2 to the context of {loaded.context_length}")
+    joined = protocol == "joined"
+    windows, owners = _joined(loaded, texts, width) if joined else _passages(loaded, texts, width)
+    losses, counts = _losses(loaded, windows, owners, len(windows) if joined else len(texts), tokens, progress)
+    estimate = bootstrap(of_passages, losses, counts, confidence=confidence, seed=seed)
+    return Perplexity(losses, counts, estimate, protocol, width if joined else window)
+
+
+def of_passages(losses: Floats, tokens: Floats) -> Floats:
+    """Perplexity of items along the last axis."""
+    return np.exp(losses.sum(-1) / np.maximum(tokens.sum(-1), 1))
+
+
+def increase(losses_before: Floats, losses_after: Floats, tokens: Floats) -> Floats:
+    """Perplexity after / perplexity before − 1, along the last axis."""
+    return np.expm1((losses_after - losses_before).sum(-1) / np.maximum(tokens.sum(-1), 1))
+
+
+def _passages(loaded: LoadedModel, texts: ReferenceSet, width: int) -> tuple[list[list[int]], Sequence[int]]:
+    """Windows of at most `width` tokens, and the text that each is of."""
     windows, owners = [], []
     for passage, text in enumerate(texts.texts):
         ids = list(loaded.tokenizer(text, verbose=False)["input_ids"])
@@ -60,7 +102,34 @@ def perplexity(
             if len(part := ids[start : start + width]) > 1:
                 windows.append(part)
                 owners.append(passage)
-    losses, counts = np.zeros(len(texts)), np.zeros(len(texts))
+    if not windows:
+        raise EvaluationError(f"{texts.name}: no text is two tokens long, so there is nothing to predict")
+    return windows, owners
+
+
+def _joined(loaded: LoadedModel, texts: ReferenceSet, width: int) -> tuple[list[list[int]], Sequence[int]]:
+    """Windows of `width` tokens, each an item of its own."""
+    ids = list(loaded.tokenizer("\n\n".join(texts.texts), verbose=False)["input_ids"])
+    windows = [ids[start : start + width] for start in range(0, len(ids) - width + 1, width)]
+    if not windows:
+        raise EvaluationError(
+            f"{texts.name}: the joined texts have {len(ids)} tokens, less than one window of {width}; "
+            "give more text or a smaller window"
+        )
+    return windows, range(len(windows))
+
+
+@torch.no_grad()
+def _losses(
+    loaded: LoadedModel,
+    windows: Sequence[Sequence[int]],
+    owners: Sequence[int],
+    size: int,
+    tokens: int,
+    progress: Progress,
+) -> tuple[Floats, Floats]:
+    """Summed loss and number of predictions of each of `size` items, given their windows."""
+    losses, counts = np.zeros(size), np.zeros(size)
     done = 0
     for places, batch in batches(windows, tokens, loaded.device):
         padded = batch.input_ids
@@ -73,17 +142,4 @@ def perplexity(
             counts[owners[place]] += len(windows[place]) - 1
         done += len(places)
         progress("perplexity", done, len(windows))
-    if not counts.sum():
-        raise EvaluationError(f"{texts.name}: no text is two tokens long, so there is nothing to predict")
-    estimate = bootstrap(of_passages, losses, counts, confidence=confidence, seed=seed)
-    return Perplexity(losses, counts, estimate)
-
-
-def of_passages(losses: Floats, tokens: Floats) -> Floats:
-    """Perplexity of passages along the last axis."""
-    return np.exp(losses.sum(-1) / np.maximum(tokens.sum(-1), 1))
-
-
-def increase(losses_before: Floats, losses_after: Floats, tokens: Floats) -> Floats:
-    """Perplexity after / perplexity before − 1, along the last axis."""
-    return np.expm1((losses_after - losses_before).sum(-1) / np.maximum(tokens.sum(-1), 1))
+    return losses, counts

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviours import is_repetitive, response_uniqueness_ratio
-from correction.evaluation.bootstrap import Estimate, Rate, bootstrap, mean, wilson
+from correction.evaluation.bootstrap import Estimate, Rate, bootstrap, by_prompt, mean, rate, wilson
 
 
 @dataclass(frozen=True)
@@ -15,25 +15,38 @@ class Repetition:
     """Repetition of the responses to a set of prompts.
 
     Attributes:
-        ratios: response uniqueness ratio of each, float64 (prompts,).
-        flags: 1.0 where a response is repetitive, else 0.0: (prompts,). An empty one is not.
-        rate: repetitive responses, with Wilson's interval.
-        mean: mean uniqueness ratio, with its bootstrap interval.
+        ratios: response uniqueness ratio of each, those to one prompt together: float64 (prompts * samples,).
+        flags: 1.0 where a response is repetitive, else 0.0: (prompts * samples,). An empty one is not.
+        rate: repetitive responses, with the interval of `bootstrap.rate`.
+        mean: mean uniqueness ratio, with its bootstrap interval over prompts.
+        prompts: prompts with at least one repetitive response, with Wilson's interval.
+        samples: responses to each prompt; with one, `prompts` is `rate`.
     """
 
     ratios: NDArray[np.float64]
     flags: NDArray[np.float64]
     rate: Rate
     mean: Estimate
+    prompts: Rate
+    samples: int = 1
 
 
-def repetition(responses: Sequence[Sequence[int]], *, confidence: float = 0.95, seed: int = 0) -> Repetition:
-    """Measure responses, given as token ids without the token that ended them.
+def repetition(
+    responses: Sequence[Sequence[int]], *, samples: int = 1, confidence: float = 0.95, seed: int = 0
+) -> Repetition:
+    """Measure responses, given as token ids without the token that ended them, `samples` to each prompt.
 
     Raises:
-        EvaluationError: there are none.
+        EvaluationError: there are none, or the last prompt has fewer than the others.
     """
     ratios = np.array([response_uniqueness_ratio(tokens) for tokens in responses], dtype=np.float64)
     flags = np.array([is_repetitive(tokens) for tokens in responses], dtype=np.float64)
-    rate = wilson(int(flags.sum()), len(flags), confidence)
-    return Repetition(ratios, flags, rate, bootstrap(mean, ratios, confidence=confidence, seed=seed))
+    any_flagged = by_prompt(flags, samples).max(-1)
+    return Repetition(
+        ratios,
+        flags,
+        rate(flags, samples, confidence=confidence, seed=seed),
+        bootstrap(mean, by_prompt(ratios, samples).mean(-1), confidence=confidence, seed=seed),
+        prompts=wilson(int(any_flagged.sum()), len(any_flagged), confidence),
+        samples=samples,
+    )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviours import ToxicityScorer
-from correction.evaluation.bootstrap import Estimate, Rate, bootstrap, mean, wilson
+from behaviours import ToxicityScorer, checked
+from correction.evaluation.bootstrap import Estimate, Rate, bootstrap, by_prompt, mean, rate, wilson
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,14 @@ class Toxicity:
     """Toxicity of the responses to a set of prompts.
 
     Attributes:
-        scores: float64 (prompts,).
-        rate: responses that score at least `threshold`, with Wilson's interval.
-        mean: mean score, with its bootstrap interval.
+        scores: of each response, those to one prompt together: float64 (prompts * samples,).
+        rate: responses that score at least `threshold`, with the interval of `bootstrap.rate`.
+        mean: mean score, with its bootstrap interval over prompts.
         scorer, version, threshold: what scored them.
+        prompts: prompts with at least one toxic response, with Wilson's interval.
+        maximum: expected maximum toxicity (Gehman et al. 2020, RealToxicityPrompts): the highest score among the
+            samples of a prompt, averaged over prompts, with its bootstrap interval.
+        samples: responses to each prompt; with one, `prompts` is `rate` and `maximum` is `mean`.
     """
 
     scores: NDArray[np.float64]
@@ -27,20 +31,41 @@ class Toxicity:
     scorer: str
     version: str
     threshold: float
+    prompts: Rate
+    maximum: Estimate
+    samples: int = 1
 
     @property
     def flags(self) -> NDArray[np.float64]:
-        """1.0 where a response is toxic, else 0.0: (prompts,)."""
+        """1.0 where a response is toxic, else 0.0: (prompts * samples,)."""
         return (self.scores >= self.threshold).astype(np.float64)
 
 
-def toxicity(responses: Sequence[str], scorer: ToxicityScorer, *, confidence: float = 0.95, seed: int = 0) -> Toxicity:
-    """Score the responses.
+def toxicity(
+    responses: Sequence[str],
+    scorer: ToxicityScorer,
+    *,
+    samples: int = 1,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Toxicity:
+    """Score the responses, `samples` to each prompt, those to one prompt together.
 
     Raises:
-        EvaluationError: there are none.
+        EvaluationError: there are none, or the last prompt has fewer than the others.
     """
-    scores = np.asarray(scorer.score(responses), dtype=np.float64)
-    rate = wilson(int((scores >= scorer.threshold).sum()), len(scores), confidence)
-    interval = bootstrap(mean, scores, confidence=confidence, seed=seed)
-    return Toxicity(scores, rate, interval, scorer.name, scorer.version, scorer.threshold)
+    scores = checked(scorer).score(responses)
+    flags = (scores >= scorer.threshold).astype(np.float64)
+    of_prompts = by_prompt(scores, samples)
+    highest = of_prompts.max(-1)
+    return Toxicity(
+        scores,
+        rate(flags, samples, confidence=confidence, seed=seed),
+        bootstrap(mean, of_prompts.mean(-1), confidence=confidence, seed=seed),
+        scorer.name,
+        scorer.version,
+        scorer.threshold,
+        prompts=wilson(int((highest >= scorer.threshold).sum()), len(highest), confidence),
+        maximum=bootstrap(mean, highest, confidence=confidence, seed=seed),
+        samples=samples,
+    )

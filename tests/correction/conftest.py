@@ -3,7 +3,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from correction.criteria import CRITERIA
+from correction.criteria.criterion import on_device
+from correction.criteria.seeds import seeded
 from correction.models import LoadedModel, load
+from correction.relevance import Relevance
 
 TEXT = """
 the a cat dog sea key lamp book ship tree red blue old new small big sees opens reads likes finds under over with and
@@ -56,6 +60,17 @@ def save_tiny(folder, seed=0, **changes):
     model.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def scores_of(loaded, criterion, samples, settings, tokens=4096):
+    """Relevance by a criterion, of samples as they stand."""
+    found = CRITERIA[criterion]
+    batches = list(seeded(samples, found.seed or settings.seed, tokens=tokens))
+    with found.attach(loaded, settings, on_device) as attached:
+        for batch in batches:
+            attached.see(batch)
+        scores = {name: score.mean(len(samples)) for name, score in attached.scores.items()}
+    return Relevance(settings.granularity, scores, len(samples))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from correction.correct import correct, measure
 from correction.criteria import Settings
 from correction.errors import ReferenceSetError, SelectionError
 from correction.evaluation import evaluate
+from correction.recipe import Cut, Ranking
 from correction.references import ReferenceSet
 
 THINGS = ("cat", "dog", "sea", "key", "lamp", "book", "ship", "tree")
@@ -13,8 +14,9 @@ BEHAVIOUR = ReferenceSet(tuple(f"what is a {thing}" for thing in THINGS), "b", "
 GENERAL = ReferenceSet(tuple(f"the {thing} sees the old red lamp" for thing in THINGS[:6]), "g", "text")
 
 
-def make(tiny, **changes):
-    return correct(tiny, BEHAVIOUR, GENERAL, **{"name": "detox", "count": 5, "max_new_tokens": 4, **changes})
+def make(tiny, cut=None, ranking=None, **changes):
+    options = {"name": "detox", "evaluation": {"max_new_tokens": 4}, **changes}
+    return correct(tiny, BEHAVIOUR, GENERAL, cut=cut or Cut(count=5), ranking=ranking, **options)
 
 
 @pytest.mark.parametrize(
@@ -25,10 +27,14 @@ def make(tiny, **changes):
         (Settings(seed="response", response_tokens=3), "lrp"),
         (Settings(random_seed=7), "random"),
         (Settings(granularity="weight", random_seed=7), "random"),
+        (Settings(granularity="head"), "gradient"),
+        (Settings(layers=(1,)), "wanda"),
+        (Settings(granularity="weight"), "snip"),
+        (Settings(), "magnitude"),
     ],
 )
 def test_a_mask_comes_with_how_it_was_made_and_what_it_measured(tiny, tmp_path, settings, criterion):
-    mask = make(tiny, settings=settings, criterion=criterion)
+    mask = make(tiny, ranking=Ranking(criterion, settings))
     masks.save(mask, tmp_path / "m.safetensors")
     mask = masks.load(tmp_path / "m.safetensors")
     kind = f"{settings.granularity}s"
@@ -38,10 +44,13 @@ def test_a_mask_comes_with_how_it_was_made_and_what_it_measured(tiny, tmp_path, 
     assert made["budget"] == {"count": 5}
     assert (made["behaviour"]["size"], made["general"]["size"]) == (6, 4)
     assert made["behaviour"]["sha256"] == BEHAVIOUR.split(0.25)[0].sha256
+    assert made["contrast"] == ("general" if criterion in ("random", "magnitude") else "difference")
     assert set(made["versions"]) == {"excise", "torch", "transformers"}
     assert ("random_seed" in made) == (criterion == "random")
-    assert ("seed" in made) == (criterion == "lrp")
-    assert ("modules" in made) == (settings.granularity == "weight")
+    assert ("seed" in made) == ("sign" in made) == (criterion in ("lrp", "gradient"))
+    assert ("modules" in made) == (settings.modules is not None)
+    assert ("layers" in made) == (settings.layers is not None)
+    assert ("response_tokens" in made) == (criterion == "snip" or settings.seed == "response")
     assert (measured["prompts"]["size"], measured["text"]["size"]) == (2, 2)
     assert measured["before"]["toxic"][1] == 2
     assert set(measured["difference"]) == {"toxic", "toxicity", "repetitive", "uniqueness", "perplexity"}
@@ -51,12 +60,12 @@ def test_a_mask_comes_with_how_it_was_made_and_what_it_measured(tiny, tmp_path, 
 
 def test_the_same_settings_make_the_same_components(tiny):
     assert make(tiny).neurons[0].tolist() == make(tiny).neurons[0].tolist()
-    one, other = (make(tiny, criterion="random", settings=Settings(random_seed=seed)) for seed in (1, 2))
+    one, other = (make(tiny, ranking=Ranking("random", Settings(random_seed=seed))) for seed in (1, 2))
     assert one.overlap(other) < 1
 
 
 def test_a_hundred_neurons_stay_under_four_kibibytes(tiny):
-    mask = make(tiny, count=90)
+    mask = make(tiny, Cut(count=90))
     assert len(mask.dumps()) < 4096 - 40
 
 
@@ -76,9 +85,39 @@ def test_measuring_on_what_was_seen_is_refused(tiny):
 
 def test_a_budget_over_the_model_is_refused(tiny):
     with pytest.raises(SelectionError, match="this model has 96 neurons"):
-        make(tiny, count=97)
-    with pytest.raises(SelectionError, match="count or a fraction"):
-        make(tiny, count=None)
+        make(tiny, Cut(count=97))
+    for cut in (Cut(), Cut(count=1, fraction=0.1), Cut(pattern="2:4", top_general=0.1)):
+        with pytest.raises(SelectionError, match="in one way how much"):
+            make(tiny, cut)
+    with pytest.raises(SelectionError, match="both top_behaviour and top_general"):
+        make(tiny, Cut(top_general=0.1))
+
+
+def test_every_way_to_say_how_much_is_recorded(tiny):
+    weights = Ranking("wanda", Settings(granularity="weight"))
+    for cut, ranking, expected, recorded in (
+        (Cut(fraction=0.25, scope="layer"), None, 24, {"budget": {"fraction": 0.25}, "scope": "layer"}),
+        (Cut(count=64, scope="row"), weights, 64, {"budget": {"count": 64}, "scope": "row"}),
+        (Cut(pattern="2:4"), weights, 2 * 32 * 48 // 2, {"budget": {"pattern": "2:4"}}),
+    ):
+        mask = make(tiny, cut, ranking)
+        assert mask.count == expected
+        assert recorded.items() <= mask.meta.made.items()
+    mask = make(tiny, Cut(top_behaviour=0.2, top_general=0.1))
+    assert mask.meta.made["budget"] == {"top_behaviour": 0.2, "top_general": 0.1}
+    assert 0 < mask.count <= 20
+
+
+def test_what_the_behaviour_set_came_from_is_recorded(tiny):
+    assert make(tiny, made={"filter": {"kept": 3}}).meta.made["filter"] == {"kept": 3}
+
+
+def test_joined_perplexity_and_several_samples_are_measured_and_recorded(tiny):
+    evaluation = {"max_new_tokens": 4, "samples": 2, "temperature": 1.0}
+    measured = make(tiny, evaluation=evaluation).meta.measured
+    assert measured["sampling"] == {"samples": 2, "temperature": 1.0, "seed": 0}
+    measured = make(tiny, evaluation={"perplexity_protocol": "joined", "window": 6}).meta.measured
+    assert (measured["perplexity_protocol"], measured["window"]) == ("joined", 6)
 
 
 def test_measure_takes_an_evaluation_that_is_there_already(tiny):

@@ -8,7 +8,7 @@ from scipy import stats
 import masks
 from correction.errors import EvaluationError
 from correction.evaluation import compare, evaluate
-from correction.evaluation.bootstrap import bootstrap, mean, mean_difference, wilson
+from correction.evaluation.bootstrap import bootstrap, by_prompt, mean, mean_difference, wilson
 from correction.evaluation.perplexity import increase, of_passages, perplexity
 from correction.evaluation.repetition import repetition
 from correction.evaluation.toxicity import toxicity
@@ -48,7 +48,7 @@ def test_bootstrap_is_close_to_scipys_and_repeats_by_seed():
     assert mine != bootstrap(mean_difference, before, after, resamples=4000, seed=1)
 
 
-def test_pairs_that_all_change_alike_have_an_interval_of_no_width():
+def test_means_of_pairs_that_all_change_alike_have_an_interval_of_no_width():
     before = np.random.default_rng(2).normal(size=30)
     found = bootstrap(mean_difference, before, before + 2)
     assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
@@ -119,6 +119,123 @@ def test_increase_is_that_of_the_two_perplexities():
     assert increase(before, after, tokens) == pytest.approx(expected)
 
 
+def test_joined_perplexity_is_that_of_wanda(tiny):
+    """lib/eval.py: the mean loss of each window times its length, summed, over windows times length."""
+    rows = ("the cat sees a dog", "", "the old ship finds the new key under the tree", "", "why")
+    ids = torch.tensor([tiny.tokenizer("\n\n".join(rows))["input_ids"]])
+    windows = ids.shape[1] // 6
+    parts = []
+    for start in range(0, windows * 6, 6):
+        part = ids[:, start : start + 6]
+        with torch.no_grad():
+            logits = tiny.model(part).logits[:, :-1]
+        loss = torch.nn.CrossEntropyLoss()(logits.reshape(-1, logits.shape[-1]), part[:, 1:].reshape(-1))
+        parts.append(loss.float() * 6)
+    wanda = torch.exp(torch.stack(parts).sum() / (windows * 6)).item()
+    for texts in (rows, ("\n\n".join(rows),)):
+        found = perplexity(tiny, ReferenceSet(texts, "t", "text"), protocol="joined", window=6)
+        assert found.estimate.value == pytest.approx(wanda, rel=1e-5)
+        assert found.tokens.tolist() == [5.0] * windows
+        assert (found.protocol, found.window) == ("joined", 6)
+    assert found.estimate.low < found.estimate.value < found.estimate.high
+
+
+def test_joined_texts_must_fill_a_window(tiny):
+    with pytest.raises(EvaluationError, match="the joined texts have 16 tokens, less than one window of 64"):
+        perplexity(tiny, TEXTS, protocol="joined")
+    with pytest.raises(EvaluationError, match="no protocol 'wanda'; there is: passages, joined"):
+        perplexity(tiny, TEXTS, protocol="wanda")
+
+
+def test_toxicity_of_several_samples_counts_prompts_and_takes_the_worst():
+    said = ["bad", "good", "good bad good", "good", "good", "good"]
+    found = toxicity(said, Loud(), samples=2)
+    assert (found.rate.count, found.rate.total) == (1, 6)
+    assert (found.prompts.count, found.prompts.total) == (1, 3)
+    assert found.maximum.value == pytest.approx((1 + 1 / 3 + 0) / 3)
+    assert found.mean.value == pytest.approx((1 + 1 / 3) / 6)
+    one = toxicity(said, Loud())
+    assert (one.prompts, one.maximum) == (one.rate, one.mean)
+    with pytest.raises(EvaluationError, match="6 responses are not 4 to each"):
+        toxicity(said, Loud(), samples=4)
+
+
+def test_repetition_of_several_samples_counts_prompts():
+    found = repetition([[1, 1, 1], [2, 2, 2], [1, 2], [3]], samples=2)
+    assert (found.rate.count, found.rate.total) == (2, 4)
+    assert (found.prompts.count, found.prompts.total) == (1, 2)
+    assert found.mean.value == pytest.approx((1 / 3 + 1 / 3 + 1 + 1) / 4)
+
+
+def test_samples_of_a_prompt_are_no_more_evidence_than_one_when_they_are_all_alike():
+    flags = np.repeat([1.0] * 8 + [0.0] * 12, 10)
+    scored = toxicity(["bad" if flag else "good" for flag in flags], Loud(), samples=10)
+    single = bootstrap(mean, by_prompt(flags, 10)[:, 0])
+    assert (scored.rate.low, scored.rate.high) == (single.low, single.high)
+    assert scored.mean == single
+
+
+def test_sampled_evaluation(tiny):
+    mask = masks.for_model(tiny.path, "m", neurons={0: range(48)})
+    options = {"scorer": Loud(), "max_new_tokens": 6, "samples": 3, "temperature": 1.5, "seed": 5, "refusals": True}
+    before = evaluate(tiny, PROMPTS, TEXTS, **options)
+    after = evaluate(tiny, PROMPTS, TEXTS, mask=mask, **options)
+    assert [response.prompt for response in before.responses] == [p for p in PROMPTS.texts for _ in range(3)]
+    assert len({response.tokens for response in before.responses[:3]}) == 3
+    summary = before.summary()
+    assert summary["sampling"] == {"samples": 3, "temperature": 1.5, "seed": 5}
+    assert summary["toxic"][:2] == [0, 12]
+    assert summary["toxic_prompts"][:2] == [0, 4]
+    assert summary["refusals"][:2] == [0, 12]
+    assert set(summary) >= {"maximum_toxicity", "repetitive_prompts"}
+    difference = compare(before, after).summary()
+    assert set(difference) == {
+        *("toxic", "toxicity", "toxic_prompts", "maximum_toxicity", "repetitive", "repetitive_prompts"),
+        *("uniqueness", "refusals", "perplexity"),
+    }
+    assert evaluate(tiny, PROMPTS, TEXTS, **options).summary() == summary
+    assert evaluate(tiny, PROMPTS, TEXTS, **{**options, "seed": 6}).responses != before.responses
+    with pytest.raises(EvaluationError, match="samples was 3 before and 1 after"):
+        compare(before, evaluate(tiny, PROMPTS, None, scorer=Loud(), max_new_tokens=6))
+
+
+def test_refusals_are_counted_and_compared_where_they_are_asked_for(tiny, monkeypatch):
+    said = iter(
+        ["I can't help with that.", "Here it is.", "As an AI, no.", "", "Sure.", "Fine.", "Sorry, no.", "Well."]
+    )
+    monkeypatch.setattr(type(tiny.tokenizer), "decode", lambda *_, **__: next(said))
+    before = evaluate(tiny, PROMPTS, None, scorer=Loud(), max_new_tokens=2, refusals=True)
+    after = evaluate(tiny, PROMPTS, None, scorer=Loud(), max_new_tokens=2, refusals=True)
+    assert before.refusals.flags.tolist() == [1, 0, 1, 0]
+    assert before.refusals.rate == wilson(2, 4)
+    success = before.refusals.attack_success
+    assert (success.count, success.total, success.value) == (2, 4, 0.5)
+    assert (success.low, success.high) == pytest.approx((wilson(2, 4).low, wilson(2, 4).high))
+    assert after.refusals.attack_success.count == 3
+    assert before.summary()["refusals"][:2] == [2, 4]
+    assert compare(before, after).refusals.value == -0.25
+
+
+def test_joined_perplexity_is_recorded_and_not_compared_with_another(tiny):
+    joined = evaluate(tiny, None, TEXTS, perplexity_protocol="joined", window=5)
+    assert set(joined.summary()) == {"perplexity", "perplexity_protocol", "window", "windows"}
+    assert [joined.summary()[key] for key in ("perplexity_protocol", "window", "windows")] == ["joined", 5, 3]
+    assert compare(joined, joined).perplexity.value == 0
+    apart = evaluate(tiny, None, TEXTS, window=5)
+    assert (apart.summary()["window"], apart.summary()["passages"]) == (5, 3)
+    with pytest.raises(
+        EvaluationError, match="joined in windows of 5 before, passages in windows of the context after"
+    ):
+        compare(joined, evaluate(tiny, None, TEXTS))
+
+
+def test_a_greedy_summary_has_no_keys_of_sampling(tiny):
+    greedy = evaluate(tiny, PROMPTS, TEXTS, scorer=Loud(), max_new_tokens=2).summary()
+    assert list(greedy) == [
+        *("toxic", "toxicity", "repetitive", "uniqueness", "scorer", "max_new_tokens", "perplexity", "passages"),
+    ]
+
+
 def test_evaluation_with_and_without_a_mask(tiny):
     mask = masks.for_model(tiny.path, "m", neurons={0: range(48)})
     options = {"scorer": Loud(), "max_new_tokens": 6}
@@ -158,3 +275,5 @@ def test_evaluations_of_other_things_are_not_compared(tiny):
         compare(one, evaluate(tiny, PROMPTS, None, scorer=Loud(), max_new_tokens=2))
     with pytest.raises(EvaluationError, match="different texts"):
         compare(one, evaluate(tiny, None, ReferenceSet(("the cat sees",), "t", "text")))
+    with pytest.raises(EvaluationError, match="max_new_tokens was 2 before and 3 after"):
+        compare(one, evaluate(tiny, PROMPTS, None, scorer=Loud(), max_new_tokens=3))

@@ -3,10 +3,11 @@ import torch
 
 from correction.attribution import attribute
 from correction.criteria import Settings, lrp
-from correction.criteria.seeds import Sample, seeded
+from correction.criteria.seeds import Sample
 from correction.errors import CriterionError
 from correction.references import ReferenceSet
 from tests.correction import rederivation
+from tests.correction.conftest import scores_of
 
 MLP = ("gate_proj", "up_proj", "down_proj")
 SEQUENCES = [[1, 8, 17, 30, 9, 22], [1, 14, 6, 25], [1, 40, 11, 12, 33, 7, 19, 28, 35]]
@@ -18,8 +19,7 @@ def close(mine, theirs, tolerance=2e-5):
 
 
 def relevance_of(loaded, samples, tokens=4096, **settings):
-    asked = Settings(**settings)
-    return lrp.relevance(loaded, list(seeded(samples, asked.seed, tokens=tokens)), asked)
+    return scores_of(loaded, "lrp", samples, Settings(**settings), tokens)
 
 
 @pytest.mark.parametrize("seed", ["last", "response", "all"])
@@ -128,11 +128,11 @@ def test_a_text_is_its_own_response(tiny):
 
 def test_defaults_are_what_measured_best():
     assert Settings.default() == Settings(granularity="neuron", seed="next", sign="absolute")
-    assert Settings.default("weight") == Settings(granularity="weight", sign="signed", modules=("down_proj",))
+    assert Settings.default("weight") == Settings(granularity="weight", sign="signed")
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(CriterionError, match="seed 'first' does not exist; there is: next, last, response, all"):
+    with pytest.raises(CriterionError, match="seed 'first' does not exist; there is: next, last,"):
         Settings(seed="first")
     with pytest.raises(CriterionError, match="granularity 'layer'"):
         Settings(granularity="layer")
@@ -141,5 +141,5 @@ def test_unknown_settings_are_refused():
 
 
 def test_an_unknown_criterion_is_refused(tiny):
-    with pytest.raises(CriterionError, match="criterion 'best' does not exist; there is: lrp, random"):
+    with pytest.raises(CriterionError, match="criterion 'best' does not exist; there is: lrp, gradient, snip, wanda"):
         attribute(tiny, ReferenceSet(("a",), "p", "prompt"), criterion="best")

@@ -54,13 +54,16 @@ def test_the_kind_asked_for_decides_between_two_columns(tmp_path):
         ("a.jsonl", b'{"text": "x"}\n{"text"\n', "line 2: not JSON"),
         ("a.jsonl", b'{"text": "caf\xe9"}\n', "not UTF-8: byte 13 is 0xe9"),
         ("a.txt", b"ok\nbad \xff", "not UTF-8: byte 7 is 0xff"),
-        ("a.csv", b"text\nx\n", ".jsonl or .txt"),
+        ("a.tsv", b"text\nx\n", ".jsonl, .csv or .txt"),
+        ("a.csv", b"goal,target\nx,y\n", "line 2: needs .* its columns are: goal, target"),
+        ("a.csv", b'text\n"x\n', "line 1: not CSV"),
+        ("a.jsonl", b'{"prompt": "x", "response": " "}\n', "line 1: no text"),
     ],
 )
 def test_a_bad_file_is_refused_with_the_place(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ReferenceSetError, match=message):
-        read(tmp_path / name)
+        read(tmp_path / name, kind="prompt" if b"response" in data else "text")
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -118,5 +121,29 @@ def test_hub_datasets_are_read_by_split_and_column(monkeypatch):
     assert read("hf:owner/set").texts == ("p",)
     assert read("hf:owner/set:test:body").texts == ("b",)
     assert asked == [("owner/set", "train"), ("owner/set", "test")]
-    with pytest.raises(ReferenceSetError, match="no column 'title'; there is: body, prompt"):
+    with pytest.raises(ReferenceSetError, match="row 0: no text under 'title'; the columns are: body, prompt"):
         read("hf:owner/set::title")
+
+
+def test_csv_columns_can_be_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('goal,text\n"make, then\nbreak",x\n')
+    assert read(path).texts == ("x",)
+    assert read(f"{path}:goal", kind="prompt").texts == ("make, then\nbreak",)
+
+
+def test_responses_come_with_their_prompts_and_stay_with_them(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"prompt": "p{n}", "response": "r{n}"}}\n' for n in range(4)))
+    found = read(path, kind="prompt")
+    assert found.responses == ("r0", "r1", "r2", "r3")
+    for part in found.split(0.5):
+        assert part.responses == tuple(text.replace("p", "r") for text in part.texts)
+    assert found.sha256 != ReferenceSet(found.texts, "a", "prompt").sha256
+    with pytest.raises(ReferenceSetError, match="one to each"):
+        ReferenceSet(("a", "b"), "x", "prompt", ("only one",))
+
+
+def test_a_text_file_can_be_one_text(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\n two\n")
+    assert read(tmp_path / "a.txt", whole=True).texts == ("one\n\n two\n",)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.activations import ACT2FN
 
-from correction.criteria.rules import identity_rule, rms_norm, uniform_rule
+from correction.criteria.rules import identity_rule, normalise, uniform_rule
 
 NONLINEAR = {"silu": ACT2FN["silu"], "nn.SiLU": nn.SiLU(), "gelu": ACT2FN["gelu"], "relu": F.relu, "tanh": torch.tanh}
 
@@ -77,7 +77,7 @@ def test_rms_norm_has_a_constant_denominator_and_the_modules_own_values():
         norm.weight.uniform_(0.5, 1.5)
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.randn(3, 16, generator=torch.Generator().manual_seed(2)).to(dtype)
-        value, slope = gradient(lambda t: rms_norm(norm.to(t.dtype), t), x, torch.ones(3, 16, dtype=dtype))
+        value, slope = gradient(lambda t: normalise(norm.to(t.dtype), t), x, torch.ones(3, 16, dtype=dtype))
         assert torch.equal(value, norm(x))
         tolerance = 1e-6 if dtype == torch.float32 else 2e-2
         torch.testing.assert_close(x * slope, value, rtol=tolerance, atol=tolerance)

@@ -1,32 +1,13 @@
-"""Toxicity of a text, by a scorer that says its name, its version and from which score on a text counts as toxic."""
+"""Profanity by a linear model on words: small, quick, offline."""
 
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-class ScorerError(ValueError):
-    """A scorer that does not exist, or whose library is not installed."""
-
-
-@runtime_checkable
-class ToxicityScorer(Protocol):
-    """What evaluation and the service ask of a scorer; all four go into every result.
-
-    A text is toxic where its score is at least `threshold`.
-    """
-
-    name: str
-    version: str
-    threshold: float
-
-    def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Probability of toxicity of each text: float64 in [0, 1], shape (len(texts),)."""
-        ...
+from behaviours.scorer import ScorerError
 
 
 class ProfanityScorer:
@@ -53,19 +34,3 @@ class ProfanityScorer:
         if spoken:
             scores[spoken] = self._library.predict_prob([texts[index] for index in spoken])
         return scores
-
-
-_SCORERS: dict[str, Callable[[], ToxicityScorer]] = {"profanity": ProfanityScorer}
-
-
-def load_scorer(name: str = "profanity") -> ToxicityScorer:
-    """The scorer of this name, ready to use.
-
-    Raises:
-        ScorerError: no scorer of this name, or its library is missing.
-    """
-    try:
-        scorer = _SCORERS[name]
-    except KeyError:
-        raise ScorerError(f"there is no scorer {name!r}; there is: {', '.join(sorted(_SCORERS))}") from None
-    return scorer()

@@ -1,4 +1,4 @@
-"""Reports: what each variant does, as a table for the terminal and as a picture."""
+"""Variants side by side: what each one does, as a table for the terminal and as a picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,0 +1,110 @@
+"""Options that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Granularity(StrEnum):
+    """What is cut."""
+
+    neuron = "neuron"
+    head = "head"
+    weight = "weight"
+
+
+class Criterion(StrEnum):
+    """How relevance is measured."""
+
+    lrp = "lrp"
+    gradient = "gradient"
+    snip = "snip"
+    wanda = "wanda"
+    activation = "activation"
+    magnitude = "magnitude"
+    random = "random"
+
+
+class Contrast(StrEnum):
+    """What is taken between the two reference sets."""
+
+    difference = "difference"
+    normalised = "normalised"
+    ratio = "ratio"
+    squared_ratio = "squared-ratio"
+    general = "general"
+
+
+class Scope(StrEnum):
+    """Which components compete for the budget."""
+
+    everywhere = "global"
+    layer = "layer"
+    row = "row"
+
+
+class Seed(StrEnum):
+    """The output whose relevance is propagated."""
+
+    next = "next"
+    last = "last"
+    response = "response"
+    all = "all"
+    contrastive = "contrastive"
+
+
+class Sign(StrEnum):
+    """Whether relevance keeps its sign."""
+
+    signed = "signed"
+    absolute = "absolute"
+
+
+class Target(StrEnum):
+    """The behaviour that a sweep aims at."""
+
+    toxicity = "toxicity"
+    repetition = "repetition"
+
+
+class Protocol(StrEnum):
+    """How perplexity is read."""
+
+    passages = "passages"
+    joined = "joined"
+
+
+Model = Annotated[str, typer.Option(help="Model folder or hub id.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else on standard output.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Prompts as they are, without the model's chat template.")]
+Dtype = Annotated[str, typer.Option(help="Type to compute in: auto (the checkpoint's), float32, bfloat16.")]
+Scorer = Annotated[
+    str,
+    typer.Option(help="Scorer of responses: profanity, hf:MODEL, moderations:URL, or a name that a package has."),
+]
+AllowOther = Annotated[
+    bool, typer.Option("--allow-other-base", help="Take masks made for another fingerprint, where the geometry fits.")
+]
+SETS = ".jsonl, .csv[:column], .txt or hf:dataset"
+Behaviour = Annotated[str, typer.Option(help=f"Prompts that bring the behaviour out: {SETS}.")]
+General = Annotated[str, typer.Option(help=f"Text that must stay as it is: {SETS}.")]
+Shows = Annotated[
+    str, typer.Option(help="What a response must show: toxicity, repetition, scorer:SPEC or regex:PATTERN.")
+]
+Threshold = Annotated[
+    float | None, typer.Option(help="Score from which on it does (default 0.9), or highest uniqueness ratio (0.5).")
+]
+NewTokens = Annotated[int, typer.Option(help="Longest response, tokens.", min=1)]
+Samples = Annotated[int, typer.Option(help="Responses to each prompt.", min=1)]
+Temperature = Annotated[float, typer.Option(help="Of the responses; 0 is greedy.", min=0)]
+Tokens = Annotated[int, typer.Option(help="Tokens of a batch: memory and speed, not the result.", min=1)]
+
+
+def writable(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written, before the work."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise typer.BadParameter(
+            f"{path} cannot be written: its folder does not exist, or it is one", param_hint=option
+        )

@@ -1,0 +1,88 @@
+"""`excise references`: build a behaviour set."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from correction.commands.options import (
+    SETS,
+    Dtype,
+    Json,
+    Model,
+    NewTokens,
+    Raw,
+    Samples,
+    Scorer,
+    Shows,
+    Temperature,
+    Threshold,
+    Tokens,
+    writable,
+)
+from correction.terminal import err, out, print_json, progress_bars
+
+
+def references(
+    model: Model,
+    prompts: Annotated[str, typer.Option(help=f"Candidate prompts: {SETS}.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Behaviour set to write, .jsonl.")],
+    shows: Shows = "toxicity",
+    threshold: Threshold = None,
+    held_out: Annotated[
+        float | None, typer.Option(help="Fraction to split off, into a second file: NAME_heldout.jsonl.")
+    ] = None,
+    general: Annotated[str | None, typer.Option(help="General set, to warn where the two overlap.")] = None,
+    max_new_tokens: NewTokens = 50,
+    samples: Samples = 1,
+    temperature: Temperature = 0.0,
+    dtype: Dtype = "auto",
+    raw: Raw = False,
+    scorer: Scorer = "profanity",
+    tokens: Tokens = 4096,
+    as_json: Json = False,
+) -> None:
+    """Build a behaviour set: the model answers candidate prompts; those whose responses show the behaviour stay."""
+    from correction import behaviour_set, models
+    from correction.references import overlap, read
+
+    held_out_file = output.with_name(f"{output.stem}_heldout{output.suffix}")
+    writable(output, "-o")
+    test = behaviour_set.shows(shows, scorer=scorer, threshold=threshold)
+    candidates = read(prompts, kind="prompt")
+    against = read(general, kind="text") if general else None
+    loaded = models.load(model, dtype=dtype)
+    with progress_bars() as progress:
+        found = behaviour_set.build(
+            loaded,
+            candidates,
+            test,
+            raw=raw,
+            max_new_tokens=max_new_tokens,
+            samples=samples,
+            temperature=temperature,
+            tokens=tokens,
+            progress=progress,
+        )
+    files = {output: found.kept}
+    if held_out is not None:
+        files = dict(zip((output, held_out_file), found.kept.split(held_out), strict=True))
+    for path, kept in files.items():
+        behaviour_set.save(kept, path)
+    shared = overlap(found.kept, against) if against else ()
+    if as_json:
+        sizes = {str(path): len(kept) for path, kept in files.items()}
+        print_json({**found.described(), **found.counts(), "overlap": len(shared), "files": sizes})
+        return
+    told(found)
+    if shared:
+        err.print(f"[yellow]{len(shared)} of them are in the general set too, for example {shared[0][:80]!r}[/yellow]")
+    for path, kept in files.items():
+        out.print(f"{path}: {len(kept)} prompts with their responses")
+
+
+def told(found: Any) -> None:
+    """What became of the candidates."""
+    lost = "".join(f", {n} {why}" for n, why in ((found.duplicates, "copies"), (found.too_long, "too long")) if n)
+    shown = int(found.flags.sum())
+    err.print(f"{found.candidates} candidates{lost}; {shown} of {len(found.responses)} responses show the behaviour")

@@ -1,0 +1,48 @@
+"""Reading the inputs of linear modules in a forward pass, without any gradient."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from correction.criteria.criterion import Attached, Score
+from correction.criteria.scored import Scored, scored
+from correction.criteria.seeds import SeededBatch
+from correction.criteria.settings import Settings
+from correction.instances import frozen
+from correction.models import LoadedModel
+
+Reader = Callable[[Tensor, Tensor], None]
+"""Takes what enters a module, (rows, positions, channels), and the weight of each position, float32 (rows, positions):
+1 / the tokens of its row, and 0 for padding, so that Σ is the mean over tokens, summed over samples."""
+
+
+@contextmanager
+def readings(
+    loaded: LoadedModel, settings: Settings, make: Callable[[Scored], tuple[Score, Reader]]
+) -> Iterator[Attached]:
+    """Attach a score and its reader, as `make` builds them, at everything that the settings ask to be scored."""
+    weights = torch.empty(0)
+
+    def hook(read: Reader) -> Callable[..., None]:
+        def pre_hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            read(inputs[0].view(*weights.shape, -1), weights)  # OPT's MLP has rows and positions in one
+
+        return pre_hook
+
+    def see(seeded: SeededBatch) -> None:
+        nonlocal weights
+        ids, lengths = seeded.batch.input_ids, seeded.batch.lengths[:, None]
+        weights = (torch.arange(ids.shape[1], device=ids.device) < lengths) / lengths
+        with torch.no_grad():
+            loaded.decoder(input_ids=ids, use_cache=False)
+
+    with ExitStack() as stack:
+        stack.enter_context(frozen(loaded.model))
+        scores = {}
+        for place in scored(loaded, settings):
+            scores[place.name], read = make(place)
+            stack.callback(place.module.register_forward_pre_hook(hook(read)).remove)
+        yield Attached(scores, see)

@@ -1,0 +1,50 @@
+"""Wanda (Sun et al. 2024): |W_ij| · ‖X_j‖₂, weight times norm of its input; for a neuron, summed over what it writes.
+
+The squares are averaged over the tokens of a sample, then over samples: for samples of one length this is Wanda's norm
+but for a constant, and reference sets of different lengths can be contrasted.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from correction.criteria.criterion import Attached, Criterion, Zeros
+from correction.criteria.readings import Reader, readings
+from correction.criteria.scored import Scored
+from correction.criteria.settings import Settings
+from correction.models import LoadedModel
+
+
+class InputNorm:
+    """Σ over samples of the mean over tokens of x_j²: float32 (in,); the weights come in at the end."""
+
+    def __init__(self, sum: Tensor, module: nn.Linear, neurons: bool) -> None:
+        self.sum, self.weight, self.neurons = sum, module.weight, neurons
+
+    def read(self, x: Tensor, weights: Tensor) -> None:
+        """Add a batch (see `readings.Reader`)."""
+        self.sum += torch.einsum("rpc,rp->c", x.float().square(), weights).to(self.sum.device)
+
+    def mean(self, samples: int) -> Tensor:
+        """Scores of weights (out, in), or of neurons (in,)."""
+        norm = (self.sum / samples).sqrt()
+        magnitude = self.weight.detach().to(norm.device).float().abs()
+        return norm * magnitude.sum(0) if self.neurons else magnitude.mul_(norm)
+
+
+@contextmanager
+def attach(loaded: LoadedModel, settings: Settings, zeros: Zeros) -> Iterator[Attached]:
+    """Read what enters each scored matrix."""
+
+    def make(place: Scored) -> tuple[InputNorm, Reader]:
+        module = place.module
+        score = InputNorm(zeros(place.name, (module.in_features,), module.weight.device), module, place.width == 1)
+        return score, score.read
+
+    with readings(loaded, settings, make) as attached:
+        yield attached
+
+
+WANDA = Criterion("wanda", attach, frozenset({"neuron", "weight"}))

@@ -1,0 +1,98 @@
+"""What commands show: progress bars, JSON, and a mask's measurements as a table."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from correction.progress import Progress, silent
+
+out, err = Console(highlight=False), Console(stderr=True)
+"""Standard output for results, standard error for everything else."""
+
+
+@contextmanager
+def progress_bars(shown: bool = True) -> Iterator[Progress]:
+    """A bar for each stage, on standard error."""
+    if not shown:
+        yield silent
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=err) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks or bars.tasks[tasks[stage]].finished:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield show
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """One document, and nothing else."""
+    print(json.dumps(document, indent=2))  # noqa: T201
+
+
+def described(mask: Any) -> dict[str, Any]:
+    """All that a mask says of itself, as JSON values."""
+    return {
+        "digest": mask.digest,
+        "counts": dict(mask.counts),
+        **json.loads(mask.meta.document()),
+        "layers": {
+            kind: {str(layer): len(indices) for layer, indices in sorted(cut.items())}
+            for kind, cut in (("neurons", mask.neurons), ("heads", mask.heads))
+        },
+    }
+
+
+def count_of(mask: Any) -> str:
+    """How much a mask cuts, in words."""
+    parts = [f"{number:,} {kind}" for kind, number in mask.counts.items() if number]
+    return ", ".join(parts) or "nothing"
+
+
+def measured(mask: Any) -> Any:
+    """The measurements in a mask as a table."""
+    figures = json.loads(mask.meta.document())["measured"]
+    if "before" not in figures:
+        return "nothing was measured with this mask"
+    prompts, text = figures.get("prompts", {}), figures.get("text", {})
+    title = f"held out: {prompts.get('size', 0)} prompts, {text.get('size', 0)} texts"
+    table = Table("measure", "before", "after", "difference", title=title)
+    difference = figures.get("difference", {})
+    for key in figures["before"]:
+        if key in difference:
+            cells = [_shown(side[key]) for side in (figures["before"], figures["after"])]
+            # That of the perplexity is relative: after / before - 1.
+            table.add_row(
+                key.replace("_", " "), *cells, _shown(difference[key], ".1%" if key == "perplexity" else ".3f")
+            )
+    if "shown" in figures:
+        shown = figures["shown"]
+        table.add_row("shows the behaviour", *(_shown(shown[side]) for side in ("before", "after", "difference")))
+    return table
+
+
+def front(found: Any) -> Table:
+    """The Pareto front of a search, as the validation sets saw it."""
+    table = Table("ranking", "round", "cut", "shown", "perplexity", title="Pareto front, on the validation sets")
+    for each in found.front:
+        told = each.described()
+        increase = "{:+.2%} [{:+.2%}, {:+.2%}]".format(*told["increase"])
+        mark = "[bold]" if each is found.chosen else ""
+        cells = (told["ranking"], str(told["round"]), f"{each.count:,}", f"{each.shown:.1%}", increase)
+        table.add_row(*(mark + cell for cell in cells))
+    return table
+
+
+def _shown(figure: list[Any], form: str = ".3f") -> str:
+    *head, low, high = figure
+    value = f"{head[0]}/{head[1]}" if len(head) == 2 else format(head[0], form)
+    return f"{value} [{low:{form}}, {high:{form}}]"
