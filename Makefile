@@ -25,7 +25,11 @@ check: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-test: check
+.venv/tasks: .venv/ready requirements-tasks.lock
+	$(PIP) install --no-deps -r requirements-tasks.lock
+	touch $@
+
+test: check .venv/tasks
 	.venv/bin/python -m pytest
 
 bench: setup

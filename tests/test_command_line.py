@@ -88,6 +88,79 @@ def test_weights_can_be_cut_too(tmp_path):
     assert masks.load(tmp_path / "w.safetensors").granularity == "weight"
 
 
+def test_a_budget_of_perplexity_finds_out_how_much_to_cut(tmp_path):
+    behaviour, general = few(tmp_path / "b.jsonl", "insult.jsonl", 60), few(tmp_path / "g.jsonl", "general.jsonl", 60)
+    run = excise(
+        *("correct", "--model", MODEL, "--behaviour", behaviour, "--general", general, "--threshold", 0.5),
+        *("--max-perplexity-increase", "5%", "--rounds", 1, "--criterion", "lrp", "--contrast", "difference"),
+        *("--name", "best", "-o", tmp_path / "m.safetensors", "--dtype", "float32", "--json"),
+    )
+    assert run.returncode == 0, run.stderr
+    document = json.loads(run.stdout)
+    mask = masks.load(tmp_path / "m.safetensors")
+    assert mask.digest == document["digest"]
+    assert document["made"]["search"]["max_perplexity_increase"] == 0.05
+    assert document["front"][0]["count"] == 0
+    shown = document["measured"]["shown"]
+    assert shown["after"][0] < shown["before"][0] / 2
+
+
+def test_a_behaviour_set_is_built_and_used(tmp_path):
+    prompts = few(tmp_path / "p.jsonl", "loop.jsonl", 12)
+    with prompts.open("a") as file:
+        file.writelines((DATA / "everyday_heldout.jsonl").read_text().splitlines(keepends=True)[:6])
+    found = tmp_path / "loops.jsonl"
+    run = excise(
+        *("references", "--model", MODEL, "--prompts", prompts, "--shows", "repetition", "-o", found),
+        *("--held-out", 0.25, "--general", DATA / "general.jsonl", "--json"),
+    )
+    assert run.returncode == 0, run.stderr
+    document = json.loads(run.stdout)
+    kept, held_out = (len(path.read_text().splitlines()) for path in (found, tmp_path / "loops_heldout.jsonl"))
+    assert document["candidates"] == 18
+    assert kept + held_out == document["kept"]
+    assert 8 <= document["kept"] <= 14
+    assert json.loads(found.read_text().splitlines()[0]).keys() == {"prompt", "response"}
+    run = excise(
+        *(
+            "correct",
+            "--model",
+            MODEL,
+            "--behaviour",
+            found,
+            "--general",
+            few(tmp_path / "g.jsonl", "general.jsonl", 12),
+        ),
+        *("--no-filter", "--seed", "response", "--granularity", "head", "--criterion", "gradient", "--count", 3),
+        *("--name", "h", "-o", tmp_path / "h.safetensors", "--dtype", "float32"),
+    )
+    assert run.returncode == 0, run.stderr
+    assert masks.load(tmp_path / "h.safetensors").counts["heads"] == 3
+
+
+def test_a_sweep_draws_its_pictures(tmp_path):
+    behaviour, general = few(tmp_path / "b.jsonl", "insult.jsonl", 16), few(tmp_path / "g.jsonl", "general.jsonl", 16)
+    run = excise(
+        *("sweep", "--model", MODEL, "--behaviour", behaviour, "--general", general, "-o", tmp_path / "sweep"),
+        *(
+            "--counts",
+            "5,50",
+            "--seeds",
+            "0,1",
+            "--arm",
+            "lrp=lrp",
+            "--arm",
+            "grad=gradient,sign=signed,contrast=ratio",
+        ),
+        *("--arm", "random=random", "--dtype", "float32"),
+    )
+    assert run.returncode == 0, run.stderr
+    names = {"sweep.csv", "curves.png", "layers.png", "scatter.png", "sweep.html"}
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} == names
+    assert len((tmp_path / "sweep" / "sweep.csv").read_text().splitlines()) == 2 + 3 * 2 * 2
+    assert "best: " in run.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -98,6 +171,16 @@ def test_weights_can_be_cut_too(tmp_path):
         ({"--scorer": "typo"}, "there is no scorer"),
         ({"-o": "/no/such/folder/m.safetensors"}, "cannot be written"),
         ({"--count": None}, "in one way how much to cut"),
+        ({"--fraction": "0.1"}, "in one way how much to cut"),
+        ({"--max-perplexity-increase": "1%"}, "leave the other budgets and --scope out"),
+        ({"--count": None, "--max-perplexity-increase": "much"}, "write it as 1% or 0.01"),
+        ({"--pattern": "4:2", "--count": None}, "4:2"),
+        ({"--granularity": "head", "--criterion": "wanda"}, "wanda cannot score heads"),
+        ({"--layers": "0-99"}, "no layer 6"),
+        ({"--layers": "x"}, "no layer and no range"),
+        ({"--modules": "down_proj"}, "neurons have none"),
+        ({"--shows": "regex:("}, "no regular expression"),
+        ({"--shows": "regex:zebra"}, "no response shows the behaviour"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_writes_nothing(tmp_path, change, said):
