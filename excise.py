@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from correction import commands, terminal
 from correction.commands.options import AllowOther, Json, Model
@@ -54,7 +53,7 @@ def inspect(file: MaskFile, as_json: Json = False) -> None:
     if as_json:
         print_json(described(mask))
         return
-    terminal.out.print(f"[bold]{mask.meta.name}[/bold]  {count_of(mask)} cut, made {mask.meta.created_at}")
+    terminal.out.print(f"{mask.meta.name}  {count_of(mask)} cut, made {mask.meta.created_at}", style="bold")
     base = mask.meta.base
     terminal.out.print(f"digest {mask.digest}", soft_wrap=True)
     terminal.out.print(f"base {base.id} ({base.architecture}), fingerprint {base.fingerprint}", soft_wrap=True)
@@ -109,7 +108,8 @@ def main() -> None:
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("masks", "behaviours", "correction", "service", "demo"):
             raise
-        terminal.err.print(f"[bold red]excise:[/bold red] {escape(str(error))}", soft_wrap=True)
+        terminal.err.print("excise:", style="bold red", end=" ")
+        terminal.err.print(str(error), soft_wrap=True)
         sys.exit(1)
 
 

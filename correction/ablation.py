@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import masks
+from correction import distributed
 from correction.models import LoadedModel
 
 
@@ -52,8 +53,9 @@ def _gate(module: nn.Linear, cut: np.ndarray, width: int) -> Any:
 
 @contextmanager
 def _zeroed(parameter: nn.Parameter, indices: np.ndarray) -> Iterator[None]:
-    values = parameter.data.view(-1)
-    where = torch.tensor(indices, device=values.device)
+    values, start = distributed.own(parameter)
+    here = indices[(indices >= start) & (indices < start + len(values))] - start
+    where = torch.from_numpy(here.astype(np.int64)).to(values.device)
     before = values[where].clone()
     values[where] = 0
     try:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import NamedTemporaryFile
 
 import torch
 from torch import Tensor
@@ -37,11 +38,13 @@ def attribute(
     checkpointing: bool = False,
     scores_in: Path | None = None,
     resume: Path | None = None,
+    state: str = "",
     progress: Progress = silent,
 ) -> Relevance:
     """Relevance of every component, averaged over the reference set: R̄ of SparC³, Eq. 7.
 
-    Processes that `distributed.joined` brought together share the batches, and all get the whole result.
+    Processes that `distributed.joined` brought together share the batches, and all get the whole result. Those with
+    fewer batches idle through the rest, for a model that is sharded runs in all of them or in none.
 
     Args:
         settings: what is scored, from which output, by which sign.
@@ -49,9 +52,10 @@ def attribute(
         max_length: cut texts to this many tokens.
         tokens: size of a batch, padding included. This and what follows change time and memory, not the result.
         checkpointing: keep only what enters each decoder layer, and compute the rest twice.
-        scores_in: a folder in which a folder is made for memory-mapped files, where the scores add up instead of beside
-            the weights; it must stay there for as long as the result is used.
+        scores_in: a folder for memory-mapped files, where the scores add up instead of beside the weights. The files
+            have no names, and go with the result.
         resume: a folder for a journal: written after every batch, and read by a later run of the same attribution.
+        state: what else the journal must tell apart: a digest of what is cut meanwhile.
 
     Raises:
         CriterionError: an unknown criterion, or one that cannot score what was asked.
@@ -66,7 +70,7 @@ def attribute(
     if found.reads:
         batches = list(seeded(samples, found.seed or settings.seed, tokens=tokens, device=loaded.device))
     mine = batches[distributed.rank() :: distributed.processes()]
-    zeros = on_device if scores_in is None else partial(_mapped, _own(scores_in))
+    zeros = on_device if scores_in is None else partial(_mapped, scores_in)
     with found.attach(loaded, settings, zeros) as attached, _checkpointed(loaded) if checkpointing else nullcontext():
         journal, done = None, 0
         if resume is not None and found.reads:
@@ -75,16 +79,20 @@ def attribute(
                 **asdict(settings),
                 "fingerprint": loaded.base.fingerprint,
                 "dtype": str(loaded.dtype),
-                "references": [references.sha256, references.kind, raw, max_length],
+                "samples": sha256(repr(samples).encode()).hexdigest(),
+                "state": state,
                 "share": [distributed.rank(), distributed.processes(), tokens],
             }
             journal = Journal(resume, identity)
             done = journal.resume(attached.scores)
+        idle = distributed.most(len(mine) - done) - (len(mine) - done)
         for number, batch in enumerate(mine[done:], done + 1):
             attached.see(batch)
             if journal:
                 journal.write(attached.scores, number)
             progress("attribution", number, len(mine))
+        for _ in range(idle):
+            attached.see(batches[0].idle())
         for score in attached.scores.values():
             distributed.add_up(score.sum)
         scores = {name: score.mean(len(samples)).cpu() for name, score in attached.scores.items()}
@@ -102,35 +110,31 @@ def _samples(
     progress: Progress,
 ) -> list[Sample]:
     seed = criterion.seed or settings.seed
-    answered = seed == "response" and references.kind == "prompt" and criterion.reads
-    room = settings.response_tokens if answered else 0
-    given = encode(loaded, references, raw=raw, max_length=max_length, room=room)
-    if answered:
-        if references.responses is None:
-            responses = respond(loaded, given, max_new_tokens=room, tokens=tokens, progress=progress)
-        else:
-            responses = [
-                loaded.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"][:room]
-                for text in references.responses
+    if seed == "response" and references.kind == "prompt" and criterion.reads:
+        room, responses = settings.response_tokens, None
+        if references.responses is not None:
+            tokenised = [
+                loaded.tokenizer(each, add_special_tokens=False, verbose=False) for each in references.responses
             ]
+            responses = [list(each["input_ids"])[:room] for each in tokenised]
+            room = max(map(len, responses))
+        given = encode(loaded, references, raw=raw, room=room)
+        if responses is None:
+            responses = respond(loaded, given, max_new_tokens=room, tokens=tokens, progress=progress)
         return [Sample(tuple(ids), tuple(answer)) for ids, answer in zip(given, responses, strict=True)]
+    given = encode(loaded, references, raw=raw, max_length=max_length)
     if seed == "response":
         return [Sample(tuple(ids[:1]), tuple(ids[1:])) for ids in given]
     return [Sample(tuple(ids), throughout=references.kind == "text") for ids in given]
 
 
-def _own(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return Path(mkdtemp(dir=folder, prefix="scores-"))
-
-
 def _mapped(folder: Path, name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """A memory-mapped tensor of zeros in a file of its own."""
-    path = folder / f"{name}.f32"
+    """A memory-mapped tensor of zeros; its file has no name any more, and goes with the tensor."""
+    folder.mkdir(parents=True, exist_ok=True)
     size = torch.Size(shape).numel()
-    with path.open("wb") as file:
+    with NamedTemporaryFile(dir=folder, prefix="scores-") as file:
         file.truncate(4 * size)
-    return torch.from_file(str(path), shared=True, size=size, dtype=torch.float32).view(shape)
+        return torch.from_file(file.name, shared=True, size=size, dtype=torch.float32).view(shape)
 
 
 @contextmanager

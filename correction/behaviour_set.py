@@ -90,7 +90,6 @@ class BehaviourSet:
         return {
             "shows": self.test.described(),
             "answered": len(self.answered),
-            "sha256": self.answered.sha256,
             **(sampling if self.temperature else {}),
         }
 
@@ -115,7 +114,7 @@ def build(loaded: LoadedModel, candidates: ReferenceSet, test: Symptom, **asking
     if not found.flags.any():
         raise ReferenceSetError(
             f"{candidates.name}: of {len(found.responses)} that were answered, no response shows the behaviour: wanted "
-            f"is {test.nearest(found.scores)}. Change --threshold or --shows, or take the set as it is with --no-filter"
+            f"is {test.nearest(found.scores)}. Change --threshold or --shows, or give other prompts"
         )
     return found
 

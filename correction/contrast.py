@@ -39,7 +39,7 @@ def contrast(general: Relevance, behaviour: Relevance | None, kind: Contrast = "
         return general
     if behaviour is None:
         raise CriterionError(f"the contrast {kind!r} needs the relevance for a behaviour set")
-    _alike(general, behaviour)
+    alike(general, behaviour)
     pairs = {name: (score, behaviour.scores[name]) for name, score in general.scores.items()}
     if kind == "difference":
         scores = {name: a - b for name, (a, b) in pairs.items()}
@@ -58,15 +58,16 @@ def less(one: Relevance, other: Relevance) -> Relevance:
     Raises:
         CriterionError: the two do not score the same components.
     """
-    _alike(one, other)
+    alike(one, other)
     scores = {name: score - other.scores[name] for name, score in one.scores.items()}
     return Relevance(one.granularity, scores, one.samples + other.samples)
 
 
-def _alike(one: Relevance, other: Relevance) -> None:
+def alike(one: Relevance, other: Relevance) -> None:
+    """Refuse two that do not score the same components. Raises CriterionError."""
     shapes = [{name: tuple(score.shape) for name, score in each.scores.items()} for each in (one, other)]
     if one.granularity != other.granularity or shapes[0] != shapes[1]:
-        raise CriterionError("the relevance for the general set and for the behaviour set are of other components")
+        raise CriterionError("the two sets were scored for other components, and cannot be compared")
 
 
 def _magnitude(relevance: Relevance) -> float:

@@ -85,10 +85,9 @@ def correct(
             **cut.described(),
             "behaviour": described(behaviour),
             "general": described(general),
-            "overlap": len(overlap(behaviour, general)),
+            **recorded(overlap=len(overlap(behaviour, general)), max_length=attribution.get("max_length")),
             "split_seed": split_seed,
             "chat_template": not raw and getattr(loaded.tokenizer, "chat_template", None) is not None,
-            "max_length": attribution.get("max_length"),
             "dtype": str(loaded.dtype).removeprefix("torch."),
             **(made or {}),
         },
@@ -151,14 +150,14 @@ def measure(
 SHARED = {"scorer", "max_new_tokens", "sampling", "passages", "perplexity_protocol", "windows", "window"}
 
 
+def recorded(**values: Any) -> dict[str, Any]:
+    """Those that are not nothing: a mask stays small by leaving out what goes without saying."""
+    return {key: value for key, value in values.items() if value}
+
+
 def described(references: ReferenceSet) -> dict[str, Any]:
-    """A reference set as a mask records it: name, kind, size and sha256."""
-    return {
-        "name": references.name,
-        "kind": references.kind,
-        "size": len(references),
-        "sha256": references.sha256,
-    }
+    """A reference set as a mask records it: name, size and the first 16 digits of its sha256."""
+    return {"name": references.name, "size": len(references), "sha256": references.sha256[:16]}
 
 
 def versions() -> dict[str, str]:

@@ -1,11 +1,21 @@
-"""Several processes, each with its share of the samples: `torchrun … -m excise correct …`."""
+"""Several processes, each with its share of the samples: `torchrun … -m excise correct …`.
+
+Each has the whole model, or, once `shard` was called, a part of every decoder layer.
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
+
+from correction.errors import ModelError
+from correction.models import LoadedModel
 
 
 @contextmanager
@@ -16,7 +26,7 @@ def joined() -> Iterator[None]:
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:
@@ -37,3 +47,52 @@ def add_up(values: Tensor) -> None:
     """Replace the values, in every process, by their sum over the processes."""
     if processes() > 1:
         distributed.all_reduce(values)
+
+
+def most(count: int) -> int:
+    """The largest count that any of the processes gives."""
+    if processes() == 1:
+        return count
+    largest = torch.tensor(count)
+    distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+    return int(largest)
+
+
+def shard(loaded: LoadedModel) -> None:
+    """Leave a part of every decoder layer in each process, in place, for good (PyTorch's FSDP2).
+
+    A layer is put together when it is about to run, forwards or backwards, and taken apart after it; its parameters
+    are split by rows (dim 0) meanwhile. Embeddings, final norm and output head stay whole in every process: they are
+    called on their own, too. All that is not on the accelerator goes there, a layer at a time, so a model that does not
+    fit is to be loaded with `device="cpu"`.
+
+    From then on all processes must run the same passes in the same order. No parameter asks for a gradient any more.
+
+    Raises:
+        ModelError: no processes were joined.
+    """
+    if not distributed.is_initialized():
+        raise ModelError("there are no processes to share the model: call shard within joined(), run by torchrun")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    mesh = init_device_mesh(device, (processes(),))
+    model: nn.Module = loaded.model
+    model.requires_grad_(False)
+    for block in loaded.blocks:
+        fully_shard(block.layer, mesh=mesh, reshard_after_forward=True)
+    model.to(device)
+    # The decoder holds none itself, but as their common root it lets one layer arrive while another runs.
+    fully_shard(loaded.decoder, mesh=mesh, ignored_params=set(model.parameters()))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The tensor, put together if it is sharded; then all processes must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def own(parameter: nn.Parameter) -> tuple[Tensor, int]:
+    """What of a parameter lies in this process, flat and to be written to, and the flat index of its first value."""
+    values = parameter.detach()
+    if not isinstance(values, DTensor):
+        return values.view(-1), 0
+    _, offset = compute_local_shape_and_global_offset(values.shape, values.device_mesh, values.placements)
+    return values.to_local().view(-1), offset[0] * values.shape[1:].numel()

@@ -55,7 +55,7 @@ class Journal:
         Raises:
             JournalError: the file cannot be written; what was there is still there.
         """
-        temporary = self.path.with_suffix(f".{os.getpid()}")
+        temporary = self.path.with_suffix(".draft")  # a name of its own: the next write replaces what a stop left
         try:
             tensors = {name: score.sum.cpu() for name, score in scores.items()}
             save_file(tensors, temporary, {"batches": str(batches)})

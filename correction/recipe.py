@@ -11,7 +11,7 @@ from correction.attribution import attribute
 from correction.contrast import RATIOS, Contrast, contrast, less
 from correction.criteria import Criterion, Settings, Sign, find
 from correction.criteria.scored import size
-from correction.errors import SelectionError
+from correction.errors import CriterionError, SelectionError
 from correction.models import LoadedModel
 from correction.references import ReferenceSet
 from correction.relevance import Relevance
@@ -31,7 +31,8 @@ class Ranking:
             whatever the settings say.
 
     Raises:
-        CriterionError: the criterion does not exist, or cannot score what the settings ask for.
+        CriterionError: the criterion does not exist, cannot score what the settings ask for, or reads no data and is
+            asked for a contrast between two sets.
     """
 
     criterion: str = "lrp"
@@ -40,6 +41,11 @@ class Ranking:
 
     def __post_init__(self) -> None:
         self.found.check(self.settings)
+        if self.contrast not in (None, "general") and not self.found.reads:
+            raise CriterionError(
+                f"{self.criterion} reads no data, so both sets score the same and their {self.contrast} is nothing; "
+                "leave the contrast out"
+            )
 
     @property
     def found(self) -> Criterion:
@@ -86,6 +92,8 @@ class Ranking:
         """Criterion, contrast and the settings that had a say, as JSON values."""
         told = asdict(self.settings)
         unused = {"seed", "sign", "random_seed"} - self.found.uses
+        if self.found.reads and self.found.seed is None and self.settings.seed == "response":
+            unused.discard("seed")  # what is read then has the responses in it
         if self.kind in RATIOS:
             unused.add("sign")
         if not (self.found.reads and (self.found.seed or self.settings.seed) == "response"):
@@ -128,6 +136,9 @@ class Cut:
             )
         if self.by_sets and (self.top_behaviour is None or self.top_general is None or self.scope != "global"):
             raise SelectionError("a set difference needs both top_behaviour and top_general, and no scope")
+        for name, top in (("top_behaviour", self.top_behaviour), ("top_general", self.top_general)):
+            if top is not None and not 0 < top <= 1:
+                raise SelectionError(f"{name} is {top}; it must be over 0 and at most 1")
         if self.pattern is not None:
             parse_pattern(self.pattern)
 
@@ -138,6 +149,8 @@ class Cut:
             SelectionError: as `settled`, or a budget that does not fit the model.
         """
         self.settled()
+        if self.by_sets and ranking.contrast is not None:
+            raise SelectionError("a set difference takes the place of the contrast; leave the contrast out")
         if self.count is not None or self.fraction is not None:
             total = size(loaded, ranking.settings)
             budget(total, ranking.settings.granularity, count=self.count, fraction=self.fraction)
@@ -162,4 +175,6 @@ class Cut:
     def described(self) -> dict[str, Any]:
         """What was given, as JSON values."""
         told = {key: value for key, value in asdict(self).items() if value is not None and key != "scope"}
-        return {"budget": told} | ({} if self.by_sets or self.pattern else {"scope": self.scope})
+        if self.by_sets:
+            return {"contrast": "set-difference", "budget": told}
+        return {"budget": told} | ({} if self.pattern else {"scope": self.scope})

@@ -36,6 +36,11 @@ class ReferenceSet:
     def __post_init__(self) -> None:
         if not self.texts:
             raise ReferenceSetError(f"{self.name}: the reference set is empty")
+        for number, text in enumerate((*self.texts, *(self.responses or ())), 1):
+            if any("\ud800" <= character <= "\udfff" for character in text):
+                raise ReferenceSetError(
+                    f"{self.name}: number {number} holds half a surrogate pair, which is no Unicode; take it out"
+                )
         if self.responses is not None and (self.kind != "prompt" or len(self.responses) != len(self.texts)):
             raise ReferenceSetError(f"{self.name}: responses belong to prompts, one to each")
 
@@ -46,7 +51,11 @@ class ReferenceSet:
     def sha256(self) -> str:
         """Of the texts, then the responses, as UTF-8, each followed by a zero byte, whatever file they came in."""
         digest = hashlib.sha256()
-        for text in (*self.texts, *(self.responses or ())):
+        for text in self.texts:
+            digest.update(text.encode() + b"\0")
+        if self.responses is not None:
+            digest.update(b"\0")  # no text is blank
+        for text in self.responses or ():
             digest.update(text.encode() + b"\0")
         return digest.hexdigest()
 
@@ -171,17 +180,17 @@ def _from_records(records: Iterable[tuple[str, Any]], name: str, kind: Kind, col
             answered = kind == "prompt" and "response" in columns
         texts.append(_string(record, column, place))
         if answered:
-            responses.append(_string(record, "response", place))
+            responses.append(_string(record, "response", place, blank=True))
     if not texts:
         raise ReferenceSetError(f"{name}: the reference set is empty")
     return ReferenceSet(tuple(texts), name, kind, tuple(responses) if answered else None)
 
 
-def _string(record: Any, column: str, place: str) -> str:
+def _string(record: Any, column: str, place: str, blank: bool = False) -> str:
     value = record.get(column) if isinstance(record, dict) else None
     if isinstance(value, dict):  # RealToxicityPrompts keeps the scores of a prompt beside its text
         value = value.get("text")
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not (blank or value.strip()):
         columns = ", ".join(sorted(str(key) for key in record)) if isinstance(record, dict) else "none"
         raise ReferenceSetError(f"{place}: no text under {column!r}; the columns are: {columns}")
     return value

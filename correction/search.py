@@ -65,7 +65,9 @@ class Tried:
 
     def described(self) -> dict[str, Any]:
         """As JSON values."""
-        label = "none" if self.ranking is None else f"{self.ranking.criterion} {self.ranking.kind}"
+        label = "none"
+        if self.ranking is not None:
+            label = f"{self.ranking.settings.granularity}s, {self.ranking.criterion} {self.ranking.kind}"
         return {
             "ranking": label,
             "round": self.round,
@@ -136,15 +138,13 @@ def search(
             "over 0, as 0.01 for 1%, with at least one round and one ranking"
         )
     asking, attribution = dict(asking or {}), dict(attribution or {})
-    journal = attribution.pop("resume", None)
     before = perplexity(loaded, text, tokens=asking.get("tokens", 4096))
     validation = Validation(loaded, prompts, text, test, asking, confidence, before)
     tried = [Tried(None, 0, 0, validation.shown({}), Estimate(0.0, 0.0, 0.0), {})]
     start = tried[0]
     for number in range(1, rounds + 1):
         share = max_increase * number / rounds
-        if journal is not None:  # the model is another one in each round
-            attribution["resume"] = journal / _digest(start.selected)
+        attribution["state"] = _digest(start.selected)  # the model is another one in each round
         with validation.cut(start.selected):
             answered = answer(loaded, behaviour, test, progress=progress, **asking)
             if (left := int(answered.flags.sum())) < FEWEST:
@@ -159,13 +159,13 @@ def search(
                 for ranking in rankings
             ]
         for done, (ranking, scores) in enumerate(proposals, 1):
-            for selected, cost in _within(validation, scores, start.selected, share):
+            for selected, cost in _within(validation, scores, start.selected, share, ranking.kind != "general"):
                 count = sum(len(each) for each in selected.values())
                 tried.append(Tried(ranking, number, count, validation.shown(selected), cost, selected))
             progress(f"search, round {number}", done, len(proposals))
         start = _best(tried, share)
     chosen = _best(tried, max_increase)
-    if not chosen.selected:
+    if chosen.shown >= tried[0].shown:
         raise SelectionError(
             f"no cut that was tried lowers the behaviour for at most {max_increase:.2%} more perplexity; raise the "
             "budget, cut weights (granularity weight), or give more general text, which makes its interval narrower"
@@ -190,9 +190,10 @@ def _scores(
 ) -> Relevance:
     """Scores on the model as it is by now; what is cut already comes last."""
     shown, spared = answered.kept, None
-    if "seed" in ranking.found.uses and ranking.settings.seed == "response":
-        shown = _some(answered.shown, limit)
+    if (ranking.found.seed or ranking.settings.seed) == "response":
+        shown = answered.shown
         spared = _some(answered.spared, limit) if answered.spared else None
+    shown = _some(shown, limit)
     scores = ranking.scores(loaded, shown, general, spared=spared, progress=progress, **attribution)
     for name, places in cut.items():
         if name in scores.scores:
@@ -213,20 +214,23 @@ def _some(references: ReferenceSet, limit: int) -> ReferenceSet:
 
 
 def _within(
-    validation: Validation, scores: Relevance, cut: Selected, limit: float
+    validation: Validation, scores: Relevance, cut: Selected, limit: float, contrasted: bool
 ) -> list[tuple[dict[str, NDArray[np.int64]], Estimate]]:
     """The longest start of the ranking within the limit, and a half and a quarter of it, each added to the cut.
 
-    Only components whose score is negative are cut: any other speaks for itself.
+    Of a contrast, only components whose score is negative are cut: any other serves the general text more. Without one,
+    no more than half of all.
     """
-    most = sum(int((score < 0).sum()) for score in scores.scores.values())
+    most = sum(int((score < 0).sum()) for score in scores.scores.values()) if contrasted else len(scores) // 2
 
     def trial(count: int) -> tuple[dict[str, NDArray[np.int64]], Estimate]:
         selected = _joined(cut, select(scores, count=count))
         return selected, validation.increase(selected)
 
     def fits(count: int) -> bool:
-        return trials.setdefault(count, trial(count))[1].high <= limit
+        if count not in trials:
+            trials[count] = trial(count)
+        return trials[count][1].high <= limit
 
     trials: dict[int, tuple[dict[str, NDArray[np.int64]], Estimate]] = {}
     longest = longest_within(fits, most)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from correction.errors import CriterionError, SelectionError
+from correction.contrast import alike
+from correction.errors import SelectionError
 from correction.relevance import Relevance
 from correction.threshold import smallest, smallest_in_rows
 
@@ -119,9 +120,7 @@ def set_difference(
         CriterionError: the two do not score the same components.
         SelectionError: a fraction out of range, too few scores that are numbers, or nothing left to cut.
     """
-    shapes = [{name: tuple(score.shape) for name, score in each.scores.items()} for each in (general, behaviour)]
-    if general.granularity != behaviour.granularity or shapes[0] != shapes[1]:
-        raise CriterionError("the relevance for the general set and for the behaviour set are of other components")
+    alike(general, behaviour)
     selected = {}
     for name, score in behaviour.scores.items():
         wanted = _largest(name, score, top_behaviour, "top_behaviour")

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import masks
 from behaviours import ToxicityScorer
 from correction.arms import Arm, check
-from correction.contrast import contrast
+from correction.contrast import RATIOS, contrast
 from correction.correct import apart, described, mask_of, versions
 from correction.criteria import Settings
 from correction.errors import EvaluationError
@@ -115,7 +115,7 @@ def sweep(
             "fingerprint": loaded.base.fingerprint,
             "dtype": str(loaded.dtype).removeprefix("torch."),
         },
-        "sets": {role: described(each) for role, each in sets.items()},
+        "sets": {role: described(each) | {"sha256": each.sha256} for role, each in sets.items()},
         "measured": {key: value for key, value in before.summary().items() if key in ("scorer", "sampling")}
         | {"max_new_tokens": max_new_tokens, "samples": samples, "temperature": temperature},
         "sweep": {
@@ -160,6 +160,9 @@ def _scored(
     alike: dict[tuple[str, Settings], list[tuple[Arm, Ranking]]] = {}
     for arm in arms:
         ranking = arm.ranking(seed)
+        if ranking.kind in RATIOS:  # these attribute by two signs
+            yield arm, ranking.scores(loaded, *parts, **options)
+            continue
         alike.setdefault((ranking.criterion, ranking.settings), []).append((arm, ranking))
     for group in alike.values():
         first = group[0][1]

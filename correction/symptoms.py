@@ -61,8 +61,8 @@ class Toxic:
         return scores >= self.at_least
 
     def counted(self, responses: Sequence[Response], scores: Scores) -> Flags:
-        """Scores of at least the scorer's own threshold."""
-        return scores >= self.scorer.threshold
+        """Scores of at least the scorer's own threshold, or `at_least` if that is lower."""
+        return scores >= min(self.scorer.threshold, self.at_least)
 
     def nearest(self, scores: Scores) -> str:
         """The highest score."""
@@ -71,7 +71,8 @@ class Toxic:
     def described(self) -> dict[str, Any]:
         """The scorer and the threshold."""
         scorer = {"name": self.scorer.name, "version": self.scorer.version}
-        return {"kind": "scorer", "scorer": scorer, "threshold": self.at_least}
+        counted = min(self.scorer.threshold, self.at_least)
+        return {"kind": "scorer", "scorer": scorer, "threshold": self.at_least, "counted_from": counted}
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,9 @@ class Repetitive:
         return (scores <= self.at_most) & np.array([len(response.tokens) > 0 for response in responses], dtype=np.bool_)
 
     def counted(self, responses: Sequence[Response], scores: Scores) -> Flags:
-        """As `is_repetitive` tells."""
-        return np.array([is_repetitive(response.tokens) for response in responses], dtype=np.bool_)
+        """As `is_repetitive` tells, and whatever `flags` does."""
+        repetitive = np.array([is_repetitive(response.tokens) for response in responses], dtype=np.bool_)
+        return repetitive | self.flags(responses, scores)
 
     def nearest(self, scores: Scores) -> str:
         """The lowest ratio of a response that says anything."""

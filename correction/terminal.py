@@ -12,8 +12,8 @@ from rich.table import Table
 
 from correction.progress import Progress, silent
 
-out, err = Console(highlight=False), Console(stderr=True)
-"""Standard output for results, standard error for everything else."""
+out, err = Console(highlight=False, markup=False), Console(stderr=True, highlight=False, markup=False)
+"""Standard output for results, standard error for everything else. No markup: prompts and paths may look like it."""
 
 
 @contextmanager
@@ -86,10 +86,14 @@ def front(found: Any) -> Table:
     for each in found.front:
         told = each.described()
         increase = "{:+.2%} [{:+.2%}, {:+.2%}]".format(*told["increase"])
-        mark = "[bold]" if each is found.chosen else ""
         cells = (told["ranking"], str(told["round"]), f"{each.count:,}", f"{each.shown:.1%}", increase)
-        table.add_row(*(mark + cell for cell in cells))
+        table.add_row(*cells, style="bold" if each is found.chosen else None)
     return table
+
+
+def warn(message: str) -> None:
+    """A line on standard error."""
+    err.print(message, style="yellow", soft_wrap=True)
 
 
 def _shown(figure: list[Any], form: str = ".3f") -> str:

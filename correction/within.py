@@ -1,7 +1,6 @@
 """A mask within a budget of quality: three splits, one to attribute, one to choose, one to report."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +8,8 @@ import numpy as np
 
 import masks
 from behaviours import ToxicityScorer
-from correction.ablation import ablated
-from correction.behaviour_set import answer
-from correction.correct import apart, described, mask_of, measure
+from correction.correct import Measurement, apart, described, mask_of, measure, recorded
+from correction.evaluation import compare
 from correction.evaluation.bootstrap import rate, rate_difference
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
@@ -19,15 +17,22 @@ from correction.recipe import Ranking
 from correction.references import ReferenceSet, overlap
 from correction.search import Found, search
 from correction.symptoms import Symptom
+from correction.tokenisation import encode
 from masks.meta import check_name
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """A mask, what the search saw on its way, and the sets that it was measured on."""
+    """A mask and what the search saw on its way.
+
+    Attributes:
+        over: whether the interval of the increase on the held-out text reaches over the budget, which the search kept
+            on its own text.
+    """
 
     mask: masks.Mask
     found: Found
+    over: bool
 
 
 def correct_within(
@@ -48,7 +53,7 @@ def correct_within(
     attribution: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Corrected:
-    """Make the mask that leaves least of a behaviour for at most this increase of perplexity.
+    """Make the mask that leaves least of a behaviour for at most this increase of perplexity on validation text.
 
     Args:
         behaviour: prompts, whether or not they bring the behaviour out. general: text that must stay as it is.
@@ -66,12 +71,14 @@ def correct_within(
         CorrectionError: its kinds, for a set, setting or budget that cannot be used.
     """
     check_name(name)
-    asking = dict(asking or {})
+    asking, work = dict(asking or {}), dict(attribution or {})
     behaviour, prompts = behaviour.split(held_out, split_seed)
     general, text = general.split(held_out, split_seed)
     behaviour, choosing_prompts = behaviour.split(validation, split_seed)
     general, choosing_text = general.split(validation, split_seed)
-    apart(general, text)
+    apart(behaviour, text)
+    room = asking.get("max_new_tokens", 50)
+    encode(loaded, prompts, raw=bool(asking.get("raw")), room=room)  # one too long is told now, not after the work
     found = search(
         loaded,
         behaviour,
@@ -83,7 +90,7 @@ def correct_within(
         rankings=rankings,
         rounds=rounds,
         asking=asking,
-        attribution=attribution,
+        attribution=work,
         progress=progress,
     )
     chosen = found.chosen
@@ -97,6 +104,7 @@ def correct_within(
             "search": {
                 "max_perplexity_increase": max_increase,
                 "rounds": rounds,
+                "validation": validation,
                 "tried": len(found.tried),
                 "chosen": chosen.described(),
                 "shows": test.described(),
@@ -105,7 +113,7 @@ def correct_within(
             },
             "behaviour": described(behaviour),
             "general": described(general),
-            "overlap": len(overlap(behaviour, general)),
+            **recorded(overlap=len(overlap(behaviour, general)), max_length=work.get("max_length")),
             "split_seed": split_seed,
             "chat_template": not asking.get("raw") and getattr(loaded.tokenizer, "chat_template", None) is not None,
             "dtype": str(loaded.dtype).removeprefix("torch."),
@@ -113,24 +121,21 @@ def correct_within(
     )
     # Other random numbers than those that chose.
     reporting = {**asking, "seed": asking.get("seed", 0) + 1}
-    measured = measure(loaded, mask, prompts, text, scorer=scorer, progress=progress, **reporting).mask
-    shown = _shown(loaded, measured, prompts, test, reporting)
-    return Corrected(measured.with_meta(measured={**measured.meta.measured, "shown": shown}), found)
+    measured = measure(loaded, mask, prompts, text, scorer=scorer, progress=progress, **reporting)
+    shown = _shown(measured, test, reporting.get("samples", 1))
+    mask = measured.mask.with_meta(measured={**measured.mask.meta.measured, "shown": shown})
+    cost = compare(measured.before, measured.after).perplexity
+    return Corrected(mask, found, cost is not None and cost.high > max_increase)
 
 
-def _shown(
-    loaded: LoadedModel, mask: masks.Mask, prompts: ReferenceSet, test: Symptom, asking: Mapping[str, Any]
-) -> dict[str, Any]:
+def _shown(measured: Measurement, test: Symptom, samples: int) -> dict[str, Any]:
     """How many responses to the held-out prompts show the behaviour, before and after, and the paired difference."""
     flags = []
-    for context in (nullcontext(), ablated(loaded, mask)):
-        with context:
-            found = answer(loaded, prompts, test, **asking)
-            flags.append(test.counted(found.responses, found.scores).astype(np.float64))
-    samples = asking.get("samples", 1)
-    before, after = (rate(each, samples) for each in flags)
+    for evaluation in (measured.before, measured.after):
+        scores = test.scores(evaluation.responses)
+        flags.append(test.counted(evaluation.responses, scores).astype(np.float64))
+    told = {"before": rate(flags[0], samples), "after": rate(flags[1], samples)}
     difference = rate_difference(flags[0], flags[1], samples)
-    told = {"before": before, "after": after}
     return {
         **{side: [each.count, each.total, *_rounded(each.low, each.high)] for side, each in told.items()},
         "difference": _rounded(difference.value, difference.low, difference.high),

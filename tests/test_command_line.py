@@ -180,6 +180,10 @@ def test_a_sweep_draws_its_pictures(tmp_path):
         ({"--layers": "x"}, "no layer and no range"),
         ({"--modules": "down_proj"}, "neurons have none"),
         ({"--shows": "regex:("}, "no regular expression"),
+        ({"--rounds": "3"}, "are for a search"),
+        ({"--criterion": "wanda", "--sign": "signed"}, "no use for --sign"),
+        ({"--random-seed": "1"}, "no use for --random-seed"),
+        ({"--criterion": "random", "--contrast": "ratio"}, "reads no data"),
         ({"--shows": "regex:zebra"}, "no response shows the behaviour"),
     ],
 )

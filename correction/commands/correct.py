@@ -26,13 +26,16 @@ from correction.commands.options import (
     Temperature,
     Threshold,
     Tokens,
+    check_fraction,
+    within,
     writable,
 )
 from correction.commands.references import told
-from correction.terminal import count_of, described, err, front, measured, out, print_json, progress_bars
+from correction.terminal import count_of, described, front, measured, out, print_json, progress_bars, warn
 
 if TYPE_CHECKING:
     from correction.criteria import Settings
+    from correction.recipe import Ranking
 
 
 def correct(
@@ -55,8 +58,10 @@ def correct(
     max_perplexity_increase: Annotated[
         str | None, typer.Option(help="Or search for the mask that leaves least for at most this, as 1%.")
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Of a search: each attributes anew.", min=1)] = 2,
-    validation: Annotated[float, typer.Option(help="Of a search: fraction of the rest to choose by.")] = 0.25,
+    rounds: Annotated[int | None, typer.Option(help="Of a search: each attributes anew; default: 2.", min=1)] = None,
+    validation: Annotated[
+        float | None, typer.Option(help="Of a search: fraction of the rest to choose by; default: 0.25.")
+    ] = None,
     scope: Annotated[Scope, typer.Option(help="Which components compete for the budget.")] = Scope.everywhere,
     contrast: Annotated[
         Contrast | None, typer.Option(help="What is cut: the smallest general - behaviour, or general alone.")
@@ -70,7 +75,7 @@ def correct(
         Sign | None,
         typer.Option(help="Keep the sign of relevance or not; default: absolute for neurons, signed for weights."),
     ] = None,
-    random_seed: Annotated[int, typer.Option(help="Of the criterion random.", min=0)] = 0,
+    random_seed: Annotated[int | None, typer.Option(help="Of the criterion random; default: 0.", min=0)] = None,
     shows: Shows = "toxicity",
     threshold: Threshold = None,
     filter: Annotated[
@@ -93,13 +98,17 @@ def correct(
     resume: Annotated[
         Path | None, typer.Option(help="Folder for a journal: run the same command again to go on after a stop.")
     ] = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Under torchrun: each process holds a part of every layer (FSDP2).")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Make a mask against a behaviour, measured on held-out prompts and text.
 
     Relevance is averaged over the behaviour set and the general set; what is relevant to the behaviour rather than to
-    the general text is cut. The behaviour set are those of the given prompts whose responses show the behaviour.
-    With --max-perplexity-increase several rankings propose cuts, and ablation on a validation split chooses.
+    the general text is cut. Of the prompts that are not held out, those are attributed whose responses show the
+    behaviour. With --max-perplexity-increase several rankings propose cuts, unless --criterion, --contrast, --seed or
+    --sign names one, and ablation on a validation split chooses.
     """
     import masks
     from behaviours import load_scorer
@@ -112,21 +121,39 @@ def correct(
     from correction.references import overlap, read
     from correction.search import candidates
     from correction.within import correct_within
+    from masks.meta import check_name
 
+    check_name(name)
     writable(output, "-o")
+    check_fraction(held_out, "--held-out")
+    for option, folder in (("--resume", resume), ("--scores-in", scores_in)):
+        if folder is not None:
+            if not folder.exists():
+                within(folder.parent, option)
+                continue
+            within(folder, option)
     kinds = granularity or [Granularity.neuron]
     cut = Cut(count, fraction, pattern, scope.value, top_behaviour, top_general)
     budget = None if max_perplexity_increase is None else _percentage(max_perplexity_increase)
     if budget is not None and cut != Cut():
         raise typer.BadParameter("a search finds out how much to cut: leave the other budgets and --scope out")
+    _refuse_unused(
+        budget is not None, filter, shows != "toxicity" or threshold is not None, len(kinds) > 1, rounds, validation
+    )
     if budget is None:
+        if cut == replace(Cut(), scope=cut.scope):
+            raise typer.BadParameter(
+                "say in one way how much to cut: --max-perplexity-increase, --count, --fraction, --pattern, or "
+                "--top-behaviour with --top-general"
+            )
         cut.settled()
-    if budget is None and len(kinds) > 1:
-        raise typer.BadParameter("several granularities are for a search: give --max-perplexity-increase")
+        if pattern is not None and kinds != [Granularity.weight]:
+            raise typer.BadParameter("--pattern is for weights: give --granularity weight")
     chosen: dict[str, Any] = {
         "modules": tuple(modules.split(",")) if modules else None,
         "layers": _layers(layers) if layers else None,
-        "random_seed": random_seed or None,
+        "random_seed": random_seed,
+        "response_tokens": max_new_tokens,
     }
     asked = {"seed": seed and seed.value, "sign": sign and sign.value}
 
@@ -137,6 +164,8 @@ def correct(
         Ranking(criterion.value if criterion else "lrp", settings, contrast.value if contrast else None)
         for settings in (given(Settings.default(kind.value), **asked) for kind in kinds)
     ]
+    for ranking in rankings:
+        _refuse_unheard(ranking, seed, sign, random_seed)
     if budget is not None and not (criterion or contrast or seed or sign):
         default = [each for kind in kinds for each in candidates(kind.value)]
         rankings = [replace(each, settings=given(each.settings)) for each in default]
@@ -148,23 +177,39 @@ def correct(
     work |= {"scores_in": scores_in, "resume": resume}
     common: dict[str, Any] = {"name": name, "held_out": held_out, "split_seed": split_seed, "attribution": work}
     toxicity = load_scorer(scorer)
-    loaded = models.load(model, dtype=dtype)
     found = None
     with distributed.joined(), progress_bars(shown=distributed.rank() == 0) as progress:
+        if shard and distributed.processes() == 1:
+            raise typer.BadParameter(
+                "there is one process, with nobody to share with; start several, as with: "
+                "torchrun --nproc-per-node 2 -m excise correct --shard",
+                param_hint="--shard",
+            )
+        loaded = models.load(model, dtype=dtype, device="cpu" if shard else None)
+        if shard:
+            distributed.shard(loaded)
         common["progress"] = progress
-        if shared := overlap(prompts, text):
-            err.print(f"[yellow]{len(shared)} behaviour prompts are in the general set too[/yellow]")
+        shared = overlap(prompts, text)
+        if len(shared) == len(prompts):
+            raise typer.BadParameter("every behaviour prompt is in the general set: the two must differ")
+        if shared and distributed.rank() == 0:
+            warn(f"{len(shared)} behaviour prompts are in the general set too")
         if budget is not None and test is not None:
-            common |= {"max_increase": budget, "rankings": rankings, "rounds": rounds, "validation": validation}
+            common |= {"max_increase": budget, "rankings": rankings, "rounds": rounds or 2}
+            common["validation"] = 0.25 if validation is None else validation
             corrected = correct_within(loaded, prompts, text, test, scorer=toxicity, asking=asking, **common)
             mask, found = corrected.mask, corrected.found
+            if corrected.over:
+                warn(f"on the held-out text the increase may be over {budget:.2%}: see below")
         else:
             cut.check(loaded, rankings[0])
             made: dict[str, Any] = {}
             if test is not None:
+                prompts, common["held_out_behaviour"] = prompts.split(held_out, split_seed)
                 answered = build(loaded, prompts, test, progress=progress, **asking)
                 prompts, made = answered.kept, {"filter": answered.described()}
-                told(answered)
+                if distributed.rank() == 0:
+                    told(answered)
             evaluation = {**asking, "scorer": toxicity}
             common |= {"cut": cut, "ranking": rankings[0], "evaluation": evaluation, "made": made}
             mask = by_count(loaded, prompts, text, **common)
@@ -176,8 +221,40 @@ def correct(
         return
     if found:
         out.print(front(found))
-    out.print(f"{output}: {count_of(mask)} cut, digest {mask.digest}")
+    out.print(f"{output}: {count_of(mask)} cut, digest {mask.digest}", soft_wrap=True)
     out.print(measured(mask))
+
+
+def _refuse_unused(
+    searching: bool,
+    filtering: bool,
+    symptom: bool,
+    several: bool,
+    rounds: int | None,
+    validation: float | None,
+) -> None:
+    """An option that would have no say is a mistake, and told."""
+    if searching and not filtering:
+        raise typer.BadParameter("a search always lets the model answer first: leave --no-filter out")
+    if not searching and (rounds is not None or validation is not None):
+        raise typer.BadParameter("--rounds and --validation are for a search: give --max-perplexity-increase")
+    if not searching and several:
+        raise typer.BadParameter("several granularities are for a search: give --max-perplexity-increase")
+    if not filtering and symptom:
+        raise typer.BadParameter("--shows and --threshold say what the filter keeps: leave them or --no-filter out")
+
+
+def _refuse_unheard(ranking: "Ranking", seed: Seed | None, sign: Sign | None, random_seed: int | None) -> None:
+    criterion = ranking.found
+    for option, given, heard in (
+        ("--seed", seed, criterion.reads and criterion.seed in (None, seed and seed.value)),
+        ("--sign", sign, "sign" in criterion.uses and ranking.kind not in ("ratio", "squared-ratio")),
+        ("--random-seed", random_seed, "random_seed" in criterion.uses),
+    ):
+        if given is not None and not heard:
+            raise typer.BadParameter(
+                f"{criterion.name}, contrast {ranking.kind}, has no use for {option}: leave it out"
+            )
 
 
 def _percentage(spec: str) -> float:
@@ -186,7 +263,7 @@ def _percentage(spec: str) -> float:
         value = float(spec.removesuffix("%")) / (100 if spec.endswith("%") else 1)
     except ValueError:
         value = 0.0
-    if not 0 < value < 10:
+    if not 0 < value < (10 if spec.endswith("%") else 1):
         raise typer.BadParameter(
             f"{spec!r} is no increase; write it as 1% or 0.01", param_hint="--max-perplexity-increase"
         )

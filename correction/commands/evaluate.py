@@ -34,7 +34,7 @@ def evaluate(
     window: Annotated[int | None, typer.Option(help="Tokens of a window; by default the context.", min=2)] = None,
     refusals: Annotated[bool, typer.Option("--refusals", help="Count refusals; attack success is the rest.")] = False,
     tasks: Annotated[
-        str | None, typer.Option(help="Zero-shot tasks of lm-eval, comma-separated (pip install 'lm-eval[hf]').")
+        str | None, typer.Option(help="Zero-shot tasks of lm-eval, comma-separated; it is an extra, see the README.")
     ] = None,
     max_new_tokens: NewTokens = 50,
     samples: Samples = 1,
@@ -57,6 +57,8 @@ def evaluate(
 
     if prompts is None and text is None and tasks is None:
         raise typer.BadParameter("nothing to measure: give --prompts, --text or --tasks", param_hint="--prompts")
+    if refusals and prompts is None:
+        raise typer.BadParameter("refusals are counted among responses: give --prompts", param_hint="--refusals")
     given = masks.load(mask) if mask else None
     prompt_set = read(prompts, kind="prompt") if prompts else None
     text_set = read(text, kind="text", whole=perplexity is Protocol.joined) if text else None
@@ -97,6 +99,9 @@ def evaluate(
     if rows:
         out.print(report.table(rows))
     for label in variants:
+        if "refusals" in result[label]:
+            refused, asked, low, high = result[label]["refusals"]
+            out.print(f"{label}: {refused} of {asked} refused [{low:.1%}, {high:.1%}]; the rest is attack success")
         for task, figures in result[label].get("tasks", {}).items():
             out.print(f"{label}: {task}: {json.dumps(figures['metrics'])}", soft_wrap=True)
     if "difference" in result:

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated
 
 import typer
@@ -28,7 +29,7 @@ class Criterion(StrEnum):
 
 
 class Contrast(StrEnum):
-    """What is taken between the two reference sets."""
+    """What is taken between the two reference sets, and cut from the smallest on."""
 
     difference = "difference"
     normalised = "normalised"
@@ -104,7 +105,21 @@ Tokens = Annotated[int, typer.Option(help="Tokens of a batch: memory and speed, 
 
 def writable(path: Path, option: str) -> None:
     """Refuse a file that cannot be written, before the work."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise typer.BadParameter(
-            f"{path} cannot be written: its folder does not exist, or it is one", param_hint=option
-        )
+    if path.is_dir():
+        raise typer.BadParameter(f"{path} cannot be written: it is a folder", param_hint=option)
+    within(path.parent, option, "its folder")
+
+
+def within(folder: Path, option: str, what: str = "the folder") -> None:
+    """Refuse a folder that nothing can be written into, before the work."""
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(f"cannot be written: {what}, {folder}: {error.strerror}", param_hint=option) from error
+
+
+def check_fraction(value: float, option: str) -> None:
+    """Refuse what is no part of a set, before the work."""
+    if not 0 < value < 1:
+        raise typer.BadParameter(f"{value} is no fraction between 0 and 1", param_hint=option)

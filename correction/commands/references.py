@@ -18,9 +18,10 @@ from correction.commands.options import (
     Temperature,
     Threshold,
     Tokens,
+    check_fraction,
     writable,
 )
-from correction.terminal import err, out, print_json, progress_bars
+from correction.terminal import err, out, print_json, progress_bars, warn
 
 
 def references(
@@ -48,6 +49,15 @@ def references(
 
     held_out_file = output.with_name(f"{output.stem}_heldout{output.suffix}")
     writable(output, "-o")
+    if output.suffix != ".jsonl":
+        raise typer.BadParameter(f"{output.name}: a reference set is written as .jsonl", param_hint="-o")
+    if held_out is not None:
+        check_fraction(held_out, "--held-out")
+        writable(held_out_file, "--held-out")
+        if held_out_file.exists():
+            raise typer.BadParameter(f"{held_out_file} is there already: move it away", param_hint="--held-out")
+    if output.exists() and Path(prompts).exists() and output.samefile(prompts):
+        raise typer.BadParameter(f"{output} is where the candidates come from", param_hint="-o")
     test = behaviour_set.shows(shows, scorer=scorer, threshold=threshold)
     candidates = read(prompts, kind="prompt")
     against = read(general, kind="text") if general else None
@@ -76,7 +86,7 @@ def references(
         return
     told(found)
     if shared:
-        err.print(f"[yellow]{len(shared)} of them are in the general set too, for example {shared[0][:80]!r}[/yellow]")
+        warn(f"{len(shared)} of them are in the general set too, for example {shared[0][:80]!r}")
     for path, kept in files.items():
         out.print(f"{path}: {len(kept)} prompts with their responses")
 

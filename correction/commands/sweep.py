@@ -20,6 +20,7 @@ from correction.commands.options import (
     Target,
     Temperature,
     Tokens,
+    within,
 )
 from correction.terminal import out, print_json, progress_bars
 
@@ -67,6 +68,7 @@ def sweep(
 
     if output.exists() and not output.is_dir():
         raise typer.BadParameter(f"{output} is a file; name a folder", param_hint="-o")
+    within(output if output.exists() else output.parent, "-o")
     matrices = tuple(modules.split(",")) if modules else None
     arms = [_arm(spec, granularity, matrices) for spec in arm or ("lrp=lrp", "random=random")]
     sets = read(behaviour, kind="prompt"), read(general, kind="text")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from correction import distributed
 from correction.criteria.criterion import Attached, Criterion, Zeros
 from correction.criteria.scored import Scored, scored
 from correction.criteria.settings import Settings
@@ -21,7 +22,7 @@ class Magnitude:
 
     def mean(self, samples: int) -> Tensor:
         """float32, of the score's shape."""
-        weight = self.place.module.weight.detach().float()
+        weight = distributed.whole(self.place.module.weight.detach()).float()
         if self.place.width == 0:
             return weight.abs()
         return torch.linalg.vector_norm(weight.unflatten(-1, (-1, self.place.width)), dim=(0, -1))

@@ -35,7 +35,7 @@ def readings(
     def see(seeded: SeededBatch) -> None:
         nonlocal weights
         ids, lengths = seeded.batch.input_ids, seeded.batch.lengths[:, None]
-        weights = (torch.arange(ids.shape[1], device=ids.device) < lengths) / lengths
+        weights = (torch.arange(ids.shape[1], device=ids.device) < lengths) / lengths.clamp_min(1)
         with torch.no_grad():
             loaded.decoder(input_ids=ids, use_cache=False)
 

@@ -45,6 +45,12 @@ class SeededBatch:
     tokens: Tensor
     weights: Tensor
 
+    def idle(self) -> "SeededBatch":
+        """One token of it, that counts for nothing: a pass through the model that adds 0 to every score."""
+        batch = Batch(self.batch.input_ids[:1, :1], torch.zeros_like(self.batch.lengths[:1]))
+        nothing = torch.zeros_like(self.rows[:1])
+        return SeededBatch(batch, nothing, nothing, nothing, torch.zeros_like(self.weights[:1]))
+
     def output(self, loaded: LoadedModel) -> Tensor:
         """Weighted sum of the seeded logits over the batch: a scalar in float32.
 

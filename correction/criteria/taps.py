@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from correction import distributed
 from correction.criteria.criterion import Attached, Zeros
 from correction.criteria.scored import Scored, scored
 from correction.criteria.seeds import SeededBatch
@@ -66,7 +67,7 @@ class WeightScore:
 
     def mean(self, samples: int) -> Tensor:
         """The mean over samples, times the weight; `sum` is used up."""
-        weight = self.weight.detach().to(self.sum.device)
+        weight = distributed.whole(self.weight.detach()).to(self.sum.device)
         return self.sum.mul_(weight.abs() if self.sign == "absolute" else weight).div_(samples)
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from correction import distributed
 from correction.criteria.criterion import Attached, Criterion, Zeros
 from correction.criteria.readings import Reader, readings
 from correction.criteria.scored import Scored
@@ -30,7 +31,7 @@ class InputNorm:
     def mean(self, samples: int) -> Tensor:
         """Scores of weights (out, in), or of neurons (in,)."""
         norm = (self.sum / samples).sqrt()
-        magnitude = self.weight.detach().to(norm.device).float().abs()
+        magnitude = distributed.whole(self.weight.detach()).to(norm.device).float().abs()
         return norm * magnitude.sum(0) if self.neurons else magnitude.mul_(norm)
 
 

@@ -4,7 +4,7 @@ import masks
 from correction.ablation import ablated
 from correction.correct import correct, measure
 from correction.criteria import Settings
-from correction.errors import ReferenceSetError, SelectionError
+from correction.errors import CriterionError, ReferenceSetError, SelectionError
 from correction.evaluation import evaluate
 from correction.recipe import Cut, Ranking
 from correction.references import ReferenceSet
@@ -43,7 +43,7 @@ def test_a_mask_comes_with_how_it_was_made_and_what_it_measured(tiny, tmp_path, 
     assert (made["criterion"], made["granularity"]) == (criterion, settings.granularity)
     assert made["budget"] == {"count": 5}
     assert (made["behaviour"]["size"], made["general"]["size"]) == (6, 4)
-    assert made["behaviour"]["sha256"] == BEHAVIOUR.split(0.25)[0].sha256
+    assert made["behaviour"]["sha256"] == BEHAVIOUR.split(0.25)[0].sha256[:16]
     assert made["contrast"] == ("general" if criterion in ("random", "magnitude") else "difference")
     assert set(made["versions"]) == {"excise", "torch", "transformers"}
     assert ("random_seed" in made) == (criterion == "random")
@@ -74,7 +74,7 @@ def test_given_held_out_sets_are_measured_on_and_nothing_is_split_off(tiny):
     mask = make(tiny, held_out_behaviour=held_b, held_out_general=held_g)
     assert mask.meta.made["behaviour"]["size"] == len(BEHAVIOUR)
     assert mask.meta.measured["prompts"]["name"] == "hb"
-    assert mask.meta.measured["text"]["sha256"] == held_g.sha256
+    assert mask.meta.measured["text"]["sha256"] == held_g.sha256[:16]
 
 
 def test_measuring_on_what_was_seen_is_refused(tiny):
@@ -106,6 +106,25 @@ def test_every_way_to_say_how_much_is_recorded(tiny):
     mask = make(tiny, Cut(top_behaviour=0.2, top_general=0.1))
     assert mask.meta.made["budget"] == {"top_behaviour": 0.2, "top_general": 0.1}
     assert 0 < mask.count <= 20
+
+
+def test_a_criterion_that_reads_no_data_has_no_contrast():
+    for criterion in ("random", "magnitude"):
+        with pytest.raises(CriterionError, match=f"{criterion} reads no data, so both sets score the same"):
+            Ranking(criterion, contrast="difference")
+    assert Ranking("random").kind == Ranking("random", contrast="general").kind == "general"
+
+
+def test_a_set_difference_takes_the_place_of_the_contrast(tiny):
+    mask = make(tiny, Cut(top_behaviour=0.2, top_general=0.1))
+    assert mask.meta.made["contrast"] == "set-difference"
+    with pytest.raises(SelectionError, match="leave the contrast out"):
+        make(tiny, Cut(top_behaviour=0.2, top_general=0.1), Ranking(contrast="ratio"))
+
+
+def test_the_seed_of_what_a_forward_criterion_reads_is_recorded():
+    assert "seed" not in Ranking("wanda").described()
+    assert Ranking("wanda", Settings(seed="response")).described()["seed"] == "response"
 
 
 def test_what_the_behaviour_set_came_from_is_recorded(tiny):

@@ -57,7 +57,7 @@ def test_the_kind_asked_for_decides_between_two_columns(tmp_path):
         ("a.tsv", b"text\nx\n", ".jsonl, .csv or .txt"),
         ("a.csv", b"goal,target\nx,y\n", "line 2: needs .* its columns are: goal, target"),
         ("a.csv", b'text\n"x\n', "line 1: not CSV"),
-        ("a.jsonl", b'{"prompt": "x", "response": " "}\n', "line 1: no text"),
+        ("a.jsonl", b'{"prompt": "x", "response": 5}\n', "line 1: no text"),
     ],
 )
 def test_a_bad_file_is_refused_with_the_place(tmp_path, name, data, message):
@@ -140,6 +140,10 @@ def test_responses_come_with_their_prompts_and_stay_with_them(tmp_path):
     for part in found.split(0.5):
         assert part.responses == tuple(text.replace("p", "r") for text in part.texts)
     assert found.sha256 != ReferenceSet(found.texts, "a", "prompt").sha256
+    both = ReferenceSet(("a", "responses", "b"), "x", "prompt"), ReferenceSet(("a",), "x", "prompt", ("b",))
+    assert both[0].sha256 == both[0].sha256 != both[1].sha256
+    path.write_text('{"prompt": "x", "response": "\\n\\n"}\n')  # a response may be of white space alone
+    assert read(path, kind="prompt").responses == ("\n\n",)
     with pytest.raises(ReferenceSetError, match="one to each"):
         ReferenceSet(("a", "b"), "x", "prompt", ("only one",))
 

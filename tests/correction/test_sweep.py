@@ -13,6 +13,7 @@ from correction.criteria import Settings
 from correction.errors import CriterionError, EvaluationError, ReferenceSetError, SelectionError
 from correction.evaluation import evaluate
 from correction.points import Point, rank
+from correction.recipe import Ranking
 from correction.references import ReferenceSet
 from correction.report import write_csv
 from correction.selection import components, select
@@ -79,6 +80,17 @@ def test_a_point_is_what_doing_it_by_hand_gives(tiny, arm, count):
     assert mask.count == count
 
 
+@pytest.mark.parametrize("kind", ["ratio", "squared-ratio"])
+def test_a_ratio_arm_cuts_what_that_ranking_says(tiny, kind):
+    arm = Arm("x", "gradient", Settings(), kind)
+    found = swept(tiny, arms=[arm], counts=[5], fraction_of_set=1.0).details[0].mask
+    scores = Ranking("gradient", Settings(), kind).scores(tiny, BEHAVIOUR, GENERAL)
+    expected = components(select(scores, count=5))["neurons"]
+    assert {layer: places.tolist() for layer, places in found.neurons.items()} == {
+        layer: places.tolist() for layer, places in expected.items()
+    }
+
+
 def test_a_criterion_without_data_is_taken_as_it_is(tiny):
     arms = [Arm("random", "random"), Arm("size", "magnitude", contrast="normalised")]
     found = swept(tiny, arms=arms, counts=[9], seeds=[3, 4])
@@ -125,7 +137,7 @@ def test_each_seed_is_attributed_once_and_arms_alike_share_it(tiny, monkeypatch)
 def test_the_whole_sets_are_attributed_with_one_seed_only(tiny):
     found = swept(tiny, seeds=[7, 8], fraction_of_set=1, counts=[4])
     assert [point.seed for point in found.points] == [7]
-    assert found.details[0].mask.meta.made["behaviour"]["sha256"] == BEHAVIOUR.sha256
+    assert found.details[0].mask.meta.made["behaviour"]["sha256"] == BEHAVIOUR.sha256[:16]
 
 
 def test_details_hold_the_best_point_of_each_arm(tiny):
