@@ -140,9 +140,9 @@ attribute(loaded, PROMPTS, tokens=1, resume=Path({str(tmp_path / "journal")!r}),
     found = attribute(tiny, PROMPTS, tokens=1, resume=tmp_path / "journal")
     assert len(seen) == len(THINGS) - 3
     plain = attribute(tiny, PROMPTS, tokens=1)
-    equal(found, plain)
+    equal(found, plain, 1e-5)  # the other process may have had another number of threads
     seen.clear()
-    equal(attribute(tiny, PROMPTS, tokens=1, resume=tmp_path / "journal"), plain)
+    equal(attribute(tiny, PROMPTS, tokens=1, resume=tmp_path / "journal"), plain, 1e-5)
     assert not seen
     attribute(tiny, PROMPTS, Settings(sign="signed"), tokens=1, resume=tmp_path / "journal")
     assert len(seen) == len(THINGS)
