@@ -16,7 +16,7 @@ import numpy as np
 
 from correction.errors import ReferenceSetError
 from correction.evaluation import Response
-from correction.generation import respond
+from correction.evaluation.evaluate import said_to
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
 from correction.references import ReferenceSet, normalised
@@ -155,8 +155,9 @@ def answer(
     distinct = list(first.values())
     fitting, sequences = _fitting(loaded, distinct, candidates, raw, max_new_tokens)
     answered = ReferenceSet(tuple(fitting), candidates.name, candidates.kind)
-    answers = respond(
+    responses = said_to(
         loaded,
+        fitting,
         sequences,
         max_new_tokens=max_new_tokens,
         samples=samples,
@@ -164,11 +165,6 @@ def answer(
         seed=seed,
         tokens=tokens,
         progress=progress,
-    )
-    asked = [text for text in fitting for _ in range(samples)]
-    responses = tuple(
-        Response(text, str(loaded.tokenizer.decode(answer, skip_special_tokens=True)), tuple(answer))
-        for text, answer in zip(asked, answers, strict=True)
     )
     scores = test.scores(responses)
     flags = test.flags(responses, scores)

@@ -1,5 +1,6 @@
 """One evaluation: answers to prompts, scored, and the perplexity of texts."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,23 @@ class Response:
     prompt: str
     text: str
     tokens: tuple[int, ...]
+
+
+def said_to(
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    sequences: Sequence[Sequence[int]],
+    *,
+    samples: int = 1,
+    **options: Any,
+) -> tuple[Response, ...]:
+    """The responses to prompts, given as texts and as token ids; `options` are those of `respond`."""
+    answers = respond(loaded, sequences, samples=samples, **options)
+    asked = [prompt for prompt in prompts for _ in range(samples)]
+    return tuple(
+        Response(prompt, str(loaded.tokenizer.decode(answer, skip_special_tokens=True)), tuple(answer))
+        for prompt, answer in zip(asked, answers, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -139,8 +157,9 @@ def evaluate(
     interval: dict[str, Any] = {"confidence": confidence, "seed": seed}
     with nullcontext() if mask is None else ablated(loaded, mask, allow_other_base=allow_other_base):
         if prompts is not None:
-            answers = respond(
+            responses = said_to(
                 loaded,
+                prompts.texts,
                 encode(loaded, prompts, raw=raw, room=max_new_tokens),
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
@@ -149,11 +168,7 @@ def evaluate(
                 tokens=tokens,
                 progress=progress,
             )
-            asked = [prompt for prompt in prompts.texts for _ in range(samples)]
-            responses = tuple(
-                Response(prompt, str(loaded.tokenizer.decode(answer, skip_special_tokens=True)), tuple(answer))
-                for prompt, answer in zip(asked, answers, strict=True)
-            )
+            answers = [response.tokens for response in responses]
             said = [response.text for response in responses]
             measured["toxicity"] = toxicity(said, scorer or load_scorer(), samples=samples, **interval)
             measured["repetition"] = repetition(answers, samples=samples, **interval)
