@@ -189,7 +189,7 @@ def save(references: ReferenceSet, path: str | Path) -> None:
     """Write a `.jsonl` file that `references.read` reads back, replacing what is there in one step.
 
     Raises:
-        ReferenceSetError: another suffix, a text that is no Unicode, or a file that cannot be written.
+        ReferenceSetError: another suffix, or a file that cannot be written.
     """
     path = Path(path)
     if path.suffix != ".jsonl":
@@ -198,12 +198,7 @@ def save(references: ReferenceSet, path: str | Path) -> None:
     for record, response in zip(records, references.responses or (), strict=references.responses is not None):
         record["response"] = response
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    try:
-        data = "".join(lines).encode()
-    except UnicodeEncodeError as error:
-        raise ReferenceSetError(
-            f"{references.name}: a text holds half a surrogate pair, which is no Unicode"
-        ) from error
+    data = "".join(lines).encode()
     draft = path.with_name(f".set-{secrets.token_hex(8)}.tmp")
     try:
         with open(draft, "xb") as file:
