@@ -10,6 +10,7 @@ WORKDIR /excise
 COPY --chown=excise Makefile requirements-cpu.lock pyproject.toml README.md excise.py ./
 COPY --chown=excise masks masks
 COPY --chown=excise behaviours behaviours
+COPY --chown=excise edits edits
 COPY --chown=excise correction correction
 COPY --chown=excise service service
 COPY --chown=excise demo demo
@@ -26,6 +27,7 @@ RUN pip install --no-cache-dir -r requirements-gpu.txt
 COPY pyproject.toml README.md excise.py ./
 COPY masks masks
 COPY behaviours behaviours
+COPY edits edits
 COPY correction correction
 COPY service service
 COPY demo demo

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+from rich import filesize
 
 from correction import commands, terminal
 from correction.commands.options import AllowOther, Json, Model
@@ -70,16 +71,50 @@ def inspect(file: MaskFile, as_json: Json = False) -> None:
     terminal.out.print(measured(mask))
 
 
+@app.command()
+def export(
+    file: MaskFile,
+    model: Annotated[Path, typer.Option(help="Model folder.", exists=True, file_okay=False)],
+    form: Annotated[
+        Literal["peft", "checkpoint"],
+        typer.Option("--format", help="A LoRA adapter beside the model, or the whole model with the mask in it."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, new or empty.")],
+    allow_other_base: AllowOther = False,
+    as_json: Json = False,
+) -> None:
+    """Write a mask in a form that servers without Excise know: a PEFT adapter, or a corrected checkpoint."""
+    import masks
+    from edits.export import export as write
+
+    written = write(masks.load(file), model, output, form, allow_other_base=allow_other_base)
+    if as_json:
+        print_json(written)
+        return
+    size = filesize.decimal(written["bytes"])
+    if form == "peft":
+        modules = f"{len(written['ranks'])} modules, ranks up to {written['rank']}"
+        terminal.out.print(f"{output}: adapter for {modules}, {size}", soft_wrap=True)
+    else:
+        terminal.out.print(f"{output}: {written['model']} with mask {written['mask']} in it, {size}", soft_wrap=True)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(
     context: typer.Context,
     model: Model,
-    mask: Annotated[str | None, typer.Option(help="Load with this mask: a file, NAME or NAME@VERSION.")] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(help="Load with this mask: a file, NAME or NAME@VERSION; several: with their union."),
+    ] = None,
     store: Annotated[Path | None, typer.Option(help="Folder for mask files and the default database.")] = None,
     database: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the database.")] = None,
     api_key: Annotated[list[str] | None, typer.Option(help="Key for inference and reading; may be repeated.")] = None,
     admin_key: Annotated[list[str] | None, typer.Option(help="Key for changing calls; may be repeated.")] = None,
     max_resident_masks: Annotated[int | None, typer.Option(help="Masks in the engine at one time.")] = None,
+    max_weight_rank: Annotated[
+        int | None, typer.Option(help="Largest rank of a mask of single weights served per request; 0: none are.")
+    ] = None,
     scorer: Annotated[str | None, typer.Option(help="Toxicity scorer for responses, or 'none'.")] = None,
     allow_other_base: AllowOther = False,
 ) -> None:
@@ -95,10 +130,14 @@ def serve(
         api_keys=api_key,
         admin_keys=admin_key,
         max_resident_masks=max_resident_masks,
+        max_weight_rank=max_weight_rank,
         scorer=scorer,
         allow_other_base=allow_other_base or None,
     )
-    bootstrap.serve(model, parsed, mask, context.args)
+    bootstrap.serve(model, parsed, mask or (), context.args)
+
+
+_OURS = ("masks", "behaviours", "edits", "correction", "service", "demo")
 
 
 def main() -> None:
@@ -106,7 +145,7 @@ def main() -> None:
     try:
         app(prog_name="excise")
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("masks", "behaviours", "correction", "service", "demo"):
+        if type(error).__module__.partition(".")[0] not in _OURS:
             raise
         terminal.err.print("excise:", style="bold red", end=" ")
         terminal.err.print(str(error), soft_wrap=True)

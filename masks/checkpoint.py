@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
@@ -10,20 +10,20 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from masks import header
+from masks import header, torchfile
 from masks.document import decode
 from masks.errors import CheckpointError, InvalidMask, MaskTooLarge
 from masks.geometry import BaseModel, Geometry
 from masks.limits import MAX_CHECKPOINT_HEADER_BYTES, MAX_CONFIG_BYTES, MAX_MODEL_ID
 
 WHOLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 OTHER_FORMATS = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.h5", "*.msgpack")
 
 PREAMBLE = b"excise fingerprint 1\n"
 SAMPLE = 4096
 
 PathLike = str | os.PathLike[str]
+Shard = tuple[Path, int, list[header.TensorEntry]]
 
 
 @dataclass(frozen=True)
@@ -119,34 +119,41 @@ def _json(path: Path, limit: int) -> dict[str, Any]:
     return value
 
 
-def _shards(folder: Path) -> Iterator[tuple[Path, int, list[header.TensorEntry]]]:
-    """Each safetensors file of the checkpoint: path, where its data begins, its tensors."""
-    if (folder / WHOLE).is_file():
-        yield _read(folder / WHOLE)
-        return
-    index = folder / INDEX
-    if not index.is_file():
-        other = sorted(path.name for pattern in OTHER_FORMATS for path in folder.glob(pattern))
-        raise CheckpointError(
-            f"{folder} has neither {WHOLE} nor {INDEX}"
-            + (f", only {', '.join(other[:3])}" if other else "")
-            + "; load the model with transformers and save_pretrained() it: that writes safetensors"
-        )
+def _shards(folder: Path) -> Iterator[Shard]:
+    """Each file of the checkpoint: path, where its data begins, its tensors."""
+    for form in FORMATS:
+        if (folder / form.whole).is_file():
+            yield form.read(folder / form.whole)
+            return
+        if (folder / form.index).is_file():
+            yield from _indexed(folder / form.index, form)
+            return
+    other = sorted(path.name for pattern in OTHER_FORMATS for path in folder.glob(pattern))
+    raise CheckpointError(
+        f"{folder} has neither "
+        + " nor ".join(name for form in FORMATS for name in (form.whole, form.index))
+        + (f", only {', '.join(other[:3])}" if other else "")
+        + "; load the model with transformers and save_pretrained() it: that writes safetensors"
+    )
+
+
+def _indexed(index: Path, form: "Format") -> Iterator[Shard]:
     places = _json(index, MAX_CHECKPOINT_HEADER_BYTES).get("weight_map")
     if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
         raise CheckpointError(f"{index}: weight_map must be an object of tensor name → file name")
     for name in sorted(set(places.values())):
-        if "/" in name or "\\" in name or name in ("", ".", "..") or not name.endswith(".safetensors"):
-            raise CheckpointError(f"{index}: {name[:300]!a} is not the name of a safetensors file in this folder")
-        path, start, entries = _read(folder / name)
+        if "/" in name or "\\" in name or name in ("", ".", "..") or not name.endswith(f".{form.suffix}"):
+            raise CheckpointError(f"{index}: {name[:300]!a} is not the name of a {form.suffix} file in this folder")
+        shard = index.parent / name
+        if not shard.is_file():
+            raise CheckpointError(f"{shard} is missing; download the model again")
+        path, start, entries = form.read(shard)
         if {entry.name for entry in entries} != {tensor for tensor, place in places.items() if place == name}:
-            raise CheckpointError(f"{path}: holds other tensors than {INDEX} lists; download the model again")
+            raise CheckpointError(f"{path}: holds other tensors than {index.name} lists; download the model again")
         yield path, start, entries
 
 
-def _read(path: Path) -> tuple[Path, int, list[header.TensorEntry]]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing; download the model again")
+def _safetensors(path: Path) -> Shard:
     size = path.stat().st_size
     try:
         with open(path, "rb") as file:
@@ -158,3 +165,24 @@ def _read(path: Path) -> tuple[Path, int, list[header.TensorEntry]]:
     except MaskTooLarge as problem:
         raise CheckpointError(str(problem)) from None
     return path, start, entries
+
+
+def _bin(path: Path) -> Shard:
+    return path, 0, torchfile.entries(path)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way in which a folder holds a checkpoint: as one file, or as an index and the files that it lists."""
+
+    whole: str
+    index: str
+    suffix: str
+    read: Callable[[Path], Shard]
+
+
+FORMATS = (
+    Format(WHOLE, f"{WHOLE}.index.json", "safetensors", _safetensors),
+    Format("pytorch_model.bin", "pytorch_model.bin.index.json", "bin", _bin),
+)
+"""In the order in which transformers looks for them."""

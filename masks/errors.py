@@ -48,4 +48,4 @@ class UnknownParameter(GeometryMismatch):
 
 
 class CheckpointError(MaskError):
-    """A model folder that cannot be read: not a folder, no config.json, no or damaged safetensors files."""
+    """A model folder that cannot be read: not a folder, no config.json, no weights, or damaged ones."""

@@ -30,7 +30,7 @@ def for_model(
     id: str | None = None,
     created_at: str | None = None,
 ) -> Mask:
-    """A mask for the model in `model_dir` (config.json and safetensors), of components named by hand.
+    """A mask for the model in `model_dir` (config.json and checkpoint), of components named by hand.
 
     neurons, heads: layer → indices
     weights:        parameter name → flat row-major indices, or a tuple (rows, columns) of two index arrays of one

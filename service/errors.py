@@ -9,6 +9,7 @@ ServiceError
 ├── ConflictError         409  understood, but this server cannot do it as it stands
 ├── TooLargeError         413  body over the limit
 └── UnavailableError      503  the mask could not be made resident; nothing was answered uncorrected
+    └── EngineDiedError        the engine's process ended; this server ends as well
 """
 
 from __future__ import annotations
@@ -87,3 +88,10 @@ class UnavailableError(ServiceError):
 
     status = 503
     type = "service_unavailable_error"
+
+
+class EngineDiedError(UnavailableError):
+    """The engine's process has ended. The server ends too, with a code that is not 0, so that it is started again."""
+
+    def __init__(self) -> None:
+        super().__init__("the engine has died and this server is ending; send the request again", code="engine_died")

@@ -1,10 +1,20 @@
-"""A process that must not outlive the one that started it, even when that one is killed outright."""
+"""Processes that must not outlive each other: engine and scorer the server, the server its engine."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import multiprocessing
 import os
+import signal
 import threading
+from collections.abc import Callable
+
+_LOOK_EVERY = 0.5
+_LAST_WORDS = 2.0
+_LAST_LIMIT = 7.0
+"""Seconds: between two looks at the engine; in which requests are still told that it has died; until the process ends,
+whoever is still connected."""
 
 
 def end_with_parent() -> None:
@@ -21,3 +31,15 @@ def _wait() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+async def end_with(engine_died: Callable[[], bool]) -> None:
+    """End this server soon after its engine, so that a supervisor starts both again; its clients are told first."""
+    while not engine_died():
+        await asyncio.sleep(_LOOK_EVERY)
+    logging.getLogger(__name__).error("the engine has died; the server ends")
+    last = threading.Timer(_LAST_LIMIT, os._exit, (1,))  # a client that does not hang up must not keep it alive
+    last.daemon = True
+    last.start()
+    await asyncio.sleep(_LAST_WORDS)
+    os.kill(os.getpid(), signal.SIGTERM)

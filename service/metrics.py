@@ -27,4 +27,10 @@ SECONDS = Histogram(
 QUEUE_DEPTH = Gauge("excise_scoring_queue_depth", "Responses waiting to be scored.")
 DROPPED = Counter("excise_scoring_dropped_total", "Responses never scored: the queue was full or the scorer failed.")
 MASK_INFO = Gauge("excise_mask_info", "1 for each registered mask.", ["mask", "digest", "granularity"])
-RESIDENT = Gauge("excise_masks_resident", "Masks that requests have made resident in the engine since it started.")
+RESIDENT = Gauge("excise_masks_resident", "Masks in the engine's gates.")
+EVICTIONS = Counter("excise_mask_evictions_total", "Masks that made room for another in the engine's gates.")
+LOAD_SECONDS = Histogram(
+    "excise_mask_load_seconds",
+    "Time to read a mask and make it known to the engine, seconds.",
+    buckets=[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+)

@@ -17,8 +17,12 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 import masks
+from edits.cover import ranks
+from edits.places import is_projection
+from masks import bitmask
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.routing import BASE, Share
+from service.settings import MAX_RANK
 
 
 class _Base(DeclarativeBase):
@@ -61,7 +65,7 @@ class Record:
     registered_at: str
     """ISO 8601, UTC."""
     description: dict[str, Any]
-    """granularity, counts, base model, made, measured, created_at: from the file."""
+    """granularity, counts, rank of its weights, base model, made, measured, created_at: from the file."""
 
 
 def describe(mask: masks.Mask) -> dict[str, Any]:
@@ -70,11 +74,25 @@ def describe(mask: masks.Mask) -> dict[str, Any]:
     return {
         "granularity": mask.granularity,
         "counts": dict(mask.counts),
+        "rank": _rank(mask),
         "base": {"id": base.id, "architecture": base.architecture, "fingerprint": base.fingerprint},
         "created_at": mask.meta.created_at,
         "made": json.loads(json.dumps(mask.meta.made)),
         "measured": json.loads(json.dumps(mask.meta.measured)),
     }
+
+
+def _rank(mask: masks.Mask) -> int | None:
+    """What the factors of its single weights take per request; None where some are in no layer's projection.
+
+    Over the largest rank that a server may be started for, it is only a lower bound, which costs nothing: a row or
+    column covers no more elements than it has.
+    """
+    if not all(map(is_projection, mask.weights)):
+        return None
+    shapes = mask.meta.shapes
+    least = max((bitmask.count(cut) // max(shapes[name]) for name, cut in mask.weights.items()), default=0)
+    return least if least > MAX_RANK else max(ranks(mask).values(), default=0)
 
 
 class Registry:
@@ -93,7 +111,7 @@ class Registry:
         allow_other_base: bool = False,
     ) -> None:
         self.base = base
-        self._parameters = parameters
+        self.parameters = parameters
         self._allow_other_base = allow_other_base
         self._files = store / "masks"
         try:
@@ -126,6 +144,7 @@ class Registry:
         masks.save(mask, self.path(mask.digest))  # atomic; also mends a damaged copy
         if known := self._find(mask.digest):
             return known, False
+        description = describe(mask)
         while True:
             with Session(self._engine) as session:
                 newest = session.scalar(select(func.max(_MaskRow.version)).where(_MaskRow.name == mask.meta.name))
@@ -135,7 +154,7 @@ class Registry:
                     version=(newest or 0) + 1,
                     size=len(data),
                     registered_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                    description=describe(mask),
+                    description=description,
                 )
                 session.add(row)
                 try:
@@ -166,6 +185,13 @@ class Registry:
                 raise NotFoundError(f"there is no mask {name}@{version}", code="mask_not_found")
             return _record(row)
 
+    def rank(self, record: Record) -> int | None:
+        """What the factors of its single weights take per request; None where they can only be baked in."""
+        if "rank" not in record.description:  # registered by a version that did not tell
+            return _rank(self.load(record.digest)) if record.description["counts"]["weights"] else 0
+        found: int | None = record.description["rank"]
+        return found
+
     def path(self, digest: str) -> Path:
         """Where the bytes of a registered mask are."""
         return self._files / f"{digest}.safetensors"
@@ -193,7 +219,7 @@ class Registry:
         return "" if self._allow_other_base or fingerprint == self.base.fingerprint else fingerprint
 
     def _check(self, mask: masks.Mask) -> None:
-        masks.check(mask, self.base, self._parameters, allow_other_base=self._allow_other_base)
+        masks.check(mask, self.base, self.parameters, allow_other_base=self._allow_other_base)
 
     def route(self) -> tuple[Share, ...]:
         """The default route; the uncorrected model if none was ever set."""

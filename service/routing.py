@@ -29,7 +29,9 @@ class Version:
     version: int
     digest: str
     weights: int
-    """How many single weights it cuts: those cannot be gated per request."""
+    """How many single weights it cuts."""
+    rank: int | None = 0
+    """What their factors take per request, the largest of all matrices; None where one is no layer's projection."""
     foreign: str = ""
     """The fingerprint of the model that it was made for, where that is not the served one."""
 
@@ -75,8 +77,17 @@ class Choice:
         return self.version.digest if self.version else ""
 
 
-CHOICE: ContextVar[Choice | None] = ContextVar("excise_choice", default=None)
-"""The choice for the request at hand: set in the gateway, read where the engine answers. None outside a request."""
+@dataclass
+class Routed:
+    """A request on its way: what was chosen for it, and what the engine says made the response."""
+
+    choice: Choice
+    digest: str | None = None
+    """Of the mask that the engine used, empty for none; None until it has answered."""
+
+
+ROUTED: ContextVar[Routed | None] = ContextVar("excise_routed", default=None)
+"""The request at hand: set in the gateway, read where the engine answers. None outside a request."""
 
 
 def resolve(policy: Policy, target: str) -> Choice:

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+MAX_RANK = 512
+"""Of the factors of a mask of single weights: more would be a second model."""
+
 
 class SettingsError(ValueError):
     """A setting has a bad value; the message names it."""
@@ -30,6 +33,9 @@ class Settings(BaseSettings):
         False, description="Accept masks made for a model with another fingerprint, where the geometry fits."
     )
     max_resident_masks: int = Field(16, ge=1, le=1024, description="Masks in the engine at one time.")
+    max_weight_rank: int = Field(
+        64, ge=0, le=MAX_RANK, description="Largest rank of a mask of single weights served per request; 0: none are."
+    )
     max_mask_bytes: int = Field(256 * 2**20, ge=1024, description="Largest body of POST /masks, bytes.")
     max_body_bytes: int = Field(32 * 2**20, ge=1024, description="Largest body of any other call, bytes.")
     scorer: str = Field("profanity", description="Toxicity scorer for responses; 'none' switches scoring off.")

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("masks", "behaviours", "correction", "service", "demo")
+PACKAGES = ("masks", "behaviours", "edits", "correction", "service", "demo")
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 MAY_IMPORT = {
     "masks": set(),
     "behaviours": set(),
+    "edits": {"masks"},
     "correction": {"masks", "behaviours"},
-    "service": {"masks", "behaviours"},
+    "service": {"masks", "behaviours", "edits"},
     "demo": {"masks", "behaviours", "correction"},
 }
 ONLY_UNDER = {
@@ -63,7 +64,7 @@ def test_a_module_is_one_idea(path):
     assert not re.search(r"util|helper|common|manager", path.stem)
 
 
-COMMANDS = ("correct", "demo", "evaluate", "inspect", "references", "serve", "sweep")
+COMMANDS = ("correct", "demo", "evaluate", "export", "inspect", "references", "serve", "sweep")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -81,7 +82,7 @@ def test_every_command_has_its_help_and_is_in_the_readme(command):
 
 def test_every_metric_is_defined_once_and_documented():
     defined = re.findall(r'"(excise_[a-z_]+)"', (ROOT / "service" / "metrics.py").read_text())
-    assert len(defined) == len(set(defined)) == 10
+    assert len(defined) == len(set(defined)) == 12
     readme = (ROOT / "README.md").read_text()
     for name in defined:
         assert f"`{name}`" in readme, name
@@ -94,3 +95,8 @@ def test_make_targets_are_in_the_readme():
     readme = (ROOT / "README.md").read_text()
     for target in ("setup", "demo", "test", "check", "bench", "serve"):
         assert f"make {target}" in readme
+
+
+def test_every_package_is_copied_into_both_images():
+    copied = re.findall(r"^COPY (?:--chown=\S+ )?(\w+) (\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert sorted(copied) == sorted([(package, package) for package in PACKAGES] * 2)

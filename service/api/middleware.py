@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import bootstrap
 from service.api.access import INFERENCE, authorize, role
-from service.errors import InvalidRequestError, ServiceError, TooLargeError
-from service.routing import CHOICE, Choice
+from service.api.answer import Answer
+from service.errors import EngineDiedError, InvalidRequestError, ServiceError, TooLargeError
+from service.routing import ROUTED, Routed
 
 _UNGENERATED = ("/tokenize", "/detokenize")
 
@@ -59,10 +60,14 @@ class Gateway:
         authorize(needed, key, settings.api_keys, settings.admin_keys)
         limit = settings.max_mask_bytes if path == "/masks" else settings.max_body_bytes
         if path not in INFERENCE:
+            if path.startswith("/metrics"):
+                await self.service.measure()
             if method in ("POST", "PUT"):
                 receive = _replay(await _read(receive, headers, limit), receive)
             await self.app(scope, receive, send)
             return
+        if self.service.engine_died():
+            raise EngineDiedError()
         body = _parse(await _read(receive, headers, limit))
         choice = self.service.choose(body.get("model"), _unit(body))
         ungenerated = path in _UNGENERATED
@@ -70,11 +75,12 @@ class Gateway:
         data = json.dumps(body).encode()
         scope = {**scope, "headers": list(scope["headers"])}
         MutableHeaders(scope=scope)["content-length"] = str(len(data))
-        token = CHOICE.set(choice)
+        routed = Routed(choice)
+        token = ROUTED.set(routed)
         try:
-            await self.app(scope, _replay(data, receive), send if ungenerated else _named(send, choice))
+            await self.app(scope, _replay(data, receive), send if ungenerated else Answer(send, routed, self.service))
         finally:
-            CHOICE.reset(token)
+            ROUTED.reset(token)
 
 
 async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
@@ -139,16 +145,3 @@ def _replay(data: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": data, "more_body": False}
 
     return replayed
-
-
-def _named(send: Send, choice: Choice) -> Send:
-    """Add the headers that say which mask made the response."""
-
-    async def named(message: Message) -> None:
-        if message["type"] == "http.response.start" and message["status"] < 400:
-            headers = MutableHeaders(raw=message.setdefault("headers", []))
-            headers["x-excise-mask"] = choice.label
-            headers["x-excise-digest"] = choice.digest or "none"
-        await send(message)
-
-    return named

@@ -35,6 +35,7 @@ class MaskOut(BaseModel):
     model: str = Field(description="send this as `model` to be answered under this mask")
     granularity: str
     counts: dict[str, int]
+    rank: int | None = Field(description="of its single weights' factors per request; null: they can only be baked in")
     base: dict[str, str]
     created_at: str
     made: dict[str, Any]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from service.bootstrap import Service
@@ -22,16 +18,19 @@ async def connect(service: Service, engine_client: Any, models: Any) -> None:
 
     Raises ``GatesMissingError``. Source: vllm/plugins/endpoint_plugins/interface.py, ``init_state``.
     """
+    reports = await engine_client.collective_rpc("excise_start")
+    baked = service.baked.digest if service.baked and not service.gated else ""
+    if (found := {report["at_load"] for report in reports}) != {baked}:
+        raise GatesMissingError(f"the workers were loaded with the masks {found}, not with {baked or 'none'}")
     if service.gated:
-        counts = await engine_client.collective_rpc("excise_gates")
+        counts = [report["gated"] for report in reports]
         if not counts or min(counts) == 0:
             raise GatesMissingError(
                 f"gated layers by worker: {counts}; is Excise installed for the Python that runs vLLM "
                 "(entry point group vllm.general_plugins)?"
             )
+        service.fixed_weights = next((report["fixed_weights"] for report in reports if report["fixed_weights"]), "")
     put = service.scoring.put if service.scoring else lambda response: None
-    observe(engine_client, put, service.baked.digest if service.baked else "")
-    folder = Path(tempfile.mkdtemp(prefix="excise-adapters-"))  # of this process alone, so never stale
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    capacity = service.settings.max_resident_masks
-    service.attach(Residency(engine_client, models, folder, service.policy.model, capacity, service.registry.load))
+    residency = Residency(engine_client, models, service.policy.model, service.registry.load, service.registry.path)
+    observe(engine_client, put, lambda request: residency.admitted[request.lora_int_id] if request else baked)
+    await service.attach(residency)

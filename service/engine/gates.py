@@ -1,67 +1,121 @@
-"""Gates: many masks beside one base model, chosen per request, in one batch.
+"""Gates: many masks beside one base model, chosen for each token of a batch.
 
-A gate sits in front of a row-parallel matrix (``down_proj`` for neurons, ``o_proj`` for heads) and multiplies its input
-by a row of zeros and ones that is picked for each token. A zero removes the component exactly as zeroing its columns of
-the matrix would: the products are the same zeros, summed in the same order.
+A gate sits in front of a matrix whose inputs are neurons (``down_proj``, ``fc2``) or heads (``o_proj``, ``out_proj``)
+and multiplies them by a row of zeros and ones. A zero removes the component exactly as zeroing its columns of the
+matrix would: the products are the same zeros, summed in the same order.
 
-vLLM's adapter machinery does the rest: which request uses which row, mixed batches, eviction, a KV cache kept apart.
-A mask travels as a rank-1 adapter whose ``lora_A`` row holds 1 at every component that is *cut* (see ``adapters``).
+A gate takes the place of the layer's linear method (``quant_method`` in vllm/model_executor/layers/linear.py) and hands
+on to it. So whatever the layer is, quantised, sharded or with a bias, its own code does the multiplication.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from vllm.config.lora import LoRAConfig
-from vllm.lora import utils as lora_utils
-from vllm.lora.layers import RowParallelLinearWithLoRA
+from torch import nn
+
+from service.engine.low_rank import Factors
+
+_EDITED: list[EditedMethod] = []
+"""By the number in a layer's handle: how an operator in a compiled graph finds its Python object."""
 
 
-class GatedRowParallelLinear(RowParallelLinearWithLoRA):
-    """A row-parallel linear layer with one gate row for each resident mask.
+class Batch:
+    """Which mask each token of the running batch is under. One for an engine's worker, shared by all its layers.
 
-    Takes the place of ``RowParallelLinearWithLoRA`` (vllm/lora/layers/row_parallel_linear.py), whose ``forward``,
-    tensor-parallel slicing and bookkeeping it keeps. ``lora_B`` is never used.
+    ``index`` has one slot number a token, int64, shape (tokens at most,), a fixed place in memory so that a captured
+    graph reads what is written there later. Slot ``slots`` is no mask.
     """
 
-    gates: torch.Tensor
-    """Rows of 0 and 1, shape (max_loras + 1, input features of this rank), model dtype. The last row is all ones: vLLM
-    numbers a token without an adapter −1, which picks it."""
-
-    def create_lora_weights(self, max_loras: int, lora_config: LoRAConfig, model_config: object = None) -> None:
-        """Allocate the table of gates; every row starts as "cut nothing"."""
-        self.lora_config = lora_config
-        dtype = lora_config.lora_dtype
-        if not isinstance(dtype, torch.dtype):  # vLLM has resolved "auto" by now
-            raise TypeError(f"the adapters' dtype is still {dtype!r}")
-        self.gates = torch.ones(max_loras + 1, self.input_size, dtype=dtype, device=self.device)
-        # vLLM reads the shapes of these two when it makes the adapters of its warm-up; they take no memory.
-        nothing = torch.zeros(1, dtype=dtype, device=self.device)
-        self.lora_a_stacked = (nothing.expand(max_loras, 1, 1, self.input_size),)
-        self.lora_b_stacked = (nothing.expand(max_loras, 1, self.output_size, 1),)
-        self.output_slices = (self.output_size,)
-
-    def reset_lora(self, index: int) -> None:
-        """Make row ``index`` cut nothing."""
-        self.gates[index] = 1
-
-    def set_lora(self, index: int, lora_a: torch.Tensor | list[torch.Tensor], lora_b: object) -> None:
-        """Make row ``index`` cut the components flagged in ``lora_a``, shape (1, input features of all ranks)."""
-        if not isinstance(lora_a, torch.Tensor) or lora_a.shape[0] != 1:
-            raise ValueError("a gate takes one row of flags: this adapter was not made by Excise")
-        if self.tp_size > 1:
-            lora_a = self.slice_lora_a(lora_a)
-        self.gates[index].copy_(1 - lora_a[0].to(self.gates.device), non_blocking=True)
-
-    def apply(self, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:  # type: ignore[override]
-        """Gate ``x``, shape (…, tokens, input features), then multiply as the base layer does."""
-        flat = x.reshape(-1, x.shape[-1])
-        rows = self.punica_wrapper._token_lora_indices[: flat.shape[0]]
-        gated = (flat * self.gates[rows]).view(x.shape)
-        return self._get_quant_method().apply(self.base_layer, gated, bias)
+    def __init__(self, tokens: int, slots: int, device: torch.device) -> None:
+        self.slots = slots
+        self.index = torch.full((tokens,), slots, dtype=torch.long, device=device)
+        self.gated = False
+        """Whether any token is under a mask that cuts neurons or heads."""
+        self.weighted: dict[int, torch.Tensor] = {}
+        """Slot → positions of its tokens, int64, for the slots whose masks cut weights."""
 
 
-def install() -> None:
-    """Have vLLM wrap row-parallel layers in gates. Safe to call more than once in a process."""
-    lora_utils._all_lora_classes = tuple(
-        GatedRowParallelLinear if cls is RowParallelLinearWithLoRA else cls for cls in lora_utils._all_lora_classes
-    )
+class EditedMethod:
+    """A linear method with edits: a gate before the one that it wraps, low-rank factors after it."""
+
+    def __init__(self, method: Any, batch: Batch, *, gated: bool, weighted: bool) -> None:
+        self._method = method
+        self.batch = batch
+        self.gated = gated
+        self.weighted = weighted
+        self.gates: torch.Tensor | None = None
+        """0 and 1 in the model's dtype, shape (slots + 1, inputs), the last row all ones. None without a gate."""
+        self.factors: dict[int, Factors] = {}
+        """Slot → what its mask takes off the output."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else vLLM asks of a linear method, the wrapped one answers."""
+        if name.startswith("__") or name == "_method":
+            raise AttributeError(name)
+        return getattr(self._method, name)
+
+    def apply(self, layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        """The masked layer's output for ``x``, shape (…, tokens, inputs). Changes ``x``, which nobody reads later."""
+        compiling = torch.compiler.is_compiling()
+        if self.gated:
+            if compiling:
+                torch.ops.excise.gate(x, layer.excise_handle)
+            else:
+                self.gate(x)
+        y: torch.Tensor = self._method.apply(layer, x, bias)
+        if self.weighted:
+            if compiling:
+                torch.ops.excise.subtract(y, x, layer.excise_handle)
+            else:
+                self.subtract(y, x)
+        return y
+
+    def gate(self, x: torch.Tensor) -> None:
+        """Multiply each token's row of ``x`` by its mask's row, in place."""
+        if self.batch.gated and self.gates is not None:
+            flat = x.view(-1, x.shape[-1])
+            flat.mul_(self.gates.index_select(0, self.batch.index[: flat.shape[0]]))
+
+    def subtract(self, y: torch.Tensor, x: torch.Tensor) -> None:
+        """Take the part of the cut weights off ``y``, in place, for the tokens under a mask that cuts some here."""
+        for slot, tokens in self.batch.weighted.items():
+            if factors := self.factors.get(slot):
+                factors.subtract(y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1]), tokens)
+
+
+def edit(layer: Any, batch: Batch, dtype: torch.dtype, inputs: int, *, gated: bool, weighted: bool) -> EditedMethod:
+    """Put an ``EditedMethod`` in the place of ``layer``'s linear method and return it.
+
+    ``inputs`` is the number of the layer's input features on this rank.
+    """
+    method = EditedMethod(layer.quant_method, batch, gated=gated, weighted=weighted)
+    if gated:
+        method.gates = torch.ones(batch.slots + 1, inputs, dtype=dtype, device=batch.index.device)
+    # On the CPU whatever the device is: reading the number must not wait for an accelerator.
+    layer.register_buffer("excise_handle", torch.tensor([len(_EDITED)]), persistent=False)
+    _EDITED.append(method)
+    layer.quant_method = method
+    layer.requires_unquantized_input = True  # vllm/model_executor/layers/fusion/quant_activation.py
+    return method
+
+
+def _gate(x: torch.Tensor, handle: torch.Tensor) -> None:
+    _EDITED[int(handle)].gate(x)
+
+
+def _subtract(y: torch.Tensor, x: torch.Tensor, handle: torch.Tensor) -> None:
+    _EDITED[int(handle)].subtract(y, x)
+
+
+# Opaque to torch.compile, so that a compiled graph asks at each run which masks are in use.
+_LIBRARY = torch.library.Library("excise", "DEF")
+for _schema, _run in (
+    ("gate(Tensor(a!) x, Tensor handle) -> ()", _gate),
+    ("subtract(Tensor(a!) y, Tensor x, Tensor handle) -> ()", _subtract),
+):
+    _name = _schema.partition("(")[0]
+    _LIBRARY.define(_schema)
+    _LIBRARY.impl(_name, _run, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"excise::{_name}", lambda *_: None, lib=_LIBRARY)

@@ -7,56 +7,60 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
 from typing import Any
 
 from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 
 from service import metrics
-from service.routing import CHOICE, Choice
+from service.routing import ROUTED, Choice, Routed
 from service.scoring import Response
+
+DigestOf = Callable[[LoRARequest | None], str]
 
 
 class WrongMaskError(RuntimeError):
     """The engine was about to answer with another mask than the router chose. Never answered."""
 
 
-def check(choice: Choice, lora_request: LoRARequest | None, baked: str) -> None:
-    """Compare what was chosen with what the engine was given. ``baked`` is the digest of the mask at load, or empty.
-
-    The digest of an adapter is the last part of its path (see ``residency``). Raises ``WrongMaskError``.
-    """
-    given = Path(lora_request.lora_path).name if lora_request else baked
-    if given != choice.digest:
+def check(choice: Choice, digest: str) -> str:
+    """Compare what was chosen with the mask that the engine has; return its digest. Raises ``WrongMaskError``."""
+    if digest != choice.digest:
         raise WrongMaskError(
             f"the router chose {choice.label} ({choice.digest[:12] or 'no mask'}), "
-            f"the engine was given {given[:12] or 'no mask'}; the request was not answered"
+            f"the engine has {digest[:12] or 'no mask'}; the request was not answered"
         )
+    return digest
 
 
-def observe(engine_client: Any, put: Callable[[Response], None], baked: str) -> None:
-    """Wrap ``engine_client.generate``. ``put`` gets each finished response; one that is cut off is not counted."""
+def observe(engine_client: Any, put: Callable[[Response], None], digest_of: DigestOf) -> None:
+    """Wrap ``engine_client.generate``. ``put`` gets each finished response; one that is cut off is not counted.
+
+    ``digest_of`` tells what mask an adapter (None: no adapter) is, as the engine's workers reported it; empty for none.
+    """
     generate = engine_client.generate
 
     def observed(*args: Any, **kwargs: Any) -> AsyncGenerator[RequestOutput, None]:
-        choice = CHOICE.get()
-        if choice is None:
+        routed = ROUTED.get()
+        if routed is None:
             return generate(*args, **kwargs)
-        check(choice, kwargs.get("lora_request"), baked)
-        return _watch(generate(*args, **kwargs), choice, put)
+        check(routed.choice, digest_of(kwargs.get("lora_request")))
+        return _watch(generate(*args, **kwargs), routed, put, digest_of)
 
     engine_client.generate = observed
 
 
 async def _watch(
-    outputs: AsyncGenerator[RequestOutput, None], choice: Choice, put: Callable[[Response], None]
+    outputs: AsyncGenerator[RequestOutput, None], routed: Routed, put: Callable[[Response], None], digest_of: DigestOf
 ) -> AsyncGenerator[RequestOutput, None]:
-    started = time.perf_counter()
+    started, choice, checked = time.perf_counter(), routed.choice, False
     texts: dict[int, list[str]] = {}
     tokens: dict[int, list[int]] = {}
     try:
         async for output in outputs:
+            if not checked:
+                routed.digest = check(choice, digest_of(output.lora_request))
+                checked = True
             for completion in output.outputs:
                 # A streamed output carries what is new; a final one carries all, once. Adding up fits both.
                 texts.setdefault(completion.index, []).append(completion.text)

@@ -16,8 +16,9 @@ def register() -> None:
     if NAME not in os.environ.get("VLLM_PLUGINS", "").split(","):
         return
     from service import lifeline
-    from service.engine import gates, loader
+    from service.engine import loader, vllm_names
+    from service.engine.resident import ResidentMasks
 
     lifeline.end_with_parent()
-    gates.install()
+    vllm_names.install(ResidentMasks)
     loader.register()

@@ -1,88 +1,129 @@
-"""Residency: makes a registered mask usable in the engine, and proves that it is, before a request may name it."""
+"""Residency: makes a registered mask known to the engine, and proves that it is, before a request may name it."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vllm.entrypoints.openai.models.serving import OpenAIServingModels
-from vllm.lora.request import LoRARequest
-
 from masks import Mask
 from service import metrics
-from service.engine import adapters
-from service.errors import UnavailableError
+from service.engine import vllm_names
+from service.errors import EngineDiedError, UnavailableError
 from service.routing import Version
+
+_TRY_AGAIN = 5.0
+"""Seconds for which a mask that could not be made resident is refused without trying again."""
+
+
+class NotAdmittedError(RuntimeError):
+    """The engine's workers do not have the mask that they should have."""
 
 
 class Residency:
-    """Hands masks to vLLM as adapters named ``MODEL:name@version``, in folders named by digest under ``folder``.
+    """Hands masks to the engine as adapters named ``MODEL:name@version`` whose path is the mask file, named by digest.
 
-    vLLM keys its KV cache by an adapter's name and path: versions are never reused and the path is the digest, so two
-    masks never share a block. ``capacity`` of them are in the gates at one time, the least recently used makes room;
-    vLLM keeps the others in memory, or reads them again from ``folder``.
+    vLLM keys its KV cache by an adapter's name and path: versions are never reused and the path holds the digest, so
+    two masks never share a block. Which of the known masks are in the gates is for the engine to decide (``resident``).
     """
 
     def __init__(
         self,
         engine_client: Any,
-        models: OpenAIServingModels,
-        folder: Path,
+        models: Any,
         model: str,
-        capacity: int,
         load: Callable[[str], Mask],
+        path: Callable[[str], Path],
     ) -> None:
         self._engine = engine_client
         self._models = models
-        self._folder = folder
         self._model = model
-        self._capacity = capacity
         self._load = load
+        self._path = path
         self._lock = asyncio.Lock()
+        self._evictions = 0
+        self._failed: dict[str, tuple[float, str]] = {}
+        """Digest → until when it is refused without another try, and why."""
+        self.admitted: dict[int, str] = {}
+        """Adapter's number → digest of the mask that the workers said they read under it."""
+        self._stopped = self._died = False
+        vllm_names.before_shutdown(engine_client, self._stop)
+
+    def _stop(self) -> None:
+        self._died = self.dead
+        self._stopped = True  # what ends from now on, ends because it was told to
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine has ended by itself and will not answer again."""
+        return self._died or (not self._stopped and bool(self._engine.errored))
 
     async def check_health(self) -> None:
         """Raise if the engine is dead."""
         await self._engine.check_health()
 
-    async def ensure(self, version: Version) -> str:
+    async def ensure(self, version: Version, *, retry: bool = False) -> str:
         """Make the mask usable; return its adapter's name. Raises ``UnavailableError``: then nothing was applied.
 
-        The name is known to vLLM's handlers only once every worker has shown that its gates cut what they should.
+        A refusal holds for some seconds, unless ``retry`` says that something has changed. The name is known to vLLM's
+        handlers only once the workers have said that, together, they cut all that it cuts.
         """
         name = f"{self._model}:{version.label}"
-        if self._is_ready(name):
+        if name in self._models.lora_requests:
             return name
         async with self._lock:
-            if not self._is_ready(name):
+            if name not in self._models.lora_requests:
+                until, reason = self._failed.get(version.digest, (0.0, ""))
+                if not retry and time.monotonic() < until:
+                    raise _refused(version, reason)
                 try:
-                    self._models.lora_requests[name] = await self._prove(name, version)
-                except UnavailableError:
-                    raise
+                    with metrics.LOAD_SECONDS.time():
+                        await self._admit(name, version)
                 except Exception as error:
-                    raise UnavailableError(
-                        f"mask {version.label} could not be made resident: {error}", code="mask_not_resident"
-                    ) from error
-                metrics.RESIDENT.set(min(len(self._models.lora_requests), self._capacity))
+                    if self.dead:
+                        raise EngineDiedError() from error
+                    self._failed[version.digest] = time.monotonic() + _TRY_AGAIN, str(error)
+                    raise _refused(version, str(error)) from error
         return name
 
-    def _is_ready(self, name: str) -> bool:
-        """Proven, and its folder still there: the engine would die if it could not read an evicted adapter again."""
-        request = self._models.lora_requests.get(name)
-        return request is not None and Path(request.lora_path).is_dir()
-
-    async def _prove(self, name: str, version: Version) -> LoRARequest:
+    async def _admit(self, name: str, version: Version) -> None:
         mask = await asyncio.to_thread(self._load, version.digest)
-        path = await asyncio.to_thread(adapters.write, mask, self._folder)
-        known = self._models.lora_requests.get(name)
-        number = known.lora_int_id if known else self._models.lora_id_counter.inc(1)
-        cuts = await self._engine.collective_rpc("excise_load", args=(name, number, str(path)))
-        expected = adapters.cut_inputs(mask)
-        if sum(cuts) != expected:
-            raise UnavailableError(
-                f"mask {version.label} should cut {expected} inputs, but the gates of the engine cut {cuts}; "
-                "it is not served",
-                code="mask_not_resident",
-            )
-        return LoRARequest(lora_name=name, lora_int_id=number, lora_path=str(path))
+        number, path = vllm_names.next_number(self._models), str(self._path(version.digest).absolute())
+        reports = await self._engine.collective_rpc("excise_admit", args=(number, path))
+        if reason := _difference(mask, reports):
+            await self._engine.collective_rpc("excise_forget", args=(number,))
+            raise NotAdmittedError(reason)
+        self.admitted[number] = reports[0]["digest"]
+        vllm_names.learn(self._models, name, number, path)
+
+    async def measure(self) -> None:
+        """Bring the metrics of residency up to date."""
+        reports = await self._engine.collective_rpc("excise_residency")
+        metrics.RESIDENT.set(max(report["resident"] for report in reports))
+        evictions = max(report["evictions"] for report in reports)
+        metrics.EVICTIONS.inc(evictions - self._evictions)
+        self._evictions = evictions
+
+
+def _difference(mask: Mask, reports: list[dict[str, Any]]) -> str | None:
+    """Why what the workers report of a mask is not the mask; None where it is."""
+    for rank, report in enumerate(reports):
+        if "error" in report:
+            return f"worker {rank}: {report['error']}"
+        if report["digest"] != mask.digest:
+            return f"worker {rank} read {report['digest'][:12]} in its place"
+    counts = mask.counts
+    inputs = counts["neurons"] + counts["heads"] * mask.meta.base.geometry.head_dim
+    for kind, expected in (("inputs", inputs), ("weights", counts["weights"])):
+        cut = [report[kind] for report in reports]
+        if sum(cut) != expected:
+            return f"it cuts {expected} {kind}, the engine's workers {cut}"
+    return None
+
+
+def _refused(version: Version, reason: str) -> UnavailableError:
+    return UnavailableError(
+        f"mask {version.label} could not be made resident, and is not served: {reason}", code="mask_not_resident"
+    )

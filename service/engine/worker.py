@@ -1,35 +1,53 @@
-"""What the API process may ask of every engine worker (vLLM's ``worker_extension_cls``): is the gate really there?
+"""What the API process may ask of every engine worker (vLLM's ``worker_extension_cls``).
 
 vLLM logs a plug-in that fails to load and goes on without it. A mask would then do nothing, in silence. So the service
-asks each worker at start, and again as it makes a mask resident.
+asks each worker at start whether the gates are there, and as it admits a mask, what the gates will cut.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from vllm.lora.request import LoRARequest
+from service.engine.loader import MaskedModelLoader
+from service.engine.resident import ResidentMasks
 
-from service.engine.gates import GatedRowParallelLinear
 
-
-class GateInspection:
-    """Mixed into vLLM's worker class; reached by ``engine_client.collective_rpc``."""
+class MaskControl:
+    """Mixed into vLLM's worker class; reached by ``engine_client.collective_rpc``. Runs between two steps."""
 
     model_runner: Any
 
-    def excise_gates(self) -> int:
-        """Count the gated layers of this rank."""
-        return len(self._gated_layers())
+    def excise_start(self) -> dict[str, Any]:
+        """What this rank has: gated layers, why it takes no masks of single weights, the digest of the mask at load."""
+        found = self._masks()
+        return {
+            "gated": found.gated_layers if found else 0,
+            "fixed_weights": found.fixed_weights if found else "",
+            "at_load": MaskedModelLoader.applied,
+        }
 
-    def excise_load(self, name: str, number: int, path: str) -> int:
-        """Load an adapter into the gates and count the inputs that it cuts on this rank.
+    def excise_admit(self, number: int, path: str) -> dict[str, Any]:
+        """Read a mask file and make it known as ``number``: what it cuts on this rank, or ``error``."""
+        found = self._masks()
+        if not found:
+            return {"error": "this worker has no gates"}
+        try:
+            return found.admit(number, Path(path))
+        except Exception as error:  # an exception would end the engine, and with it every other request
+            found.remove_adapter(number)
+            return {"error": f"{type(error).__name__}: {error}"}
 
-        One call, so that nothing can take its place in between: calls run between two steps of the engine.
-        """
-        self.model_runner.add_lora(LoRARequest(lora_name=name, lora_int_id=number, lora_path=path))
-        slot = self.model_runner.lora_manager._adapter_manager.lora_index_to_id.index(number)
-        return sum(int((layer.gates[slot] == 0).sum()) for layer in self._gated_layers())
+    def excise_forget(self, number: int) -> None:
+        """Forget a mask that another worker could not admit."""
+        if found := self._masks():
+            found.remove_adapter(number)
 
-    def _gated_layers(self) -> list[GatedRowParallelLinear]:
-        return [layer for layer in self.model_runner.model.modules() if isinstance(layer, GatedRowParallelLinear)]
+    def excise_residency(self) -> dict[str, int]:
+        """Masks in the gates now, and how many had to make room so far."""
+        found = self._masks()
+        return {"resident": found.resident, "evictions": found.evictions} if found else {"resident": 0, "evictions": 0}
+
+    def _masks(self) -> ResidentMasks | None:
+        found = getattr(self.model_runner, "lora_manager", None)
+        return found if isinstance(found, ResidentMasks) else None

@@ -1,7 +1,9 @@
 import json
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from correction.errors import ArchitectureError, ModelError
@@ -50,3 +52,23 @@ def test_a_layer_without_its_modules_is_refused(tiny_folder):
     del model.model.layers[1].mlp.down_proj
     with pytest.raises(ArchitectureError, match=r"layer 1 of this llama model: .*down_proj"):
         wrap(model, tiny_tokenizer(), tiny_folder)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_pytorch_checkpoint_is_the_same_model(shards, tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    if shards == 1:
+        torch.save(weights, tmp_path / "pytorch_model.bin")
+    else:
+        places = {name: f"pytorch_model-0000{1 + n % 2}-of-00002.bin" for n, name in enumerate(weights)}
+        for shard in set(places.values()):
+            torch.save({name: weights[name] for name in weights if places[name] == shard}, tmp_path / shard)
+        index = {"metadata": {"total_size": 0}, "weight_map": places}
+        (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    loaded, same = load(tmp_path, device="cpu"), load(tiny_folder, device="cpu")
+    assert loaded.base.fingerprint == same.base.fingerprint
+    values, others = loaded.model.state_dict(), same.model.state_dict()
+    assert values.keys() == others.keys()
+    assert all(torch.equal(values[name], others[name]) for name in values)

@@ -123,8 +123,8 @@ def test_what_is_no_model_folder_says_what_to_do(tmp_path: Path) -> None:
         describe(tmp_path)
     with pytest.raises(CheckpointError, match=r"neither model\.safetensors"):
         parameters(tmp_path)
-    (tmp_path / "pytorch_model.bin").touch()
-    with pytest.raises(CheckpointError, match=r"only pytorch_model\.bin; .*save_pretrained"):
+    (tmp_path / "consolidated.00.pth").touch()
+    with pytest.raises(CheckpointError, match=r"only consolidated\.00\.pth; .*save_pretrained"):
         parameters(tmp_path)
 
 

@@ -125,7 +125,9 @@ def test_a_store_opened_with_another_model_serves_none_of_its_masks(open_registr
 
 def test_many_writers_give_every_mask_one_version(open_registry):
     registry = open_registry()
-    data = [masks.dumps(make(neurons=[i % 6, 100])) for i in range(24)]
+    data = [
+        masks.dumps(make(neurons=[i, 100])) for i in range(6)
+    ] * 4  # made once: a mask holds the second it was made in
     with ThreadPoolExecutor(8) as pool:
         records = [record for record, _ in pool.map(registry.register, data)]
     by_digest = {record.digest: record.version for record in records}
@@ -180,3 +182,27 @@ def test_sigkill_in_the_middle_loses_no_registered_mask_and_leaves_no_half_one(o
     for digest in stored:
         assert registry.load(digest).digest == digest
     assert all(masks.load(path).digest == path.stem for path in (tmp_path / "masks").glob("*.safetensors"))
+
+
+def weights(name, **cut):
+    return masks.for_model(MODEL, name, weights={f"model.layers.0.mlp.{matrix}.weight": w for matrix, w in cut.items()})
+
+
+def test_a_mask_of_single_weights_is_registered_with_the_rank_that_it_takes(open_registry):
+    registry = open_registry()
+
+    def rank(mask):
+        return registry.rank(registry.register(masks.dumps(mask))[0])
+
+    assert rank(make()) == 0
+    assert rank(weights("row", up_proj=range(128))) == 1
+    assert rank(weights("two", up_proj=range(128), down_proj=[0, 513])) == 2
+    assert rank(masks.for_model(MODEL, "outside", weights={"model.embed_tokens.weight": [7]})) is None
+
+
+def test_a_mask_that_was_registered_without_a_rank_gets_one(open_registry):
+    registry = open_registry()
+    for mask, rank in ((weights("row", up_proj=range(128)), 1), (make(), 0)):
+        record, _ = registry.register(masks.dumps(mask))
+        old = {key: value for key, value in record.description.items() if key != "rank"}
+        assert registry.rank(replace(record, description=old)) == rank

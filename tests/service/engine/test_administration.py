@@ -169,14 +169,19 @@ def test_responses_are_scored_and_counted_by_mask(http):
             float(line.split()[-1]) for line in http.get("/metrics").text.splitlines() if line.startswith(prefix)
         )
 
-    before, scored = count("excise_responses_total"), count("excise_toxicity_score_count")
+    def scored(responses: float) -> bool:
+        """Whether so many responses were scored, waiting for scores that are under way."""
+        deadline = time.monotonic() + 60
+        while count("excise_toxicity_score_count") < responses and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return count("excise_toxicity_score_count") == responses
+
+    before = count("excise_responses_total")
+    assert scored(before)  # those of the tests before
     for _ in range(3):
         ask(http, model="demo:beta", n=2)
     assert count("excise_responses_total") == before + 6
-    deadline = time.monotonic() + 60
-    while count("excise_toxicity_score_count") < scored + 6 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert count("excise_toxicity_score_count") == scored + 6
+    assert scored(before + 6)
     assert (
         f'excise_mask_info{{digest="{BETA.digest}",granularity="mixed",mask="beta@1"}} 1.0' in http.get("/metrics").text
     )

@@ -133,15 +133,39 @@ def test_tokenize_knows_the_mask_names(gated):
         assert http.post("/tokenize", json={"model": "demo:nope", "prompt": "hello"}).status_code == 404
 
 
-def test_a_weight_mask_registers_but_answers_409_per_request(gated):
-    mask = masks.for_model(MODEL, "weights", weights={"model.layers.0.mlp.up_proj.weight": [1, 2, 3]})
+def test_a_mask_of_single_weights_is_served_where_its_rank_fits(gated):
+    rows = [f"model.layers.{layer}.mlp.up_proj.weight" for layer in range(4)]
+    width = masks.parameters(MODEL)[rows[0]].shape[1]
+    mask = masks.for_model(MODEL, "rows", weights={name: range(width * 40) for name in rows})  # 40 whole rows each
+    with gated.client() as http:
+        registered = http.post("/masks", content=masks.dumps(mask)).json()
+        assert registered["rank"] == 40
+        body = {"model": "demo:rows", "prompt": "The", "max_tokens": 12, "temperature": 0, "logprobs": 1}
+        answer = http.post("/v1/completions", json=body)
+        base = http.post("/v1/completions", json={**body, "model": "demo:base"})
+    assert answer.headers["x-excise-digest"] == mask.digest
+    said = [one.json()["choices"][0]["logprobs"]["token_logprobs"] for one in (answer, base)]
+    assert said[0] != said[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "said"),
+    [
+        # A diagonal is as far from low rank as so many weights can be.
+        ("diagonal", {"model.layers.0.mlp.up_proj.weight": [i * 129 for i in range(100)]}, "rank 100"),
+        ("embedding", {"model.embed_tokens.weight": [5]}, "outside the layers' projections"),
+    ],
+)
+def test_a_mask_of_single_weights_that_does_not_fit_is_409_with_the_way_out(gated, name, cut, said):
+    mask = masks.for_model(MODEL, name, weights=cut)
     with gated.client() as http:
         assert http.post("/masks", content=masks.dumps(mask)).status_code == 201
-        answer = http.post("/v1/completions", json={"model": "demo:weights", "prompt": "x"})
+        answer = http.post("/v1/completions", json={"model": f"demo:{name}", "prompt": "x"})
         assert answer.status_code == 409
-        assert "--mask weights@1" in answer.json()["error"]["message"]
-        assert http.put("/route", json={"target": "weights"}).status_code == 409
-        assert "demo:weights@1" not in http.get("/v1/models").text
+        assert said in answer.json()["error"]["message"]
+        assert f"--mask {name}@1" in answer.json()["error"]["message"]
+        assert http.put("/route", json={"target": name}).status_code == 409
+        assert f"demo:{name}@1" not in http.get("/v1/models").text
 
 
 def test_more_masks_than_fit_are_all_served_right(gated):

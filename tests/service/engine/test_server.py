@@ -64,3 +64,29 @@ def test_a_bad_start_is_one_clear_line(tmp_path, options, said):
     assert run.returncode == 1
     assert said in run.stderr.replace("\n", " ")
     assert "Traceback" not in run.stderr
+
+
+HASHES = """
+import sys
+from pathlib import Path
+from service.engine import server
+from service.settings import parse
+from vllm.engine.arg_utils import AsyncEngineArgs
+launch = server.prepare(sys.argv[1], ["--max-model-len", "256"])
+for settings, gated in (({}, False), ({}, True), ({"max_weight_rank": 0}, True), ({}, True)):
+    options = server.configured(launch, parse(**settings), mask=None, gated=gated)
+    config = AsyncEngineArgs.from_cli_args(options).create_engine_config()
+    print("HASH", config.compute_hash(), int(config.compilation_config.mode))
+"""
+
+
+def test_engines_with_and_without_gates_share_no_compile_cache_and_both_compile():
+    run = subprocess.run(
+        [sys.executable, "-c", HASHES, str(MODEL)], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    found = [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("HASH")]
+    plain, gated, unweighted, again = (digest for digest, _ in found)
+    assert len({plain, gated, unweighted}) == 3, run.stderr[-2000:]
+    assert gated == again
+    assert len({mode for _, mode in found}) == 1
+    assert found[0][1] != "0"

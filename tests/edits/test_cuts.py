@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import masks
-from service.engine.cuts import MaskNotAppliedError, cut
+from edits.cuts import MaskNotAppliedError, cut
 from tests.service.engine.conftest import BETA
 from tests.service.server import MODEL
 

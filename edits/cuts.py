@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterable
 
 import torch
 
+from edits.errors import MaskNotAppliedError
+from edits.places import heads_enter, neurons_enter
 from masks import Mask
-
-_NEURONS = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:mlp\.down_proj|fc2)\.weight$")
-_HEADS = re.compile(r"(?:^|\.)layers\.(\d+)\.self_attn\.(?:o_proj|out_proj)\.weight$")
-
-
-class MaskNotAppliedError(RuntimeError):
-    """Part of a mask met no tensor of the checkpoint, so the model would have been served uncorrected."""
 
 
 def cut(weights: Iterable[tuple[str, torch.Tensor]], mask: Mask) -> Generator[tuple[str, torch.Tensor], None, None]:
@@ -28,11 +22,12 @@ def cut(weights: Iterable[tuple[str, torch.Tensor]], mask: Mask) -> Generator[tu
     waiting |= {("heads", layer) for layer in mask.heads} | {("weights", name) for name in mask.weights}
     for name, tensor in weights:
         columns: list[int] = []
-        if (found := _NEURONS.search(name)) and (layer := int(found[1])) in mask.neurons:
+        module = name.removesuffix(".weight") if name.endswith(".weight") else ""
+        if (layer := neurons_enter(module)) in mask.neurons:
             _check_shape(name, tensor.shape[-1], geometry.neurons, "input features")
             columns += mask.neurons[layer].tolist()
             waiting.discard(("neurons", layer))
-        if (found := _HEADS.search(name)) and (layer := int(found[1])) in mask.heads:
+        if (layer := heads_enter(module)) in mask.heads:
             _check_shape(name, tensor.shape[-1], geometry.heads * geometry.head_dim, "input features")
             wide = geometry.head_dim
             columns += [head * wide + i for head in mask.heads[layer].tolist() for i in range(wide)]
@@ -50,7 +45,7 @@ def cut(weights: Iterable[tuple[str, torch.Tensor]], mask: Mask) -> Generator[tu
         missing = ", ".join(f"{kind}.{where}" for kind, where in sorted(waiting, key=str)[:5])
         raise MaskNotAppliedError(
             f"mask {mask.meta.name!r} ({mask.digest[:12]}) cuts {missing}, which the checkpoint does not hold as plain "
-            "matrices (is it packed, or another model?); the server does not start half corrected"
+            "matrices (is it packed, or another model?); no model is left half corrected"
         )
 
 

@@ -1,0 +1,23 @@
+"""Every error that this package raises on purpose.
+
+EditError (a RuntimeError)
+├── MaskNotAppliedError    part of a mask meets no tensor of the checkpoint, or one of another shape
+├── NotRepresentableError  a low-rank adapter cannot hold the mask
+└── NotWrittenError        the output folder is in use or cannot be written
+"""
+
+
+class EditError(RuntimeError):
+    """Base of every error of this package."""
+
+
+class MaskNotAppliedError(EditError):
+    """Part of a mask met no tensor of the checkpoint, so the model would have been left uncorrected there."""
+
+
+class NotRepresentableError(EditError):
+    """A low-rank adapter cannot hold the mask; the message says which part, and what can."""
+
+
+class NotWrittenError(EditError):
+    """The output folder is in use or cannot be written; nothing is left behind."""

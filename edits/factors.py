@@ -1,0 +1,47 @@
+"""A mask as low-rank factors: for each matrix W that it cuts, B A = −(W ∘ M), to the bit.
+
+A covered row r of the removed elements (`edits.cover`) is that row of −(W ∘ M) in A beside the unit vector e_r in B; a
+covered column c is e_c in A beside that column in B, without the rows covered already. So each product of B A is an
+element of W times one, plus zeros: nothing is rounded, in any dtype.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import tee
+
+import torch
+
+from edits.cover import Cover, minimum_cover
+from edits.cuts import cut
+from edits.stream import tensors
+from masks import Mask
+
+
+def factors(mask: Mask, folder: str | os.PathLike[str]) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Name, A and B of each parameter of the checkpoint in ``folder`` that the mask changes, in the parameter's dtype.
+
+    A has shape (rank, inputs), B (outputs, rank). Of all factorisations by whole rows and columns they have the
+    smallest rank; an element that is zero already needs none. Raises ``MaskNotAppliedError`` as `edits.cuts.cut` does.
+    """
+    given, to_cut = tee(tensors(folder))
+    # The cut stream goes first: it is the one that raises at the end.
+    for (name, left), (_, whole) in zip(cut(to_cut, mask), given, strict=True):
+        if left is not whole and (removed := left != whole).any():
+            indices = removed.flatten().nonzero().squeeze(1).numpy()
+            yield name, *factorised(whole, removed, minimum_cover(indices, (whole.shape[0], whole.shape[1])))
+
+
+def factorised(W: torch.Tensor, M: torch.Tensor, cover: Cover) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and B of −(W ∘ M), for a boolean M of the shape of W and a cover of it."""
+    rows, columns = torch.from_numpy(cover.rows), torch.from_numpy(cover.columns)
+    A = W.new_zeros(cover.rank, W.shape[1])
+    B = W.new_zeros(W.shape[0], cover.rank)
+    first, second = torch.arange(len(rows)), torch.arange(len(rows), cover.rank)
+    A[first] = torch.where(M[rows], -W[rows], 0)
+    B[rows, first] = 1
+    A[second, columns] = 1
+    B[:, second] = torch.where(M[:, columns], -W[:, columns], 0)
+    B[rows[:, None], second] = 0
+    return A, B

@@ -1,0 +1,83 @@
+"""A mask as a PEFT LoRA adapter, which any server that takes adapters can put beside the uncorrected model.
+
+Each module has the rank that its part of the mask needs, by ``rank_pattern``, and by ``alpha_pattern`` every scaling is
+one. PEFT reads a pattern in ``peft/utils/other.py: get_pattern_key``, vLLM in ``vllm/lora/peft_helper.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from edits.errors import NotRepresentableError
+from edits.factors import factors
+from edits.folder import appearing
+from edits.places import is_projection
+from masks import Mask
+
+
+def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> dict[str, int]:
+    """Write ``adapter_config.json`` and ``adapter_model.safetensors``; returns module → rank.
+
+    The factors are exact, in the checkpoint's dtype; a server adds their product to the output of the whole matrix, so
+    its results round otherwise than those of a cut matrix. Raises ``NotRepresentableError`` where the mask cuts what is
+    no linear module, or nothing; ``NotWrittenError`` where ``folder`` is not empty or cannot be written.
+    """
+    for name in mask.weights:
+        _check_linear(name, Path(model_dir))
+    ranks: dict[str, int] = {}
+    with appearing(Path(folder)) as partial:
+        pairs = {}
+        for name, A, B in factors(mask, model_dir):
+            module = _module(name)
+            ranks[module] = len(A)
+            pairs[f"base_model.model.{module}.lora_A.weight"] = A
+            pairs[f"base_model.model.{module}.lora_B.weight"] = B
+        if not ranks:
+            raise NotRepresentableError(
+                f"mask {mask.name} cuts nothing that is not zero already, and there is no adapter of rank 0; "
+                "serve the model as it is"
+            )
+        save_file(pairs, partial / "adapter_model.safetensors", {"format": "pt", "excise": mask.digest})
+        (partial / "adapter_config.json").write_text(json.dumps(_config(mask, ranks), indent=2) + "\n")
+    return ranks
+
+
+def _config(mask: Mask, ranks: dict[str, int]) -> dict[str, object]:
+    largest = max(ranks.values())
+    smaller = {module: rank for module, rank in ranks.items() if rank != largest}
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": mask.meta.base.id,
+        "target_modules": sorted(ranks),
+        "r": largest,
+        "lora_alpha": largest,
+        "rank_pattern": smaller,
+        "alpha_pattern": smaller,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+
+
+def _module(parameter: str) -> str:
+    """The module in transformers' causal model; some OPT checkpoints are of the model without its head."""
+    name = parameter.removesuffix(".weight")
+    return name if name.startswith(("model.", "lm_head")) else f"model.{name}"
+
+
+def _check_linear(parameter: str, model_dir: Path) -> None:
+    if is_projection(parameter):
+        return
+    reason = "it is not the matrix of a linear module"
+    if parameter == "lm_head.weight":
+        config = json.loads((model_dir / "config.json").read_text())
+        if config.get("tie_word_embeddings") is False:
+            return
+        reason = 'it is also the embedding (config.json does not say "tie_word_embeddings": false)'
+    raise NotRepresentableError(f"an adapter cannot cut {parameter}: {reason}; export a checkpoint instead")

@@ -1,0 +1,35 @@
+"""Where a checkpoint keeps the matrices whose inputs are neurons and heads: Llama, Mistral, Qwen2, Qwen3, OPT."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from masks import Mask
+
+_NEURONS = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:mlp\.down_proj|fc2)$")
+_HEADS = re.compile(r"(?:^|\.)layers\.(\d+)\.self_attn\.(?:o_proj|out_proj)$")
+_PROJECTION = re.compile(r"(?:^|\.)layers\.\d+\.(?:(?:mlp|self_attn)\.\w+_proj|fc[12])\.weight$")
+
+
+def neurons_enter(module: str) -> int | None:
+    """The layer whose neurons are the inputs of the matrix of ``module`` (a dotted name without ``.weight``)."""
+    return int(found[1]) if (found := _NEURONS.search(module)) else None
+
+
+def heads_enter(module: str) -> int | None:
+    """The layer whose heads are the inputs of the matrix of ``module``, ``head_dim`` of them a head."""
+    return int(found[1]) if (found := _HEADS.search(module)) else None
+
+
+def is_projection(parameter: str) -> bool:
+    """Whether ``parameter`` is the matrix of a linear module inside a layer."""
+    return _PROJECTION.search(parameter) is not None
+
+
+def cuts_packed(mask: Mask, parameters: Collection[str]) -> bool:
+    """Whether neurons or heads of ``mask`` enter a matrix that a checkpoint of these ``parameters`` holds packed."""
+    plain = [name.removesuffix(".weight") for name in parameters if name.endswith(".weight")]
+    into = {("neurons", neurons_enter(name)) for name in plain} | {("heads", heads_enter(name)) for name in plain}
+    cut = {("neurons", layer) for layer in mask.neurons} | {("heads", layer) for layer in mask.heads}
+    return not cut <= into

