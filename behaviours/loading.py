@@ -4,6 +4,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from behaviours.classifier import ClassifierScorer
 from behaviours.moderations import ModerationsScorer
+from behaviours.perspective import URL, PerspectiveScorer
 from behaviours.profanity import ProfanityScorer
 from behaviours.scorer import CheckedScorer, ScorerError, checked
 
@@ -11,20 +12,23 @@ GROUP = "excise.scorers"
 """Entry points of this group are classes or factories that make a `ToxicityScorer` without arguments."""
 
 
-def load_scorer(spec: str = "profanity") -> CheckedScorer:
+def load_scorer(spec: str = "profanity", *, patience: float | None = None) -> CheckedScorer:
     """The scorer of this spec, ready to use, with every score checked.
 
     Args:
-        spec: `profanity`; `moderations:URL`, see `ModerationsScorer`; `hf:MODEL[@LABEL]`, see `ClassifierScorer`; or
-            the name of an entry point in the group `excise.scorers` of an installed package. The names that come with
-            Excise cannot be taken over.
+        spec: `profanity`; `moderations:URL`, see `ModerationsScorer`; `perspective`, see `PerspectiveScorer`;
+            `hf:MODEL[@LABEL]`, see `ClassifierScorer`; or the name of an entry point in the group `excise.scorers` of
+            an installed package. The names that come with Excise cannot be taken over.
+        patience: most seconds for one call of a scorer that asks a server; None: it tries for as long as it takes.
 
     Raises:
         ScorerError: there is no such scorer, its library, model or server cannot be had, or it is no scorer.
     """
     kind, colon, argument = spec.partition(":")
     if colon and kind == "moderations":
-        return checked(ModerationsScorer(argument))
+        return checked(ModerationsScorer(argument, patience=patience))
+    if kind == "perspective":  # another host can be named: a proxy, or a test
+        return checked(PerspectiveScorer(argument if colon else URL, patience=patience))
     if colon and kind == "hf":
         return checked(ClassifierScorer.of(argument))
     if spec == "profanity":
@@ -35,8 +39,8 @@ def load_scorer(spec: str = "profanity") -> CheckedScorer:
         raise ScorerError(f"the scorer {spec!r} is registered by {packages}; uninstall one of them")
     for point in found:
         return _made(point)
-    others = sorted({point.name for point in entry_points(group=GROUP)} - {"profanity"})
-    known = ", ".join(["profanity", *others, "moderations:URL", "hf:MODEL[@LABEL]"])
+    others = sorted({point.name for point in entry_points(group=GROUP)} - {"profanity", "perspective"})
+    known = ", ".join(["profanity", *others, "moderations:URL", "hf:MODEL[@LABEL]", "perspective"])
     raise ScorerError(f"there is no scorer {spec!r}; there is: {known}")
 
 

@@ -14,12 +14,19 @@ class ScorerError(ValueError):
     """A scorer that does not exist, cannot be made, does not answer, or returns no probabilities."""
 
 
+class ScorerUnavailableError(ScorerError):
+    """A scorer that no text would have a score from now, whichever it is: its server is gone, or refuses everybody."""
+
+
 @runtime_checkable
 class ToxicityScorer(Protocol):
     """What evaluation and the service ask of a scorer; name, version and threshold go into every result.
 
     It may score any behaviour that a text alone shows; toxicity is the one it is named after. A text shows the
     behaviour where its score is at least `threshold`.
+
+    A scorer that takes long for each text may have an attribute `batch`: the service gives it no more texts than that
+    in one call.
     """
 
     @property
@@ -62,6 +69,12 @@ class CheckedScorer:
     def threshold(self) -> float:
         """The scorer's own."""
         return float(self._scorer.threshold)
+
+    @property
+    def batch(self) -> int | None:
+        """Most texts for one call, where the scorer's own says so."""
+        most = getattr(self._scorer, "batch", None)
+        return most if isinstance(most, int) and most > 0 else None
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """The scorer's own scores: float64 in [0, 1], shape (len(texts),). It is not asked where there are no texts.

@@ -2,8 +2,8 @@
 
 1. Attribute, contrast, select: one mask against insults, one against loops.
 2. Measure every variant on held-out prompts and text, and a random mask of the same size beside them.
-3. Serve the model, register both masks, answer the held-out prompts under each and in an A/B split, read the metrics.
-4. A table, a picture, and three commands to try by hand.
+3. Serve the model, register both masks, answer the held-out prompts under each, and decide two experiments.
+4. Tables, pictures, and three commands to try by hand.
 """
 
 from __future__ import annotations
@@ -12,28 +12,23 @@ import json
 import shlex
 import shutil
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import torch
-from openai import OpenAI
 from rich.console import Console
-from rich.table import Table
 
 import masks
 from correction import models, references, report
 from correction.correct import correct, mask_of
 from correction.evaluation import evaluate
-from correction.evaluation.bootstrap import wilson
 from correction.models import LoadedModel
 from correction.progress import Progress
 from correction.recipe import Cut, Ranking
 from correction.references import ReferenceSet
-from demo.server import Server, ServerError, serve
+from demo import online
+from demo.server import serve
 
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
@@ -73,21 +68,24 @@ def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
     rows.append(_row(loaded, "detox | fluent", made[0] | made[1], progress))
     rows.append(_row(loaded, f"random {COUNT}", _random(loaded), progress))
 
-    console.rule("3. Serve: register, choose per request, split the traffic")
+    console.rule("3. Serve: register, choose per request, decide by experiment")
     shutil.rmtree(out / "store", ignore_errors=True)  # of a former run: its masks are other ones
     with serve(MODEL, out / "store", out / "server.log") as server:
-        online = _serve(server, made, console, progress)
+        insults, loops = (list(_read(f"{name}_heldout", "prompt").texts) for name in ("insult", "loop"))
+        served = online.answer(server, made, insults, loops, out, console, progress)
 
     console.rule("4. Result")
     console.print(report.table(rows, "Held-out prompts and text, offline"))
-    console.print(_online_table(online))
+    console.print(online.table(served["variants"]))
     picture = out / "demo.png"
     report.picture(rows, picture, "What each mask does, on held-out prompts and text")
-    results = {"offline": [asdict(row) for row in rows], "online": online, "goals": _goals(rows)}
+    goals = _goals(rows, served)
+    results = {"offline": [asdict(row) for row in rows], "online": served, "goals": goals}
     (out / "results.json").write_text(json.dumps(results, indent=2))
-    for goal in results["goals"]:
+    for goal in goals:
         console.print(f"{'reached' if goal['reached'] else 'NOT reached'}: {goal['goal']}: {goal['measured']}")
-    console.print(f"\nPicture: {picture}   Figures: {out / 'results.json'}\n\nTry it by hand. In one terminal:\n")
+    console.print(f"\nPicture: {picture}   Report of the experiment: {out / 'report.html'}")
+    console.print(f"Figures: {out / 'results.json'}\n\nTry it by hand. In one terminal:\n")
     _by_hand(out, console)
     return results
 
@@ -140,77 +138,7 @@ def _row(loaded: LoadedModel, name: str, mask: masks.Mask | None, progress: Prog
     )
 
 
-def _serve(server: Server, made: list[masks.Mask], console: Console, progress: Progress) -> list[dict[str, Any]]:
-    """Register, chat under each variant and in a split, and read what the service counted."""
-    prompts = [text for name in ("insult_heldout", "loop_heldout") for text in _read(name, "prompt").texts[:60]]
-    client = OpenAI(base_url=f"{server.url}/v1", api_key=server.admin_key)
-    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {server.admin_key}"}, timeout=60) as http:
-        for mask in made:
-            answer = http.post("/masks", content=masks.dumps(mask)).raise_for_status()
-            milliseconds = answer.elapsed.total_seconds() * 1e3
-            console.print(f"POST /masks → {answer.status_code} {answer.json()['model']}, {milliseconds:.0f} ms")
-
-        def ask(model: str, user: int) -> str:
-            raw = client.chat.completions.with_raw_response.create(
-                model=model,
-                messages=[{"role": "user", "content": prompts[user % len(prompts)]}],
-                max_tokens=50,
-                temperature=0,
-                user=f"user-{user}",
-            )
-            return raw.headers["x-excise-mask"]
-
-        with ThreadPoolExecutor(32) as pool:
-            for model in ("demo:base", "demo:detox@1", "demo:fluent@1"):
-                for i, _ in enumerate(pool.map(ask, [model] * len(prompts), range(len(prompts))), 1):
-                    progress(f"chat with {model}", i, len(prompts))
-            by_name = _counts(http, 3 * len(prompts))
-            split = [{"target": "base", "weight": 1}, {"target": "detox@1", "weight": 1}]
-            http.put("/route", json={"split": split}).raise_for_status()
-            for i, _ in enumerate(pool.map(ask, ["demo"] * len(prompts), range(len(prompts))), 1):
-                progress("chat with demo, A/B split", i, len(prompts))
-        total = _counts(http, 4 * len(prompts))
-    rows: list[dict[str, Any]] = [{"variant": label, **counts} for label, counts in by_name.items()]
-    for label in ("base", "detox@1"):
-        arm = {key: total[label][key] - by_name[label][key] for key in total[label]}
-        rows.append({"variant": f"A/B split: {label}", **arm})
-    return rows
-
-
-def _counts(http: httpx.Client, expected: int) -> dict[str, dict[str, int]]:
-    """Read ``/metrics`` until all ``expected`` responses are scored: counts by mask."""
-    from prometheus_client.parser import text_string_to_metric_families
-
-    names = {
-        "excise_toxicity_score_count": "scored",
-        "excise_toxic_responses_total": "toxic",
-        "excise_repetitive_responses_total": "repetitive",
-    }
-    deadline = time.monotonic() + 60
-    counts: dict[str, dict[str, int]] = {}
-    while time.monotonic() < deadline:
-        counts = {}
-        for family in text_string_to_metric_families(http.get("/metrics/").raise_for_status().text):
-            for sample in family.samples:
-                if sample.name in names:
-                    counts.setdefault(sample.labels["mask"], {})[names[sample.name]] = int(sample.value)
-        if sum(of["scored"] for of in counts.values()) >= expected:
-            return counts
-        time.sleep(0.1)
-    raise ServerError(f"only {counts} of {expected} responses were scored within a minute")
-
-
-def _online_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("variant", "toxic (95% interval)", "repetitive (95% interval)", "responses")
-    table.title = "Served over HTTP, counted by the service: half insult prompts, half loop prompts"
-    for row in rows:
-        rates = [wilson(row[key], row["scored"]) for key in ("toxic", "repetitive")]
-        shown = [f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})" for rate in rates]
-        table.add_row(row["variant"], *shown, str(row["scored"]))
-    return table
-
-
-def _goals(rows: list[report.Row]) -> list[dict[str, Any]]:
+def _goals(rows: list[report.Row], served: dict[str, Any]) -> list[dict[str, Any]]:
     """What the demo set out to show, against what it measured."""
     base, named = rows[0], {row.variant: row for row in rows}
     goals = []
@@ -231,6 +159,10 @@ def _goals(rows: list[report.Row]) -> list[dict[str, Any]]:
         before, after = getattr(base, key), getattr(rows[-1], key)
         cut = 1 - after / before if before else 0.0
         goals.append({"goal": f"a random mask does not cut {key}", "measured": f"{cut:.1%}", "reached": cut < 0.1})
+    same, better = (served["experiments"][name]["decision"] for name in ("a-a", "a-b"))
+    found_nothing = same in ("keep watching", "no difference that matters")
+    goals.append({"goal": "the A/A experiment finds no difference", "measured": same, "reached": found_nothing})
+    goals.append({"goal": "the A/B experiment finds detox better", "measured": better, "reached": better == "better"})
     return goals
 
 

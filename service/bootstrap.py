@@ -3,226 +3,218 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import operator
+import secrets
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import masks
 from behaviours import load_scorer
 from edits.places import cuts_packed
 from service import lifeline, metrics
-from service.errors import ConflictError, EngineDiedError, NotFoundError, UnavailableError
+from service.abilities import Abilities
+from service.contract import Engine
+from service.database import Database, DatabaseLostError
+from service.errors import ConflictError, EngineDiedError, UnavailableError
+from service.experiments import Experiment
+from service.files import MaskFiles
+from service.keys import Keys
+from service.labels import Labels
+from service.outcomes import reading
+from service.outcomes.ledger import Ledger
+from service.outcomes.totals import Tally
+from service.record import Recorder
 from service.registry import Record, Registry
-from service.routing import Choice, Policy, Share, Version, choose, resolve
-from service.scoring import ScoringQueue
+from service.reports import Reports
+from service.routing import EXPERIMENT, Choice, Policy, Unit, Version, choose, resolve
+from service.scoring.flagged import Flagged
+from service.scoring.queue import ScoringQueue
 from service.settings import Settings
+from service.state import State
+from service.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
-
-
 _MEASURE_EVERY = 1.0
 """Seconds: the engine is asked for its metrics no more often."""
 
-
-class Engine(Protocol):
-    """What the service needs of a running engine (``service.engine.residency.Residency``)."""
-
-    @property
-    def dead(self) -> bool:
-        """Whether the engine has ended by itself and will not answer again."""
-
-    async def ensure(self, version: Version, *, retry: bool = False) -> str:
-        """Make a mask usable; return the name under which the engine's handlers know it.
-
-        ``retry``: even if it was refused a moment ago.
-        """
-
-    async def check_health(self) -> None:
-        """Raise if the engine is dead."""
-
-    async def measure(self) -> None:
-        """Bring the metrics of residency up to date."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Service:
-    """Settings, registry, policy, engine and scoring of one server. Lives on one event loop."""
+    """Everything of one server that outlives a request. Lives on one event loop."""
 
-    def __init__(self, settings: Settings, registry: Registry, model: str, *, gated: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        registry: Registry,
+        model: str,
+        *,
+        gated: bool,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.settings = settings
+        self.clock = clock
+        """Seconds since 1970."""
+        self.database = database
         self.registry = registry
-        self.gated = gated
-        """Whether the engine has gates, that is, can apply a mask per request."""
-        self.fixed_weights = ""
-        """Why the engine cannot apply masks of single weights per request, or empty."""
-        self.baked: Version | None = None
-        """The mask that the engine was loaded with."""
+        self.state = State(database, max_experiments=settings.max_experiments, clock=clock)
+        self.abilities = Abilities(registry.base, gated, settings.max_weight_rank)
+        self.keys = Keys.of(settings)
+        self.labels = Labels(settings.max_labels)
         self.engine: Engine | None = None
-        self._measured = float("-inf")
-        self.scoring = None if settings.scorer == "none" else ScoringQueue(settings.scorer, settings.scoring_queue)
+        self.ledger = Ledger(database, secrets.token_hex(8), clock)
+        self.flagged = Flagged(database, settings.keep_flagged, settings.flagged_days, clock)
+        self.recorder = Recorder(self.ledger, self.flagged)
+        self.scores = settings.scorer != "none" and settings.scoring_rate > 0
+        """Whether any response is scored."""
+        self.scoring = ScoringQueue(
+            settings.scorer,
+            settings.scoring_queue,
+            rate=settings.scoring_rate if self.scores else 0.0,
+            workers=settings.scoring_workers,
+            on_scored=self.recorder.scored,
+            drain=settings.scoring_drain,
+        )
+        self.reports = Reports(clock)
+        self.upkeep = Upkeep(self)
+        self.client_priority = False
+        """Whether clients may say in which order requests are scheduled."""
         self.policy = Policy(model)
+        self._known: dict[str, Version] = {}
+        self._read = (-1, -1)
         self._changes = asyncio.Lock()
+        self._measured = float("-inf")
         self.reload()
 
     def reload(self) -> None:
-        """Read masks and route from the registry into a new policy."""
-        versions: dict[str, tuple[Version, ...]] = {}
-        for record in self.registry.list()[0]:
-            versions[record.name] = (*versions.get(record.name, ()), self._version(record))
-        self.policy = replace(self.policy, masks=versions, route=self.registry.route())
+        """Read what operators set from the database into a new policy. Blocking. Raises ``DatabaseLostError``."""
+        snapshot, versions = self.state.read(), self.policy.masks
+        if snapshot.masks != self._read[1]:
+            versions = self._versions()
+            while snapshot != (again := self.state.read()):  # the two must be of one moment: a route leads to a mask
+                snapshot, versions = again, self._versions()
+        self._read = snapshot.number, snapshot.masks
+        self.policy = Policy(self.policy.model, versions, snapshot.route, snapshot.aliases, snapshot.experiments)
+        metrics.show_experiments(snapshot.experiments.values())
 
-    def _version(self, record: Record) -> Version:
-        described = record.description
-        foreign = self.registry.foreign(record)
-        version = Version(
-            record.name,
-            record.version,
-            record.digest,
-            described["counts"]["weights"],
-            self.registry.rank(record),
-            foreign,
-        )
-        metrics.MASK_INFO.labels(version.label, record.digest, described["granularity"]).set(1)
-        return version
+    def behind(self) -> bool:
+        """Whether another replica changed something since. Blocking. Raises ``DatabaseLostError``."""
+        return self.database.number() != self._read[0]
 
-    def bake(self, given: Sequence[str]) -> Path:
-        """Choose the mask to load with: mask files, which are registered, or ``name[@version]``. Returns its file.
+    def _versions(self) -> dict[str, dict[int, Version]]:
+        digests = self.registry.digests()
+        new = [digest for digest in digests if digest not in self._known]
+        for digest, record in self.registry.records(new).items():
+            described = record.description
+            self._known[digest] = Version(
+                record.name,
+                record.version,
+                digest,
+                described["counts"]["weights"],
+                described["rank"],
+                self.registry.foreign(record),
+            )
+            if self.labels.of(record.label) == record.label:
+                metrics.show_mask(record.label, digest, described["granularity"])
+        for digest in self._known.keys() - digests.keys():
+            gone = self._known.pop(digest).label
+            metrics.hide_mask(gone)
+            self.labels.forget(gone)
+        versions: dict[str, dict[int, Version]] = {}
+        for digest, (name, number) in digests.items():
+            if digest in self._known:
+                versions.setdefault(name, {})[number] = self._known[digest]
+        return versions
 
-        Several are baked in as their union, which is registered as a mask of its own. Raises ``ServiceError`` for a
-        mask that does not fit, is broken or unknown.
-        """
-        chosen = list(dict.fromkeys(self._given(one) for one in given))
-        self.baked = chosen[0]
-        if len(chosen) > 1:
-            union = functools.reduce(operator.or_, (self.registry.load(version.digest) for version in chosen))
-            record, _ = self.registry.register(masks.dumps(union))
-            self.reload()
-            self.baked = resolve(self.policy, f"{record.name}@{record.version}").version
-        assert self.baked is not None  # noqa: S101 - _given raises otherwise
-        self.registry.load(self.baked.digest)  # raises if it is damaged, or made for another model
-        return self.registry.path(self.baked.digest)
-
-    def _given(self, given: str) -> Version:
-        """One value of ``--mask``."""
-        name = given
-        if Path(given).is_file():
-            record, _ = self.registry.register(Path(given).read_bytes())
-            self.reload()
-            name = f"{record.name}@{record.version}"
-        try:
-            version = resolve(self.policy, name).version
-        except NotFoundError as error:
-            raise NotFoundError(f"--mask {given}: no such file, and {error}", code=error.code) from error
-        if version is None:
-            raise ConflictError("--mask base cuts nothing; leave the option out", code="mask_not_usable")
-        return version
-
-    def choose(self, model: str | None, unit: str) -> Choice:
-        """Route a request by its body's ``model`` and its unit key. Raises ``ServiceError``."""
-        if self.baked and model in (None, self.policy.model):
-            return Choice(self.baked)
+    def choose(self, model: str | None, unit: Unit) -> Choice:
+        """Route a request by its body's ``model`` and its unit. Raises ``ServiceError``."""
+        if self.abilities.baked and model in (None, self.policy.model):
+            return Choice(self.abilities.baked)
         choice = choose(self.policy, model, unit)
-        self.check_usable(choice)
+        self.abilities.check(choice)
         return choice
-
-    def check_usable(self, choice: Choice) -> None:
-        """Raise ``ConflictError`` where this server cannot serve ``choice``, saying what can."""
-        version = choice.version
-        if self.baked:
-            if version == self.baked:
-                return
-            raise ConflictError(
-                f"this server was loaded with {self.baked.label} and serves nothing else; for {choice.label} "
-                "start one without --mask",
-                code="mask_not_usable",
-                param="model",
-            )
-        if version is None:
-            return
-        if version.foreign:
-            raise ConflictError(
-                f"mask {version.label} was made for a model with fingerprint {version.foreign}, this one has "
-                f"{self.registry.base.fingerprint}; make one for this model, or start with --allow-other-base",
-                code="mask_for_another_model",
-                param="model",
-            )
-        reason = None
-        if not self.gated:
-            reason = f"this model's architecture ({self.registry.base.architecture}) has no gates"
-        elif version.weights:
-            reason = self._refused_weights(version)
-        if reason:
-            raise ConflictError(
-                f"{reason}; bake it in at load: excise serve --model … --mask {version.label}",
-                code="mask_not_usable",
-                param="model",
-            )
-
-    def _refused_weights(self, version: Version) -> str | None:
-        cuts = f"mask {version.label} cuts {version.weights} single weights"
-        limit = self.settings.max_weight_rank
-        if version.rank is None:
-            return f"{cuts}, some of them outside the layers' projections, where nothing can be changed per request"
-        if version.rank > limit:
-            return (
-                f"{cuts}, which takes factors of rank {version.rank} per request; the limit is {limit} "
-                "(--max-weight-rank)"
-            )
-        if self.fixed_weights:
-            return f"{cuts}, which this engine cannot change per request: {self.fixed_weights}"
-        return None
 
     async def adapter(self, choice: Choice, *, retry: bool = False) -> str:
         """The name by which vLLM's handlers know ``choice``. Raises ``UnavailableError``: never falls back to base."""
-        if choice.version is None or (choice.version == self.baked and not self.gated):
+        version, abilities = choice.version, self.abilities
+        if version is None or (version == abilities.baked and not abilities.gated):
             return self.policy.model
         if self.engine is None:
             raise UnavailableError("the engine is still starting; try again", code="engine_not_ready")
-        return await self.engine.ensure(choice.version, retry=retry)
+        return await self.engine.ensure(version, retry=retry)
+
+    async def administer(self, change: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Make a change that blocks, in a thread, and see to it that the next request here is under it."""
+        result = await asyncio.to_thread(change, *args, **kwargs)
+        try:
+            async with self._changes:
+                await asyncio.to_thread(self.reload)
+        except DatabaseLostError as error:  # the change is made, and is seen here once the database answers again
+            _log.warning("a change is not in force here yet: %s", error)
+        return result
+
+    async def follow(self) -> None:
+        """Learn what other replicas changed. Raises ``DatabaseLostError``."""
+        if await asyncio.to_thread(self.behind):
+            async with self._changes:
+                await asyncio.to_thread(self.reload)
 
     async def register(self, data: bytes) -> tuple[Record, bool]:
         """Register a mask file and make it resident, where it can be. Raises ``ServiceError``."""
-        async with self._changes:
-            record, created = await asyncio.to_thread(self.registry.register, data)
-            version = self._version(record)
-            known = self.policy.masks.get(record.name, ())
-            if version not in known:
-                self.policy = replace(self.policy, masks={**self.policy.masks, record.name: (*known, version)})
+        record, created = await self.administer(self.registry.register, data)
         try:
-            self.check_usable(Choice(version))
-            await self.adapter(Choice(version), retry=True)
+            choice = resolve(self.policy, record.label)
+            self.abilities.check(choice)
+            await self.adapter(choice, retry=True)
         except ConflictError:
             pass  # usable at load; a request that names it is told so
         except UnavailableError as error:  # it is registered all the same, and each request tries again
             _log.warning("%s", error)
         return record, created
 
-    async def set_route(self, route: tuple[Share, ...]) -> tuple[Share, ...]:
-        """Change the default route for the next request on. Raises ``NotFoundError`` or ``ConflictError``."""
-        for share in route:  # what takes time comes first, so that others need not wait for it
-            choice = resolve(self.policy, share.target)
-            self.check_usable(choice)
-            await self.adapter(choice)
-        async with self._changes:
-            await asyncio.to_thread(self.registry.set_route, route)
-            self.policy = replace(self.policy, route=route)
-        return route
+    async def delete(self, name: str, version: int) -> Record:
+        """Take a mask out that nothing uses. Raises ``ServiceError``."""
+        baked = self.abilities.baked
+        if baked and (baked.name, baked.version) == (name, version):
+            raise ConflictError(f"this server was loaded with {baked.label}", code="in_use")
+        return await self.administer(self.registry.delete, name, version, check=self.state.check_unused)
 
-    def route(self) -> tuple[Share, ...]:
+    async def prepare(self, target: str) -> None:
+        """Make sure that ``target`` can be served now, with every mask resident. Raises ``ServiceError``."""
+        targets = [target]
+        if target.startswith(EXPERIMENT):
+            experiment = self.policy.experiments.get(target.removeprefix(EXPERIMENT))
+            targets = [variant.mask for variant in experiment.variants] if experiment else []
+        for one in targets:
+            choice = resolve(self.policy, one)
+            self.abilities.check(choice)
+            await self.adapter(choice)
+
+    def route(self) -> str:
         """The default route in force."""
-        return (Share(self.baked.label),) if self.baked else self.policy.route
+        return self.abilities.baked.label if self.abilities.baked else self.policy.route
+
+    async def remove(self, name: str) -> None:
+        """Delete a stopped experiment and its outcomes. Raises ``ServiceError``."""
+        await self.administer(self.state.remove, name)
+        await asyncio.to_thread(reading.forget, self.database, name)
+
+    async def tallies(self, experiment: Experiment) -> list[Tally]:
+        """What all replicas have written of an experiment's outcomes."""
+        return await asyncio.to_thread(reading.tallies, self.database, experiment.name)
 
     async def attach(self, engine: Engine) -> None:
-        """The engine is up: start to score what it answers, and to watch it."""
+        """The engine is up: start to score what it answers, to write it down, and to watch over all of it."""
         self.engine = engine
-        if self.baked and self.gated:
-            await engine.ensure(self.baked)
-        if self.scoring:
+        if self.abilities.baked and self.abilities.gated:
+            await engine.ensure(self.abilities.baked)
+        if self.scores:
             self.scoring.start()
+        self.flagged.start()
+        self.upkeep.start()
         self._watch = asyncio.create_task(lifeline.end_with(lambda: engine.dead))
 
     def engine_died(self) -> bool:
@@ -232,7 +224,7 @@ class Service:
     async def measure(self) -> None:
         """Bring the metrics up to date that only the engine knows, unless they were a second ago."""
         now = time.monotonic()
-        if not self.gated or not self.engine or self.engine.dead or now < self._measured + _MEASURE_EVERY:
+        if not self.abilities.gated or not self.engine or self.engine.dead or now < self._measured + _MEASURE_EVERY:
             return
         self._measured = now
         try:
@@ -241,10 +233,14 @@ class Service:
             _log.warning("the engine does not tell its residency: %r", error)
 
     async def close(self) -> None:
-        """Score what is waiting, within a limit, and let go of everything."""
-        if self.scoring:
-            await self.scoring.close()
-        self.registry.close()
+        """Score what is waiting, within a limit, write it down, and let go of everything."""
+        try:
+            await self.scoring.close(drain=not self.engine_died())  # there is little time then
+            await self.flagged.close()
+        finally:
+            await self.upkeep.close()
+            self.reports.close()
+            self.database.close()
 
 
 _current: Service | None = None
@@ -264,26 +260,32 @@ def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: li
     """
     global _current
     if settings.scorer != "none":
-        load_scorer(settings.scorer)  # a wrong name is told now, not when the first response waits
+        load_scorer(settings.scorer, patience=30)  # a wrong name is told now, not when the first response waits
+    from service.baking import bake
     from service.engine import server  # imports vllm: slow, and not needed to say that a setting is wrong
 
     launch = server.prepare(model, vllm_options)
     base = masks.describe(launch.folder, id=launch.name)
+    files = MaskFiles(settings.store)
+    database = Database(settings.database_url)
     registry = Registry(
-        settings.store,
-        settings.database_url,
+        files,
+        database,
         base,
         masks.parameters(launch.folder),
         allow_other_base=settings.allow_other_base,
+        max_masks=settings.max_masks,
     )
-    service = Service(settings, registry, launch.name, gated=server.can_gate(base.architecture))
-    file = service.bake(given) if given else None
+    service = Service(settings, database, registry, launch.name, gated=server.can_gate(base.architecture))
+    abilities = service.abilities
+    file = bake(service, given) if given else None
     if file:
         # A packed matrix has no columns to set to zero as it streams in; its gates cut them, for every request.
-        service.gated = service.gated and cuts_packed(masks.load(file), registry.parameters)
-    elif not service.gated:
+        abilities.gated = abilities.gated and cuts_packed(masks.load(file), registry.parameters)
+    elif not abilities.gated:
         _log.warning("%s has no gates: masks can only be baked in with --mask", base.architecture)
+    service.client_priority = launch.options.scheduling_policy == "priority"
     _current = service
-    server.run(launch, settings, mask=None if service.gated else file, gated=service.gated)
+    server.run(launch, settings, mask=None if abilities.gated else file, gated=abilities.gated)
     if service.engine_died():
         raise EngineDiedError()

@@ -8,6 +8,7 @@ ServiceError
 ├── MethodNotAllowedError 405  a known route, another method
 ├── ConflictError         409  understood, but this server cannot do it as it stands
 ├── TooLargeError         413  body over the limit
+├── TooManyRequestsError  429  calls come too fast; says when to come again
 └── UnavailableError      503  the mask could not be made resident; nothing was answered uncorrected
     └── EngineDiedError        the engine's process ended; this server ends as well
 """
@@ -28,6 +29,11 @@ class ServiceError(Exception):
         self.message = message
         self.code = code
         self.param = param
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """HTTP headers that go with the answer."""
+        return {}
 
     def body(self) -> dict[str, Any]:
         """The OpenAI-shaped error document."""
@@ -81,6 +87,22 @@ class TooLargeError(ServiceError):
 
     status = 413
     type = "invalid_request_error"
+
+
+class TooManyRequestsError(ServiceError):
+    """429. ``retry_after``: whole seconds until the call would be taken."""
+
+    status = 429
+    type = "rate_limit_error"
+
+    def __init__(self, message: str, *, code: str, retry_after: int) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """``Retry-After``."""
+        return {"Retry-After": str(self.retry_after)}
 
 
 class UnavailableError(ServiceError):

@@ -1,56 +1,33 @@
-"""The registry: which masks exist, in which versions, and the default route. Survives restarts and SIGKILL.
+"""The registry: which masks exist, in which versions. Survives restarts and SIGKILL.
 
-A mask is a file named by digest in the store folder; its row in the database is written after the file is safely
-on disk, so a crash in between leaves at worst a file that no row names. Versions are never reused or changed.
+A mask is a file named by digest in the store; its row in the database is written after the file is safely on disk, so
+a crash in between leaves at worst a file that no row names. Versions are never reused or changed.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import JSON, Engine, Integer, String, UniqueConstraint, create_engine, event, func, select
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 import masks
 from edits.cover import ranks
 from edits.places import is_projection
 from masks import bitmask
+from service import audit
+from service.database import Database, DatabaseLostError
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
-from service.routing import BASE, Share
+from service.files import MaskFiles, StoreError
 from service.settings import MAX_RANK
+from service.tables import masks as table
 
-
-class _Base(DeclarativeBase):
-    pass
-
-
-class _MaskRow(_Base):
-    __tablename__ = "masks"
-    __table_args__ = (UniqueConstraint("name", "version"),)
-
-    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
-    name: Mapped[str] = mapped_column(String(64), index=True)
-    version: Mapped[int] = mapped_column(Integer)
-    size: Mapped[int] = mapped_column(Integer)
-    registered_at: Mapped[str] = mapped_column(String(32))
-    description: Mapped[dict[str, Any]] = mapped_column(JSON)
-
-
-class _ShareRow(_Base):
-    __tablename__ = "route"
-
-    position: Mapped[int] = mapped_column(Integer, primary_key=True)
-    target: Mapped[str] = mapped_column(String(128))
-    weight: Mapped[float]
-
-
-class RegistryError(RuntimeError):
-    """The store folder or database cannot be used; the message says which and why."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +43,11 @@ class Record:
     """ISO 8601, UTC."""
     description: dict[str, Any]
     """granularity, counts, rank of its weights, base model, made, measured, created_at: from the file."""
+
+    @property
+    def label(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
 
 
 def describe(mask: masks.Mask) -> dict[str, Any]:
@@ -96,42 +78,34 @@ def _rank(mask: masks.Mask) -> int | None:
 
 
 class Registry:
-    """Masks and the default route, in a store folder and a database. Blocking: call it from a thread.
+    """Masks in a store of files and a database. Blocking: call it from a thread.
 
     ``base`` and ``parameters`` describe the served model; a mask that does not fit it is refused.
     """
 
     def __init__(
         self,
-        store: Path,
-        database_url: str,
+        files: MaskFiles,
+        database: Database,
         base: masks.BaseModel,
         parameters: dict[str, masks.ParameterInfo],
         *,
         allow_other_base: bool = False,
+        max_masks: int = 10_000,
     ) -> None:
         self.base = base
         self.parameters = parameters
+        self.files = files
+        self._database = database
         self._allow_other_base = allow_other_base
-        self._files = store / "masks"
-        try:
-            self._files.mkdir(parents=True, exist_ok=True)
-            self._engine = _connect(database_url)
-            _Base.metadata.create_all(self._engine)
-        except OSError as error:
-            raise RegistryError(f"the store folder {store} cannot be used: {error}") from error
-        except SQLAlchemyError as error:
-            raise RegistryError(f"the database cannot be used: {error}") from error
-
-    def close(self) -> None:
-        """Close the database's connections."""
-        self._engine.dispose()
+        self._max_masks = max_masks
 
     def register(self, data: bytes) -> tuple[Record, bool]:
         """Check and store a mask file. Returns its record, and whether it is new.
 
-        The same bytes again give the same record. Raises ``InvalidRequestError`` for a bad file and ``ConflictError``
-        for a mask of another model; either leaves the registry as it was.
+        The same bytes again give the same record, also after they were deleted. Raises ``InvalidRequestError`` for a
+        bad file and ``ConflictError`` for a mask of another model, or one too many; either leaves the registry as it
+        was.
         """
         try:
             mask = masks.loads(data)
@@ -141,75 +115,91 @@ class Registry:
             self._check(mask)
         except masks.MaskError as error:
             raise ConflictError(str(error), code="mask_for_another_model") from error
-        masks.save(mask, self.path(mask.digest))  # atomic; also mends a damaged copy
-        if known := self._find(mask.digest):
-            return known, False
         description = describe(mask)
-        while True:
-            with Session(self._engine) as session:
-                newest = session.scalar(select(func.max(_MaskRow.version)).where(_MaskRow.name == mask.meta.name))
-                row = _MaskRow(
-                    digest=mask.digest,
-                    name=mask.meta.name,
-                    version=(newest or 0) + 1,
-                    size=len(data),
-                    registered_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                    description=description,
+        known = self._find(mask.digest)
+        if known is None:
+            self._check_room()
+        self.files.save(mask)
+        if known:
+            return known, False
+        with self._database.change(masks=True) as connection:  # one after the other, so no two take the same version
+            row = connection.execute(select(table).where(table.c.digest == mask.digest)).one_or_none()
+            if row is None:
+                newest = connection.scalar(select(func.max(table.c.version)).where(table.c.name == mask.meta.name))
+                connection.execute(
+                    insert(table).values(
+                        digest=mask.digest,
+                        name=mask.meta.name,
+                        version=(newest or 0) + 1,
+                        size=len(data),
+                        registered_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                        description=description,
+                    )
                 )
-                session.add(row)
-                try:
-                    session.commit()
-                except IntegrityError:  # another writer took the version, or registered the same bytes
-                    if known := self._find(mask.digest):
-                        return known, False
-                    continue
-                return _record(row), True
+            elif row.deleted:
+                self.files.save(mask)  # it may have been removed since
+                connection.execute(update(table).where(table.c.digest == mask.digest).values(deleted=False))
+            record = _record(connection.execute(select(table).where(table.c.digest == mask.digest)).one())
+            if row is None or row.deleted:
+                audit.write(connection, "register", record.label, after={"digest": record.digest})
+                return record, True
+            return record, False
 
-    def list(self, *, name: str | None = None, offset: int = 0, limit: int = -1) -> tuple[list[Record], int]:
-        """Records by name and version, and how many there are in all. ``limit`` −1 means every one."""
-        rows = select(_MaskRow).order_by(_MaskRow.name, _MaskRow.version)
-        count = select(func.count()).select_from(_MaskRow)
-        if name is not None:
-            rows, count = rows.where(_MaskRow.name == name), count.where(_MaskRow.name == name)
-        if limit >= 0:
-            rows = rows.limit(limit)
-        with Session(self._engine) as session:
-            total = session.scalar(count) or 0
-            return [_record(row) for row in session.scalars(rows.offset(offset))], total
+    def delete(self, name: str, version: int, *, check: Callable[[Connection, Record], None]) -> Record:
+        """Take a version out. Its number is never used again.
+
+        ``check`` raises, in the same transaction, where something still uses it. Raises ``NotFoundError``.
+        The file goes last: a crash in between leaves a file that no row names, never a row without its file.
+        """
+        with self._database.change(masks=True) as connection:
+            record = self._get(connection, name, version)
+            check(connection, record)
+            connection.execute(update(table).where(table.c.digest == record.digest).values(deleted=True))
+            audit.write(connection, "delete", record.label, before={"digest": record.digest})
+        try:
+            with self._database.change() as connection:  # so that nobody can register it again in between
+                if connection.scalar(select(table.c.deleted).where(table.c.digest == record.digest)):
+                    self.files.remove(record.digest)
+        except (DatabaseLostError, StoreError) as error:
+            _log.warning("mask %s was deleted, its file was not: %s", record.label, error)
+        return record
+
+    def list(self, *, name: str | None = None, offset: int = 0, limit: int | None = None) -> tuple[list[Record], int]:
+        """Records by name and version, and how many there are in all."""
+        wanted = [~table.c.deleted] if name is None else [~table.c.deleted, table.c.name == name]
+        rows = select(table).where(*wanted).order_by(table.c.name, table.c.version).offset(offset).limit(limit)
+        with self._database.begin(reads=True) as connection:
+            total = connection.scalar(select(func.count()).select_from(table).where(*wanted)) or 0
+            return [_record(row) for row in connection.execute(rows)], total
+
+    def digests(self) -> dict[str, tuple[str, int]]:
+        """Digest → name and version of every mask, by name and version. Quick, also for many."""
+        rows = select(table.c.digest, table.c.name, table.c.version).where(~table.c.deleted)
+        with self._database.begin(reads=True) as connection:
+            found = connection.execute(rows.order_by(table.c.name, table.c.version))
+            return {row.digest: (row.name, row.version) for row in found}
 
     def get(self, name: str, version: int) -> Record:
         """One record. Raises ``NotFoundError``."""
-        with Session(self._engine) as session:
-            row = session.scalar(select(_MaskRow).where(_MaskRow.name == name, _MaskRow.version == version))
-            if row is None:
-                raise NotFoundError(f"there is no mask {name}@{version}", code="mask_not_found")
-            return _record(row)
+        with self._database.begin(reads=True) as connection:
+            return self._get(connection, name, version)
 
     def rank(self, record: Record) -> int | None:
         """What the factors of its single weights take per request; None where they can only be baked in."""
-        if "rank" not in record.description:  # registered by a version that did not tell
-            return _rank(self.load(record.digest)) if record.description["counts"]["weights"] else 0
         found: int | None = record.description["rank"]
         return found
 
     def path(self, digest: str) -> Path:
-        """Where the bytes of a registered mask are."""
-        return self._files / f"{digest}.safetensors"
+        """Where the engine finds the bytes of a registered mask."""
+        return self.files.path(digest)
 
     def load(self, digest: str) -> masks.Mask:
         """Read a registered mask back, checking that the file still is what was registered, and fits this model.
 
-        Raises ``RegistryError`` for a damaged file and ``masks.MaskError`` for a mask of another model: a store may be
+        Raises ``StoreError`` for a damaged file and ``masks.MaskError`` for a mask of another model: a store may be
         opened with another model than before.
         """
-        try:
-            mask = masks.load(self.path(digest))
-        except (OSError, masks.MaskError) as error:
-            raise RegistryError(
-                f"the stored file of mask {digest[:12]} is damaged: {error}; register it again"
-            ) from error
-        if mask.digest != digest:
-            raise RegistryError(f"the stored file of mask {digest[:12]} has changed on disk; register the mask again")
+        mask = self.files.load(digest)
         self._check(mask)
         return mask
 
@@ -221,39 +211,37 @@ class Registry:
     def _check(self, mask: masks.Mask) -> None:
         masks.check(mask, self.base, self.parameters, allow_other_base=self._allow_other_base)
 
-    def route(self) -> tuple[Share, ...]:
-        """The default route; the uncorrected model if none was ever set."""
-        with Session(self._engine) as session:
-            rows = session.scalars(select(_ShareRow).order_by(_ShareRow.position)).all()
-            return tuple(Share(row.target, row.weight) for row in rows) or (Share(BASE),)
+    def _check_room(self) -> None:
+        with self._database.begin(reads=True) as connection:
+            count = connection.scalar(select(func.count()).select_from(table).where(~table.c.deleted)) or 0
+        if count >= self._max_masks:
+            raise ConflictError(
+                f"{count} masks are registered, as many as this server takes (EXCISE_MAX_MASKS); delete some first",
+                code="too_many_masks",
+            )
 
-    def set_route(self, route: tuple[Share, ...]) -> None:
-        """Replace the default route in one transaction."""
-        with Session(self._engine) as session:
-            for old in session.scalars(select(_ShareRow)):
-                session.delete(old)
-            session.flush()
-            session.add_all(_ShareRow(position=i, target=s.target, weight=s.weight) for i, s in enumerate(route))
-            session.commit()
+    def _get(self, connection: Connection, name: str, version: int) -> Record:
+        row = connection.execute(
+            select(table).where(table.c.name == name, table.c.version == version, ~table.c.deleted)
+        ).one_or_none()
+        if row is None:
+            raise NotFoundError(f"there is no mask {name}@{version}", code="mask_not_found")
+        return _record(row)
+
+    def records(self, digests: Sequence[str]) -> dict[str, Record]:
+        """Digest → record, of those that are registered."""
+        found: dict[str, Record] = {}
+        with self._database.begin(reads=True) as connection:
+            for start in range(0, len(digests), 500):
+                some = select(table).where(table.c.digest.in_(digests[start : start + 500]))
+                found |= {row.digest: _record(row) for row in connection.execute(some)}
+        return found
 
     def _find(self, digest: str) -> Record | None:
-        with Session(self._engine) as session:
-            row = session.get(_MaskRow, digest)
+        with self._database.begin(reads=True) as connection:
+            row = connection.execute(select(table).where(table.c.digest == digest, ~table.c.deleted)).one_or_none()
             return _record(row) if row else None
 
 
-def _record(row: _MaskRow) -> Record:
+def _record(row: Row[Any]) -> Record:
     return Record(row.name, row.version, row.digest, row.size, row.registered_at, row.description)
-
-
-def _connect(url: str) -> Engine:
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def _durable(connection: Any, _: object) -> None:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA busy_timeout=10000")
-
-    return engine

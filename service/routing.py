@@ -1,24 +1,29 @@
 """Routing: which mask answers a request. Pure functions of a policy, the request's ``model`` and its unit key.
 
-    model                 answered by
-    NAME, or none         the default route: one target, or a weighted split by unit
-    NAME:base             the uncorrected model
-    NAME:detox            the newest version of mask ``detox``
-    NAME:detox@2          that version
-
-The unit key is the body's ``user`` where there is one, so that a user keeps a variant; else the request itself.
+model                 answered by
+NAME, or none         the default route: a mask, or an experiment, whose split is by unit
+NAME:base             the uncorrected model
+NAME:detox            the alias ``production`` of mask ``detox``, else its newest version
+NAME:detox@2          that version
+NAME:detox@candidate  where that alias points
 """
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from service.assignment import assign, mirrored, shown_counts
 from service.errors import NotFoundError
+from service.experiments import Experiment, Variant
 
 BASE = "base"
+EXPERIMENT = "experiment:"
+PRODUCTION = "production"
+"""The alias that a mask's name alone stands for."""
+NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True)
@@ -42,22 +47,32 @@ class Version:
 
 
 @dataclass(frozen=True)
-class Share:
-    """One arm of the default route. ``target`` is ``base``, ``detox`` or ``detox@1``; ``weight`` is relative, > 0."""
-
-    target: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
 class Policy:
     """Everything routing knows; replaced as a whole when anything changes."""
 
     model: str
     """The served model's name, without a suffix."""
-    masks: Mapping[str, tuple[Version, ...]] = field(default_factory=dict)
-    """Versions by mask name, oldest first."""
-    route: tuple[Share, ...] = (Share(BASE),)
+    masks: Mapping[str, Mapping[int, Version]] = field(default_factory=dict)
+    """Versions by mask name and number, oldest first."""
+    route: str = BASE
+    """``base``, ``detox``, ``detox@1``, ``detox@candidate`` or ``experiment:NAME``."""
+    aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Mask name → alias → version."""
+    experiments: Mapping[str, Experiment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Where a request belongs in an experiment."""
+
+    experiment: str
+    epoch: int
+    variant: str
+    unit: str
+    by_user: bool
+    """Whether the unit may come again."""
+    counted: bool
+    """Whether this response may stand for its unit in the tests."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,8 @@ class Choice:
     """The answer: a registered mask, or None for the uncorrected model."""
 
     version: Version | None
+    assigned: Assigned | None = None
+    """Set where an experiment chose."""
 
     @property
     def label(self) -> str:
@@ -77,11 +94,29 @@ class Choice:
         return self.version.digest if self.version else ""
 
 
+@dataclass(frozen=True)
+class Unit:
+    """Who is asking: the key of the split."""
+
+    request: str
+    """Of this request alone."""
+    user: str = ""
+    """The user, where the request names one."""
+
+
 @dataclass
 class Routed:
     """A request on its way: what was chosen for it, and what the engine says made the response."""
 
     choice: Choice
+    unit: str = ""
+    """Key by which responses are sampled for scoring: the user, or this request."""
+    shown: bool = True
+    """Whether somebody waits for the answer; not so for a mirrored copy."""
+    generated: bool = False
+    """Whether the engine was asked: a request may ask it several times, and the first time alone counts in tests."""
+    told: bool = False
+    """Whether the response that counts in tests has been handed on."""
     digest: str | None = None
     """Of the mask that the engine used, empty for none; None until it has answered."""
 
@@ -91,44 +126,77 @@ ROUTED: ContextVar[Routed | None] = ContextVar("excise_routed", default=None)
 
 
 def resolve(policy: Policy, target: str) -> Choice:
-    """Find what ``target`` (``base``, ``detox``, ``detox@2``) stands for. Raises ``NotFoundError``."""
+    """Find what ``target`` (``base``, ``detox``, ``detox@2``, ``detox@candidate``) stands for now.
+
+    A name alone is its alias ``production``, else its newest version. Raises ``NotFoundError``.
+    """
     if target == BASE:
         return Choice(None)
-    name, at, number = target.partition("@")
-    versions = policy.masks.get(name, ())
+    name, at, wanted = target.partition("@")
+    versions = policy.masks.get(name)
     if not versions:
-        known = ", ".join(sorted(policy.masks)) or "none yet; register one with POST /masks"
+        known = ", ".join(sorted(policy.masks)[:20]) or "none yet; register one with POST /masks"
         raise NotFoundError(f"there is no mask {name!r}; registered: {known}", code="mask_not_found", param="model")
+    aliases = policy.aliases.get(name, {})
     if not at:
-        return Choice(versions[-1])
-    for version in versions:
-        if str(version.version) == number:
-            return Choice(version)
-    have = ", ".join(str(version.version) for version in versions[-20:])
-    raise NotFoundError(f"mask {name!r} has no version {number!r}; it has {have}", code="mask_not_found", param="model")
+        return Choice(versions[aliases.get(PRODUCTION) or list(versions)[-1]])
+    number = int(wanted) if NUMBER.fullmatch(wanted) else aliases.get(wanted)
+    if number is not None and number in versions:
+        return Choice(versions[number])
+    have = ", ".join([*map(str, list(versions)[-20:]), *sorted(aliases)])
+    raise NotFoundError(
+        f"mask {name!r} has no version or alias {wanted!r}; it has {have}", code="mask_not_found", param="model"
+    )
 
 
-def choose(policy: Policy, model: str | None, unit: str) -> Choice:
-    """Route one request. ``model`` is the body's field, ``unit`` the key of the split. Raises ``NotFoundError``."""
+def choose(policy: Policy, model: str | None, unit: Unit) -> Choice:
+    """Route one request. ``model`` is the body's field. Raises ``NotFoundError``."""
     if model is None or model == policy.model:
-        return resolve(policy, pick(policy.route, unit))
+        return routed(policy, unit)
     prefix = policy.model + ":"
     if not model.startswith(prefix):
         raise NotFoundError(
-            f"the model {model!r} is not served here; use {policy.model!r}, '{prefix}base' or '{prefix}MASK[@VERSION]' "
-            "(GET /v1/models lists them)",
+            f"the model {model!r} is not served here; use {policy.model!r}, '{prefix}base' or "
+            f"'{prefix}MASK[@VERSION or @ALIAS]' (GET /v1/models lists them)",
             code="model_not_found",
             param="model",
         )
     return resolve(policy, model.removeprefix(prefix))
 
 
-def pick(route: tuple[Share, ...], unit: str) -> str:
-    """Choose an arm of ``route`` by a hash of ``unit``: exact in the long run, the same unit always the same arm."""
-    total = sum(share.weight for share in route)
-    point = int.from_bytes(hashlib.blake2b(unit.encode(errors="surrogatepass"), digest_size=8).digest()) / 2**64 * total
-    for share in route:
-        point -= share.weight
-        if point < 0:
-            return share.target
-    return route[-1].target  # rounding in the last place
+def routed(policy: Policy, unit: Unit) -> Choice:
+    """Along the default route. In a running experiment the unit's hash chooses the variant."""
+    if not policy.route.startswith(EXPERIMENT):
+        return resolve(policy, policy.route)
+    experiment = policy.experiments[policy.route.removeprefix(EXPERIMENT)]
+    if experiment.status != "running":
+        return resolve(policy, experiment.fallback)
+    key, by_user = _key(experiment, unit)
+    variant = assign(experiment, key)
+    counted = mirrored(experiment, key) is None or shown_counts(experiment, key)
+    return _in(policy, experiment, variant, key, by_user, counted)
+
+
+def copied(policy: Policy, choice: Choice, unit: Unit) -> Choice | None:
+    """The mirrored variant under which the request of ``choice`` is to be answered again, unseen; most often none."""
+    if choice.assigned is None:
+        return None
+    experiment = policy.experiments.get(choice.assigned.experiment)
+    if experiment is None:  # deleted since
+        return None
+    key, by_user = _key(experiment, unit)
+    variant = mirrored(experiment, key)
+    if variant is None:
+        return None
+    return _in(policy, experiment, variant, key, by_user, not shown_counts(experiment, key))
+
+
+def _key(experiment: Experiment, unit: Unit) -> tuple[str, bool]:
+    """The unit's key in this experiment, and whether it is a user's; a request that names no user is its own unit."""
+    by_user = experiment.unit == "user" and bool(unit.user)
+    return (f"user:{unit.user}" if by_user else f"request:{unit.request}"), by_user
+
+
+def _in(policy: Policy, experiment: Experiment, variant: Variant, key: str, by_user: bool, counted: bool) -> Choice:
+    assigned = Assigned(experiment.name, experiment.epoch, variant.name, key, by_user, counted)
+    return Choice(resolve(policy, variant.mask).version, assigned)

@@ -211,13 +211,16 @@ def test_the_demo_tells_the_whole_story_and_leaves_no_process(tmp_path):
     assert run.returncode == 0, run.stderr[-3000:]
     result = json.loads(run.stdout)
     assert [goal for goal in result["goals"] if not goal["reached"]] == []
-    online = {row["variant"]: row for row in result["online"]}
+    online = {row["variant"]: row for row in result["online"]["variants"]}
     assert online["detox@1"]["toxic"] < online["base"]["toxic"] / 2
     assert online["fluent@1"]["repetitive"] < online["base"]["repetitive"] / 2
-    arms = [online[f"A/B split: {arm}"]["scored"] for arm in ("base", "detox@1")]
-    assert sum(arms) == online["base"]["scored"]
-    assert min(arms) > sum(arms) / 4
-    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+    for report in result["online"]["experiments"].values():
+        arms = [variant["responses"] for variant in report["variants"]]
+        assert min(arms) > sum(arms) / 4
+    assert result["online"]["route"] == "detox@1"
+    for picture in ("demo.png", "report.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+    assert "a-b" in (tmp_path / "report.html").read_text()
     assert masks.load(tmp_path / "detox.safetensors").digest
     deadline = time.monotonic() + 10
     while using(tmp_path) and time.monotonic() < deadline:

@@ -1,16 +1,14 @@
-"""Access: which paths exist, who may call them, and whether a key is good. Pure functions."""
+"""Access: which paths exist, who may call them, and whether a key is good."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from enum import Enum
-
-from pydantic import SecretStr
+from types import MappingProxyType
 
 from service.errors import ForbiddenError, MethodNotAllowedError, NotFoundError, UnauthorizedError
+from service.keys import Keys, fingerprint, matches
 
 
 class Role(Enum):
@@ -26,31 +24,65 @@ INFERENCE = frozenset(
 )
 """POST calls whose JSON body names a model: the gateway routes them."""
 
-_PROBES = frozenset(("/health", "/ready", "/metrics", "/metrics/"))
-_READ = re.compile(
-    r"/v1/models(/.+)?|/v1/responses/[^/]+|/masks(/[a-z0-9][^/]*){0,2}|/masks/[a-z0-9][^/]*/[^/]+/file|/openapi\.json"
+_ASK = {"POST": Role.READER}
+_PROBE = {"GET": Role.OPEN, "HEAD": Role.OPEN}
+_CHANGE = {"POST": Role.ADMIN}
+
+ROUTES: Mapping[str, Mapping[str, Role]] = MappingProxyType(
+    {
+        **dict.fromkeys(sorted(INFERENCE), _ASK),
+        **dict.fromkeys(("/health", "/ready", "/metrics", "/metrics/"), _PROBE),
+        "/v1/models": {"GET": Role.READER},
+        "/v1/models/{model:path}": {"GET": Role.READER},
+        "/v1/responses/{id}": {"GET": Role.READER},
+        "/openapi.json": {"GET": Role.READER},
+        "/masks": {"GET": Role.READER, "POST": Role.ADMIN},
+        "/masks/{name}": {"GET": Role.READER},
+        "/masks/{name}/aliases": {"GET": Role.READER},
+        "/masks/{name}/aliases/{name}": {"PUT": Role.ADMIN, "DELETE": Role.ADMIN},
+        "/masks/{name}/aliases/{name}/rollback": _CHANGE,
+        "/masks/{name}/{version}": {"GET": Role.READER, "DELETE": Role.ADMIN},
+        "/masks/{name}/{version}/file": {"GET": Role.READER},
+        "/route": {"GET": Role.ADMIN, "PUT": Role.ADMIN},
+        "/route/rollback": _CHANGE,
+        "/experiments": {"GET": Role.ADMIN, "POST": Role.ADMIN},
+        "/experiments/{name}": {"GET": Role.ADMIN, "PATCH": Role.ADMIN, "DELETE": Role.ADMIN},
+        "/experiments/{name}/stop": _CHANGE,
+        "/experiments/{name}/report": {"GET": Role.READER},
+        "/audit": {"GET": Role.ADMIN},
+        "/flagged": {"GET": Role.ADMIN},
+    }
 )
+"""Every route: path → method → role. Of two that fit, the first one counts. Everything else is closed."""
+
+_WORD = r"[a-z0-9][!-.0-~]*"  # close to what names are; the routers are strict, and say what is wrong
+_PARTS = {"{name}": _WORD, "{version}": _WORD, "{id}": r"[^/\s]+", "{model:path}": r".+"}
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = re.split(r"(\{[^}]+\})", path)
+    return re.compile("".join(_PARTS[part] if part.startswith("{") else re.escape(part) for part in parts))
+
+
+_FIXED = {path: roles for path, roles in ROUTES.items() if "{" not in path}
+_PATTERNS = tuple((_pattern(path), roles) for path, roles in ROUTES.items() if "{" in path)
 
 
 def role(method: str, path: str, *, open_probes: bool = True) -> Role:
-    """Who may call ``method path``. Raises ``NotFoundError`` or ``MethodNotAllowedError`` for what is not listed."""
-    roles: dict[str, Role] = {}
-    if path in INFERENCE:
-        roles = {"POST": Role.READER}
-    elif path in _PROBES:
-        roles = dict.fromkeys(("GET", "HEAD"), Role.OPEN if open_probes else Role.READER)
-    elif path == "/route":
-        roles = {"GET": Role.ADMIN, "PUT": Role.ADMIN}
-    elif _READ.fullmatch(path):
-        roles = {"GET": Role.READER, **({"POST": Role.ADMIN} if path == "/masks" else {})}
-    if not roles:
+    """Who may call ``method path``. Raises ``NotFoundError`` or ``MethodNotAllowedError`` for what is not listed.
+
+    ``path`` is as the server decoded it, which is also what the routers go by.
+    """
+    roles = _FIXED.get(path) or next((roles for pattern, roles in _PATTERNS if pattern.fullmatch(path)), None)
+    if roles is None:
         raise NotFoundError(f"there is no route {path}", code="route_not_found")
     if method not in roles:
         raise MethodNotAllowedError(f"{path} takes {' and '.join(roles)}, not {method}", code="method_not_allowed")
-    return roles[method]
+    needed = roles[method]
+    return Role.READER if needed is Role.OPEN and not open_probes else needed
 
 
-def authorize(needed: Role, authorization: str, api_keys: Iterable[SecretStr], admin_keys: Iterable[SecretStr]) -> None:
+def authorize(needed: Role, authorization: str, keys: Keys) -> None:
     """Check the ``Authorization`` header's bearer key against the role. An admin key also reads.
 
     Without any API key reading is open; without any admin key the changing calls are closed. Raises
@@ -58,31 +90,33 @@ def authorize(needed: Role, authorization: str, api_keys: Iterable[SecretStr], a
     """
     if needed is Role.OPEN:
         return
-    api_keys, admin_keys = tuple(api_keys), tuple(admin_keys)
-    scheme, _, key = authorization.partition(" ")
-    key = key.strip() if scheme.lower() == "bearer" else ""
-    admin = _matches(key, admin_keys)
+    api, admin = keys.api(), keys.admin()
+    key = _bearer(authorization)
     if needed is Role.ADMIN:
-        if not admin_keys:
+        if not admin:
             raise ForbiddenError(
-                "this server has no admin key, so nothing can be changed over HTTP; start it with --admin-key",
+                "this server has no admin key, so nothing can be changed over HTTP; start it with --admin-key-file "
+                "or --admin-key",
                 code="no_admin_key",
             )
         if not key:
             raise UnauthorizedError("send an admin key as 'Authorization: Bearer KEY'", code="invalid_api_key")
-        if not admin:
-            if _matches(key, api_keys):
+        if not matches(key, admin):
+            if matches(key, api):
                 raise ForbiddenError("this key may read, not change; send an admin key", code="not_an_admin_key")
             raise UnauthorizedError("unknown key", code="invalid_api_key")
-        return
-    if api_keys and not admin and not _matches(key, api_keys):
+    elif api and not matches(key, api + admin):
         raise UnauthorizedError(
             "unknown key" if key else "send a key as 'Authorization: Bearer KEY'", code="invalid_api_key"
         )
 
 
-def _matches(key: str, keys: tuple[SecretStr, ...]) -> bool:
-    """Compare with every key, in a time that does not depend on where they differ."""
-    given = hashlib.sha256(key.encode()).digest()
-    good = [hmac.compare_digest(given, hashlib.sha256(k.get_secret_value().encode()).digest()) for k in keys]
-    return bool(key) and any(good)
+def who(authorization: str) -> str:
+    """Names the caller for the audit and for the limit of admin calls, without showing the key: ``key 3f9a01bc``."""
+    key = _bearer(authorization)
+    return f"key {fingerprint(key)}" if key else "nobody"
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, key = authorization.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""

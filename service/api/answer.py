@@ -12,7 +12,7 @@ from service.routing import Routed
 
 
 class Answer:
-    """An ASGI ``send`` that adds ``x-excise-mask`` and ``x-excise-digest``.
+    """An ASGI ``send`` that adds ``x-excise-mask`` and ``x-excise-digest``, and in an experiment which and where.
 
     What an endpoint sends before the engine has answered waits until it has; after that, everything passes through at
     once. Where the engine died first, the client gets 503.
@@ -25,6 +25,8 @@ class Answer:
         self._waiting: list[Message] = []
         self._open = False
         self._refused = False
+        self.failed = False
+        """Whether the client got an error of the server's."""
 
     async def __call__(self, message: Message) -> None:
         """Pass a message on, or keep it until the mask is known."""
@@ -38,14 +40,18 @@ class Answer:
         if start["status"] < 400 and digest is None and unfinished:
             return
         self._open = True
+        self.failed = start["status"] >= 500
         if (digest is None or start["status"] >= 500) and self._service.engine_died():
-            self._refused = True
+            self._refused = self.failed = True
             await JSONResponse(EngineDiedError().body(), EngineDiedError.status)(_NOTHING, _receive, self._send)
             return
         if start["status"] < 400 and digest is not None:
             headers = MutableHeaders(raw=start.setdefault("headers", []))
             headers["x-excise-mask"] = self._routed.choice.label
             headers["x-excise-digest"] = digest or "none"
+            if assigned := self._routed.choice.assigned:
+                headers["x-excise-experiment"] = assigned.experiment
+                headers["x-excise-variant"] = assigned.variant
         for held in self._waiting:
             await self._send(held)
         self._waiting.clear()

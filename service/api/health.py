@@ -13,12 +13,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/ready", responses={503: {"model": ErrorOut}})
 async def ready() -> dict[str, str]:
-    """200 when the engine answers and masks can be served."""
-    engine = bootstrap.current().engine
+    """200 when the engine answers and masks can be served; also without the database, then by what is known."""
+    service = bootstrap.current()
+    engine = service.engine
     if engine is None:
         raise UnavailableError("the engine is still starting", code="engine_not_ready")
     try:
         await engine.check_health()
     except Exception as error:
         raise UnavailableError(f"the engine does not answer: {error}", code="engine_not_ready") from error
-    return {"status": "ready"}
+    return {"status": "ready", "database": "lost" if service.upkeep.lost else "ok"}

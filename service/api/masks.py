@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from service import bootstrap
 from service.api.schemas import ErrorOut, MaskList, MaskOut
 from service.errors import InvalidRequestError, NotFoundError, UnavailableError
+from service.files import StoreError
 
 router = APIRouter(tags=["masks"])
 
@@ -73,7 +74,7 @@ async def _file(request: Request) -> bytes:
 
 @router.get("/masks", responses=_errors())
 def list_masks(
-    offset: Annotated[int, Query(ge=0, le=2**31)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> MaskList:
     """Registered masks by name and version, a page at a time."""
     service = bootstrap.current()
@@ -84,7 +85,7 @@ def list_masks(
 @router.get("/masks/{name}", responses=_errors(404))
 def list_versions(
     name: Name,
-    offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
+    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> MaskList:
     """The versions of one mask, oldest first."""
@@ -102,6 +103,13 @@ def describe(name: Name, version: Number) -> MaskOut:
     return MaskOut.of(service.registry.get(name, version), service.policy.model)
 
 
+@router.delete("/masks/{name}/{version}", status_code=204, responses=_errors(403, 404, 409, 413, 429, 503))
+async def remove(name: Name, version: Number) -> Response:
+    """Take a version out. Refused while a route, an alias or an experiment uses it; its number is never used again."""
+    await bootstrap.current().delete(name, version)
+    return Response(status_code=204)
+
+
 @router.get(
     "/masks/{name}/{version}/file",
     response_class=FileResponse,
@@ -110,7 +118,11 @@ def describe(name: Name, version: Number) -> MaskOut:
 def download(name: Name, version: Number) -> FileResponse:
     """The mask file, byte for byte as it was registered."""
     registry = bootstrap.current().registry
-    path = registry.path(registry.get(name, version).digest)
+    digest = registry.get(name, version).digest
+    try:
+        path = registry.files.fetched(digest)
+    except StoreError as error:
+        raise UnavailableError(str(error), code="mask_file_missing") from error
     if not path.is_file():
         raise UnavailableError(
             f"the file of mask {name}@{version} is gone from the store; register it again", code="mask_file_missing"

@@ -5,21 +5,27 @@ A pure ASGI middleware: a streamed response passes through it chunk by chunk, un
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import bootstrap
-from service.api.access import INFERENCE, authorize, role
+from service import audit, bootstrap, metrics
+from service.api.access import INFERENCE, Role, authorize, role, who
 from service.api.answer import Answer
+from service.api.limits import AdminLimit, check_choices
+from service.api.mirror import PATHS, PRIORITY_HEADER, Mirror
 from service.errors import EngineDiedError, InvalidRequestError, ServiceError, TooLargeError
-from service.routing import ROUTED, Routed
+from service.routing import ROUTED, Routed, Unit, copied
 
 _UNGENERATED = ("/tokenize", "/detokenize")
+_LONGEST_USER = 256
+"""Characters; of a longer one a digest stands for it, as it is kept in memory for a while."""
 
 
 class Gateway:
@@ -28,6 +34,8 @@ class Gateway:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.service = bootstrap.current()
+        self._mirror = Mirror(app, self.service)
+        self._admin_limit = AdminLimit(self.service.settings.max_admin_calls)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection: an HTTP request, a web socket (closed: not part of the API), or the application's life."""
@@ -37,13 +45,14 @@ class Gateway:
             try:
                 await self._request(scope, receive, send)
             except ServiceError as error:
-                await JSONResponse(error.body(), error.status)(scope, receive, send)
+                await JSONResponse(error.body(), error.status, error.headers)(scope, receive, send)
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": "not part of this API"})
 
     def _closing(self, send: Send) -> Send:
         async def wrapped(message: Message) -> None:
             if message["type"].startswith("lifespan.shutdown"):
+                await self._mirror.close()
                 await self.service.close()
             await send(message)
 
@@ -57,30 +66,80 @@ class Gateway:
             return
         key = headers.get("authorization") or f"Bearer {headers.get('x-api-key', '')}"  # Anthropic's clients send that
         needed = role(method, path, open_probes=settings.open_probes)
-        authorize(needed, key, settings.api_keys, settings.admin_keys)
+        authorize(needed, key, self.service.keys)
         limit = settings.max_mask_bytes if path == "/masks" else settings.max_body_bytes
-        if path not in INFERENCE:
-            if path.startswith("/metrics"):
-                await self.service.measure()
-            if method in ("POST", "PUT"):
-                receive = _replay(await _read(receive, headers, limit), receive)
-            await self.app(scope, receive, send)
+        if path in INFERENCE:
+            await self._inference(scope, receive, send, headers, _parse(await _read(receive, headers, limit)))
             return
-        if self.service.engine_died():
+        if path.startswith("/metrics"):
+            metrics.sweep()
+            await self.service.measure()
+        if needed is Role.ADMIN:
+            caller = who(key)
+            self._admin_limit.take(caller)
+            audit.WHO.set(caller)
+        if method in ("POST", "PUT", "PATCH"):
+            data = await _read(receive, headers, limit)
+            if path != "/masks":
+                _check_json(data)
+            receive = _replay(data, receive)
+        if needed is Role.ADMIN and method != "GET":
+            await self.service.follow()  # what was set through another replica a moment ago counts here too
+        await self.app(scope, receive, send)
+
+    async def _inference(
+        self, scope: Scope, receive: Receive, send: Send, headers: Headers, body: dict[str, Any]
+    ) -> None:
+        """Route a request that names a model, let vLLM answer it, and count it if it fails."""
+        service, path = self.service, scope["path"]
+        if service.engine_died():
             raise EngineDiedError()
-        body = _parse(await _read(receive, headers, limit))
-        choice = self.service.choose(body.get("model"), _unit(body))
-        ungenerated = path in _UNGENERATED
-        body["model"] = self.service.policy.model if ungenerated else await self.service.adapter(choice)
-        data = json.dumps(body).encode()
-        scope = {**scope, "headers": list(scope["headers"])}
-        MutableHeaders(scope=scope)["content-length"] = str(len(data))
-        routed = Routed(choice)
+        check_choices(body, service.settings.max_choices)
+        self._check_priority(body, headers)
+        unit = _unit(body, headers, service.settings.unit_header)
+        choice = service.choose(body.get("model"), unit)
+        if path in _UNGENERATED:
+            body["model"] = service.policy.model
+            await self.app(*_sent(scope, body, receive), send)
+            return
+        key = unit.user or unit.request
+        if path in PATHS and (copy := copied(service.policy, choice, unit)):
+            self._mirror.send(scope, body, copy, key)
+        routed = Routed(choice, key)
+        answer = Answer(send, routed, service)
         token = ROUTED.set(routed)
+        failed = False
         try:
-            await self.app(scope, _replay(data, receive), send if ungenerated else Answer(send, routed, self.service))
+            body["model"] = await service.adapter(choice)
+            await self.app(*_sent(scope, body, receive), answer)
+        except (ServiceError, ClientDisconnect) as error:
+            failed = getattr(error, "status", 0) >= 500
+            raise
+        except Exception:  # vLLM's outermost layer, around this one, makes 500 of it
+            failed = True
+            raise
         finally:
             ROUTED.reset(token)
+            if failed or answer.failed:
+                service.recorder.failed(routed)
+
+    def _check_priority(self, body: dict[str, Any], headers: Headers) -> None:
+        """Who comes first is no client's to say, unless the operator chose so: mirrored requests need the order."""
+        if (body.get("priority") or PRIORITY_HEADER in headers) and not self.service.client_priority:
+            raise InvalidRequestError(
+                f"'priority' (or {PRIORITY_HEADER}) is not taken here; the operator allows it with "
+                "--scheduling-policy priority",
+                code="not_supported",
+                param="priority",
+            )
+
+
+def _sent(scope: Scope, body: dict[str, Any], receive: Receive) -> tuple[Scope, Receive]:
+    """The request with ``body`` in place of its own."""
+    data = json.dumps(body).encode()
+    scope = {**scope, "headers": list(scope["headers"])}
+    MutableHeaders(scope=scope)["content-length"] = str(len(data))
+    return scope, _replay(data, receive)
 
 
 async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
@@ -124,13 +183,30 @@ def _parse(data: bytes) -> dict[str, Any]:
     return body
 
 
-def _unit(body: dict[str, Any]) -> str:
-    """The key of the split: the user where the body names one, as OpenAI's or Anthropic's clients do; else nobody."""
+def _check_json(data: bytes) -> None:
+    """Refuse what only some readers take for JSON, or cannot be said back. Raises ``InvalidRequestError``."""
+    if not data:
+        return
+    try:
+        json.dumps(json.loads(data), allow_nan=False, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequestError(
+            "the body has half a surrogate pair, which is no character", code="invalid_json", param="body"
+        ) from None
+    except (ValueError, RecursionError) as error:  # NaN, Infinity, numbers of thousands of digits
+        raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json", param="body") from error
+
+
+def _unit(body: dict[str, Any], headers: Headers, header: str) -> Unit:
+    """Who asks: the user where the body names one, as OpenAI's or Anthropic's clients do, or else ``header``."""
     metadata = body.get("metadata")
-    for user in (body.get("user"), metadata.get("user_id") if isinstance(metadata, dict) else None):
-        if isinstance(user, str) and user:
-            return user
-    return uuid.uuid4().hex
+    named = body.get("user"), metadata.get("user_id") if isinstance(metadata, dict) else None
+    user = next((one for one in named if isinstance(one, str) and one), "")
+    if not user and header:
+        user = headers.get(header, "")
+    if len(user) > _LONGEST_USER:
+        user = hashlib.sha256(user.encode(errors="surrogatepass")).hexdigest()
+    return Unit(uuid.uuid4().hex, user)
 
 
 def _replay(data: bytes, receive: Receive) -> Receive:

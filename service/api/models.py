@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from service import bootstrap
 from service.api.schemas import ErrorOut
 from service.errors import ConflictError, NotFoundError
-from service.routing import Choice
+from service.routing import Choice, resolve
 
 router = APIRouter(tags=["models"])
 _started = int(time.time())
@@ -24,18 +24,22 @@ def _card(name: str, extra: dict[str, Any], root: str) -> dict[str, Any]:
 def _listed(service: bootstrap.Service) -> dict[str, dict[str, str]]:
     """Every name that a request may send now → the mask behind it."""
     model = service.policy.model
-    versions = [version for of_name in service.policy.masks.values() for version in of_name]
+    versions = [version for of_name in service.policy.masks.values() for version in of_name.values()]
     listed: dict[str, dict[str, str]] = {model: {}}
     for choice in (Choice(None), *map(Choice, versions)):
         with contextlib.suppress(ConflictError):  # not to be had on this server
-            service.check_usable(choice)
+            service.abilities.check(choice)
             listed[f"{model}:{choice.label}"] = {"mask": choice.label, "digest": choice.digest}
+    for name, aliases in service.policy.aliases.items():
+        for alias, version in aliases.items():
+            if target := listed.get(f"{model}:{name}@{version}"):
+                listed[f"{model}:{name}@{alias}"] = target
     return listed
 
 
 @router.get("/v1/models", responses={401: {"model": ErrorOut}})
-async def list_models() -> dict[str, Any]:
-    """The default route, the uncorrected model, and one for each registered mask version."""
+def list_models() -> dict[str, Any]:
+    """The default route, the uncorrected model, each registered mask version, and each alias."""
     service = bootstrap.current()
     root = service.policy.model
     return {"object": "list", "data": [_card(name, extra, root) for name, extra in _listed(service).items()]}
@@ -45,9 +49,17 @@ async def list_models() -> dict[str, Any]:
 async def show(name: str) -> dict[str, Any]:
     """One of them."""
     service = bootstrap.current()
-    listed = _listed(service)
-    if name not in listed:
-        raise NotFoundError(
-            f"the model {name!r} is not served here; GET /v1/models", code="model_not_found", param="model"
-        )
-    return _card(name, listed[name], service.policy.model)
+    model = service.policy.model
+    extra: dict[str, str] = {}
+    if name != model:
+        try:
+            if not name.startswith(f"{model}:"):
+                raise NotFoundError("another model", code="model_not_found")
+            choice = resolve(service.policy, name.removeprefix(f"{model}:"))
+            service.abilities.check(choice)
+        except (NotFoundError, ConflictError) as error:
+            raise NotFoundError(
+                f"the model {name!r} is not served here; GET /v1/models", code="model_not_found", param="model"
+            ) from error
+        extra = {"mask": choice.label, "digest": choice.digest}
+    return _card(name, extra, model)

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from service import bootstrap
-from service.api import health, masks, models, route
+from service.api import aliases, experiments, health, history, masks, models, route
 from service.errors import ServiceError
 
 
@@ -32,7 +32,7 @@ class ExcisePlugin:
 
 def attach(app: FastAPI) -> None:
     """Add every route of Excise, and how its errors are answered, to ``app``."""
-    for module in (masks, route, models, health):
+    for module in (aliases, masks, route, experiments, history, models, health):
         app.include_router(module.router)
     app.add_exception_handler(ServiceError, answer)
     app.add_exception_handler(HTTPException, answer)
@@ -45,4 +45,4 @@ async def answer(request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"error": body}, error.status_code, error.headers)
     if not isinstance(error, ServiceError):
         raise error
-    return JSONResponse(error.body(), error.status)
+    return JSONResponse(error.body(), error.status, error.headers)

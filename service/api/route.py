@@ -5,25 +5,44 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from service import bootstrap
-from service.api.schemas import ErrorOut, RouteOut, RouteSplit, RouteTo
+from service.api.schemas import ErrorOut, RouteOut, RouteTo
 from service.errors import ConflictError
 
 router = APIRouter(tags=["route"])
+_ERRORS = {status: {"model": ErrorOut} for status in (400, 401, 403, 404, 409, 413, 429, 503)}
 
 
-@router.get("/route", responses={401: {"model": ErrorOut}})
+def _out(service: bootstrap.Service, target: str) -> RouteOut:
+    return RouteOut(model=service.policy.model, target=target)
+
+
+def _changeable() -> bootstrap.Service:
+    service = bootstrap.current()
+    if baked := service.abilities.baked:
+        raise ConflictError(
+            f"this server was loaded with {baked.label} and serves nothing else", code="mask_not_usable"
+        )
+    return service
+
+
+@router.get("/route", responses={401: {"model": ErrorOut}, 403: {"model": ErrorOut}})
 async def show() -> RouteOut:
     """The default route in force."""
     service = bootstrap.current()
-    return RouteOut.of(service.route(), service.policy.model)
+    return _out(service, service.route())
 
 
-@router.put("/route", responses={status: {"model": ErrorOut} for status in (400, 401, 403, 404, 409, 413, 503)})
-async def change(body: RouteTo | RouteSplit) -> RouteOut:
-    """Set the default route, one target or a weighted split by user, for the next request on."""
-    service = bootstrap.current()
-    if service.baked:
-        raise ConflictError(
-            f"this server was loaded with {service.baked.label} and serves nothing else", code="mask_not_usable"
-        )
-    return RouteOut.of(await service.set_route(body.shares()), service.policy.model)
+@router.put("/route", responses=_ERRORS)  # type: ignore[arg-type]
+async def change(body: RouteTo) -> RouteOut:
+    """Set the default route, to a mask or an experiment, for the next request on."""
+    service = _changeable()
+    await service.prepare(body.target)
+    await service.administer(service.state.set_route, body.target)
+    return _out(service, body.target)
+
+
+@router.post("/route/rollback", responses=_ERRORS)  # type: ignore[arg-type]
+async def roll_back() -> RouteOut:
+    """Set the default route back to the target before; again: to the one before that."""
+    service = _changeable()
+    return _out(service, await service.administer(service.state.rollback_route))

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.registry import Record
-from service.routing import Share
 
-Target = Annotated[
-    str,
-    Field(
-        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?$",
-        description="`base`, a mask's name (its newest version), or `name@version`",
-        examples=["base", "detox@1"],
-    ),
-]
+TARGET = r"^[a-z0-9][a-z0-9._-]{0,63}(@([1-9][0-9]{0,8}|[a-z][a-z0-9._-]{0,63}))?$"
+"""``base``, a mask's name, ``name@version`` or ``name@alias``."""
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+def _no_text(value: object) -> object:
+    if isinstance(value, str | bool):
+        raise ValueError("must be a number, not text or a truth value")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_text)]
+"""As JSON Schema has it: 2 and 2.0, not "2"."""
+Real = Annotated[float, BeforeValidator(_no_text)]
+
+
+class Closed(BaseModel):
+    """A body that takes the fields it names and no others."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class MaskOut(BaseModel):
@@ -63,31 +69,10 @@ class MaskList(BaseModel):
     total: int
 
 
-class Arm(_Closed):
-    """One arm of a split."""
+class RouteTo(Closed):
+    """Where the default route is to lead."""
 
-    target: Target
-    weight: Annotated[float, Field(gt=0, le=1e9, description="relative to the other arms")] = 1.0
-
-
-class RouteTo(_Closed):
-    """Everything to one target."""
-
-    target: Target
-
-    def shares(self) -> tuple[Share, ...]:
-        """As routing takes it."""
-        return (Share(self.target),)
-
-
-class RouteSplit(_Closed):
-    """A split by user, by weight."""
-
-    split: Annotated[list[Arm], Field(min_length=1, max_length=64)]
-
-    def shares(self) -> tuple[Share, ...]:
-        """As routing takes it."""
-        return tuple(Share(arm.target, arm.weight) for arm in self.split)
+    target: Annotated[str, Field(pattern=TARGET + r"|^experiment:[a-z0-9][a-z0-9._-]{0,63}$")]
 
 
 class RouteOut(BaseModel):
@@ -95,14 +80,68 @@ class RouteOut(BaseModel):
 
     object: Literal["route"] = "route"
     model: str
-    target: str | None = Field(description="the one target, or null for a split")
-    split: list[Arm]
+    target: str
 
-    @classmethod
-    def of(cls, route: tuple[Share, ...], model: str) -> RouteOut:
-        """``model`` is the served model's name."""
-        arms = [Arm(target=share.target, weight=share.weight) for share in route]
-        return cls(model=model, target=arms[0].target if len(arms) == 1 else None, split=arms)
+
+class AliasTo(Closed):
+    """Where an alias is to point."""
+
+    version: Annotated[Whole, Field(ge=1, le=2**31 - 1)]
+
+
+class AliasOut(BaseModel):
+    """An alias."""
+
+    object: Literal["alias"] = "alias"
+    mask: str
+    alias: str
+    version: int
+    model: str = Field(description="send this as `model` to be answered under it")
+
+
+class AliasList(BaseModel):
+    """The aliases of a mask."""
+
+    object: Literal["list"] = "list"
+    data: list[AliasOut]
+
+
+class AuditOut(BaseModel):
+    """One change."""
+
+    id: int
+    at: float = Field(description="seconds since 1970")
+    who: str
+    action: str
+    subject: str
+    before: Any = None
+    after: Any = None
+    reason: str | None = None
+
+
+class AuditList(BaseModel):
+    """Changes, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[AuditOut]
+
+
+class FlaggedOut(BaseModel):
+    """A toxic response that was kept for review, redacted."""
+
+    at: float = Field(description="seconds since 1970")
+    mask: str
+    experiment: str | None = None
+    variant: str | None = None
+    score: float
+    text: str
+
+
+class FlaggedList(BaseModel):
+    """Kept responses, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[FlaggedOut]
 
 
 class ErrorBody(BaseModel):

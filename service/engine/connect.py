@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from service.bootstrap import Service
+from service.engine import vllm_names
 from service.engine.observer import observe
 from service.engine.residency import Residency
 
@@ -18,19 +19,25 @@ async def connect(service: Service, engine_client: Any, models: Any) -> None:
 
     Raises ``GatesMissingError``. Source: vllm/plugins/endpoint_plugins/interface.py, ``init_state``.
     """
+    abilities = service.abilities
     reports = await engine_client.collective_rpc("excise_start")
-    baked = service.baked.digest if service.baked and not service.gated else ""
+    baked = abilities.baked.digest if abilities.baked and not abilities.gated else ""
     if (found := {report["at_load"] for report in reports}) != {baked}:
         raise GatesMissingError(f"the workers were loaded with the masks {found}, not with {baked or 'none'}")
-    if service.gated:
+    if abilities.gated:
         counts = [report["gated"] for report in reports]
         if not counts or min(counts) == 0:
             raise GatesMissingError(
                 f"gated layers by worker: {counts}; is Excise installed for the Python that runs vLLM "
                 "(entry point group vllm.general_plugins)?"
             )
-        service.fixed_weights = next((report["fixed_weights"] for report in reports if report["fixed_weights"]), "")
-    put = service.scoring.put if service.scoring else lambda response: None
+        abilities.fixed_weights = next((report["fixed_weights"] for report in reports if report["fixed_weights"]), "")
     residency = Residency(engine_client, models, service.policy.model, service.registry.load, service.registry.path)
-    observe(engine_client, put, lambda request: residency.admitted[request.lora_int_id] if request else baked)
+    observe(
+        engine_client,
+        service.scoring.put,
+        lambda request: residency.admitted[request.lora_int_id] if request else baked,
+        service.labels.of,
+    )
+    vllm_names.without_adapter_labels(engine_client)
     await service.attach(residency)

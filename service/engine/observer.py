@@ -14,7 +14,7 @@ from vllm.outputs import RequestOutput
 
 from service import metrics
 from service.routing import ROUTED, Choice, Routed
-from service.scoring import Response
+from service.scoring.response import Response
 
 DigestOf = Callable[[LoRARequest | None], str]
 
@@ -33,10 +33,13 @@ def check(choice: Choice, digest: str) -> str:
     return digest
 
 
-def observe(engine_client: Any, put: Callable[[Response], None], digest_of: DigestOf) -> None:
+def observe(
+    engine_client: Any, put: Callable[[Response], None], digest_of: DigestOf, label_of: Callable[[str], str]
+) -> None:
     """Wrap ``engine_client.generate``. ``put`` gets each finished response; one that is cut off is not counted.
 
     ``digest_of`` tells what mask an adapter (None: no adapter) is, as the engine's workers reported it; empty for none.
+    ``label_of`` bounds the labels of the metrics.
     """
     generate = engine_client.generate
 
@@ -45,13 +48,19 @@ def observe(engine_client: Any, put: Callable[[Response], None], digest_of: Dige
         if routed is None:
             return generate(*args, **kwargs)
         check(routed.choice, digest_of(kwargs.get("lora_request")))
-        return _watch(generate(*args, **kwargs), routed, put, digest_of)
+        first, routed.generated = not routed.generated, True
+        return _watch(generate(*args, **kwargs), routed, put, digest_of, label_of(routed.choice.label), first)
 
     engine_client.generate = observed
 
 
 async def _watch(
-    outputs: AsyncGenerator[RequestOutput, None], routed: Routed, put: Callable[[Response], None], digest_of: DigestOf
+    outputs: AsyncGenerator[RequestOutput, None],
+    routed: Routed,
+    put: Callable[[Response], None],
+    digest_of: DigestOf,
+    label: str,
+    first: bool,
 ) -> AsyncGenerator[RequestOutput, None]:
     started, choice, checked = time.perf_counter(), routed.choice, False
     texts: dict[int, list[str]] = {}
@@ -66,12 +75,27 @@ async def _watch(
                 texts.setdefault(completion.index, []).append(completion.text)
                 tokens.setdefault(completion.index, []).extend(completion.token_ids)
                 if completion.finish_reason in ("stop", "length", "repetition"):
-                    metrics.RESPONSES.labels(choice.label).inc()
-                    metrics.SECONDS.labels(choice.label).observe(time.perf_counter() - started)
+                    seconds = time.perf_counter() - started
+                    metrics.RESPONSES.labels(label).inc()
+                    if routed.shown:  # copies wait longer than anybody would
+                        metrics.SECONDS.labels(label).observe(seconds)
+                    counted = first and completion.index == 0
+                    routed.told = routed.told or counted
                     said = tokens.pop(completion.index)
                     if completion.finish_reason == "stop" and not isinstance(completion.stop_reason, str):
                         said = said[:-1]  # the token that ended it is no part of what was said
-                    put(Response(choice.label, "".join(texts.pop(completion.index)), said))
+                    put(
+                        Response(
+                            label,
+                            "".join(texts.pop(completion.index)),
+                            said,
+                            seconds=seconds,
+                            truncated=completion.finish_reason == "length",
+                            unit=routed.unit,
+                            assigned=choice.assigned,
+                            counted=counted,
+                        )
+                    )
             yield output
     finally:
         await outputs.aclose()

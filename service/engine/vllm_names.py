@@ -91,6 +91,14 @@ def before_shutdown(engine_client: Any, call: Callable[[], None]) -> None:
     engine_client.shutdown = ended
 
 
+def without_adapter_labels(engine_client: Any) -> None:
+    """Take out vLLM's gauge whose label lists the running adapters, in order: a series for every mix of masks."""
+    manager = engine_client.logger_manager
+    for logger in manager.stat_loggers if manager else ():
+        if hasattr(logger, "gauge_lora_info"):
+            logger.gauge_lora_info = None
+
+
 def next_number(models: Any) -> int:
     """A number that no adapter of ``models``, vLLM's ``OpenAIServingModels``, has had."""
     number: int = models.lora_id_counter.inc(1)

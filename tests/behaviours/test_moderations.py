@@ -3,12 +3,13 @@
 import json
 import logging
 import threading
+import time
 from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from behaviours import ModerationsScorer, ScorerError, load_scorer
+from behaviours import ModerationsScorer, ScorerError, ScorerUnavailableError, load_scorer
 
 KEY = "a-key-that-nobody-must-see"
 
@@ -147,7 +148,7 @@ def test_a_server_that_stays_broken_is_given_up(server, made):
 
 def test_pauses_grow_and_a_servers_own_is_kept(server, made, monkeypatch):
     pauses = []
-    monkeypatch.setattr("behaviours.moderations.time.sleep", pauses.append)
+    monkeypatch.setattr("behaviours.endpoint.time.sleep", pauses.append)
     scorer = made(pause=0.5)
     pauses.clear()
     busy, told, far = (503, {}, {}), (429, {"retry-after": "7"}, {}), (429, {"retry-after": "86400"}, {})
@@ -160,6 +161,27 @@ def test_a_server_that_does_not_answer_in_time_is_given_up(server, made):
     scorer = made(timeout=0.2, tries=2)
     server.usual = "hang"
     with pytest.raises(ScorerError, match=r"cannot be reached: ReadTimeout.*tried 2 times"):
+        scorer.score(["loud"])
+
+
+def test_patience_ends_tries_pauses_and_waiting_alike(server, made):
+    scorer = made(timeout=5.0, tries=100, pause=0.05, patience=0.4, batch=1)
+    for usual in ("hang", (503, {"retry-after": "30"}, {}), (500, {}, {})):
+        server.usual = usual
+        began = time.monotonic()
+        with pytest.raises(ScorerUnavailableError):
+            scorer.score(["loud"] * 10)
+        assert time.monotonic() - began < 3.0
+
+
+def test_a_text_that_is_refused_and_a_server_that_is_gone_are_told_apart(server, made):
+    scorer = made(tries=1)
+    server.queued.append((413, {}, {"error": "too long"}))
+    with pytest.raises(ScorerError, match="answered 413") as caught:
+        scorer.score(["loud"])
+    assert not isinstance(caught.value, ScorerUnavailableError)
+    server.queued.append((404, {}, {"error": "no route"}))
+    with pytest.raises(ScorerUnavailableError, match="answered 404"):
         scorer.score(["loud"])
 
 

@@ -119,7 +119,7 @@ def test_two_packages_under_one_name_are_refused(plugin):
 
 
 def test_an_unknown_scorer_is_refused_with_those_that_exist(plugin):
-    expected = r"no scorer 'nice'; there is: profanity, absent, .*shouting, moderations:URL, hf:MODEL\[@LABEL\]"
+    expected = r"no scorer 'nice'; there is: profanity, .*shouting, moderations:URL, hf:MODEL\[@LABEL\], perspective"
     with pytest.raises(ScorerError, match=expected):
         load_scorer("nice")
 

@@ -3,8 +3,11 @@
 import pytest
 
 import masks
+from service.baking import bake
 from service.bootstrap import Service
+from service.database import Database
 from service.errors import ConflictError, NotFoundError
+from service.files import MaskFiles
 from service.registry import Registry
 from service.settings import parse
 from tests.service.server import MODEL
@@ -14,9 +17,9 @@ from tests.service.server import MODEL
 def service(tmp_path):
     settings = parse(store=tmp_path / "store", scorer="none")
     base, parameters = masks.describe(MODEL, id="demo"), masks.parameters(MODEL)
-    registry = Registry(settings.store, settings.database_url, base, parameters)
-    yield Service(settings, registry, "demo", gated=True)
-    registry.close()
+    files, database = MaskFiles(settings.store), Database(settings.database_url)
+    yield Service(settings, database, Registry(files, database, base, parameters), "demo", gated=True)
+    database.close()
 
 
 def saved(folder, name, neurons):
@@ -27,25 +30,25 @@ def saved(folder, name, neurons):
 
 def test_one_file_is_registered_and_chosen(service, tmp_path):
     mask, path = saved(tmp_path, "one", [1, 2])
-    assert service.bake([path]).stem == mask.digest
-    assert service.baked.label == "one@1"
+    assert bake(service, [path]).stem == mask.digest
+    assert service.abilities.baked.label == "one@1"
 
 
 def test_several_are_their_union_registered_once(service, tmp_path):
     (first, one), (second, two) = saved(tmp_path, "one", [1, 2]), saved(tmp_path, "two", [2, 3])
-    service.bake([one])
-    baked = service.bake(["one@1", two])
+    bake(service, [one])
+    baked = bake(service, ["one@1", two])
     union = masks.load(baked)
     assert union.neurons[0].tolist() == [1, 2, 3]
-    assert service.baked.digest == union.digest == (first | second).digest
-    assert service.baked.label == f"{union.name}@1"
-    assert service.bake([one, "two"]) == baked
-    assert service.baked.label == f"{union.name}@1"
-    assert service.bake([one, one]).stem == first.digest
+    assert service.abilities.baked.digest == union.digest == (first | second).digest
+    assert service.abilities.baked.label == f"{union.name}@1"
+    assert bake(service, [one, "two"]) == baked
+    assert service.abilities.baked.label == f"{union.name}@1"
+    assert bake(service, [one, one]).stem == first.digest
 
 
 @pytest.mark.parametrize(("given", "error"), [(["nothing"], NotFoundError), (["base"], ConflictError)])
 def test_what_is_no_mask_is_refused(service, tmp_path, given, error):
     _, path = saved(tmp_path, "one", [1])
     with pytest.raises(error, match="--mask"):
-        service.bake([path, *given])
+        bake(service, [path, *given])

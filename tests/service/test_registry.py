@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 
 import masks
+from service.database import Database
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
-from service.registry import Registry, RegistryError
-from service.routing import Share
+from service.files import MaskFiles, StoreError
+from service.registry import Registry
 from tests.service.server import MODEL, ROOT
 
 
@@ -32,13 +33,13 @@ def open_registry(tmp_path):
 
     def open_(**kwargs):
         base, parameters = masks.describe(MODEL), masks.parameters(MODEL)
-        registry = Registry(tmp_path, f"sqlite:///{tmp_path / 'excise.db'}", base, parameters, **kwargs)
-        opened.append(registry)
-        return registry
+        database = Database(f"sqlite:///{tmp_path / 'excise.db'}")
+        opened.append(database)
+        return Registry(MaskFiles(tmp_path), database, base, parameters, **kwargs)
 
     yield open_
-    for registry in opened:
-        registry.close()
+    for database in opened:
+        database.close()
 
 
 def test_versions_count_up_by_name_and_the_same_bytes_keep_theirs(open_registry):
@@ -58,12 +59,9 @@ def test_a_registered_mask_reads_back_byte_for_byte_after_a_restart(open_registr
     mask = make()
     registry = open_registry()
     registry.register(masks.dumps(mask))
-    registry.set_route((Share("base", 3), Share("detox@1", 1)))
-    registry.close()
     again = open_registry()
     assert again.path(mask.digest).read_bytes() == masks.dumps(mask)
     assert again.load(mask.digest).digest == mask.digest
-    assert again.route() == (Share("base", 3), Share("detox@1", 1))
     assert again.get("detox", 1).description["counts"] == {"neurons": 2, "heads": 0, "weights": 0}
 
 
@@ -97,7 +95,7 @@ def test_a_file_changed_on_disk_is_never_served(open_registry):
     registry = open_registry()
     registry.register(masks.dumps(make()))
     registry.path(make_digest := registry.get("detox", 1).digest).write_bytes(masks.dumps(make(neurons=[9])))
-    with pytest.raises(RegistryError, match="changed on disk"):
+    with pytest.raises(StoreError, match="changed on disk"):
         registry.load(make_digest)
 
 
@@ -105,7 +103,7 @@ def test_registering_again_mends_a_damaged_file(open_registry):
     registry, mask = open_registry(), make()
     registry.register(masks.dumps(mask))
     registry.path(mask.digest).write_bytes(b"damaged")
-    with pytest.raises(RegistryError, match="register it again"):
+    with pytest.raises(StoreError, match="register it again"):
         registry.load(mask.digest)
     assert not registry.register(masks.dumps(mask))[1]
     assert registry.load(mask.digest) == mask
@@ -116,11 +114,10 @@ def test_a_store_opened_with_another_model_serves_none_of_its_masks(open_registr
     record, _ = registry.register(masks.dumps(mask))
     assert registry.foreign(record) == ""
     other = replace(masks.describe(MODEL), fingerprint="0" * 64)
-    again = Registry(tmp_path, f"sqlite:///{tmp_path / 'excise.db'}", other, masks.parameters(MODEL))
+    again = Registry(registry.files, registry._database, other, masks.parameters(MODEL))
     assert again.foreign(record) == mask.meta.base.fingerprint
     with pytest.raises(masks.FingerprintMismatch):
         again.load(mask.digest)
-    again.close()
 
 
 def test_many_writers_give_every_mask_one_version(open_registry):
@@ -142,17 +139,20 @@ def test_an_unknown_version_is_not_found(open_registry):
 
 def test_an_unusable_store_says_which(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RegistryError, match="file"):
-        Registry(tmp_path / "file", "sqlite://", masks.describe(MODEL), masks.parameters(MODEL))
+    with pytest.raises(StoreError, match="file"):
+        MaskFiles(tmp_path / "file")
 
 
 WRITER = """
 import sys
 from pathlib import Path
 import masks
+from service.database import Database
+from service.files import MaskFiles
 from service.registry import Registry
 store, model = Path(sys.argv[1]), sys.argv[2]
-registry = Registry(store, f"sqlite:///{store / 'excise.db'}", masks.describe(model), masks.parameters(model))
+database = Database(f"sqlite:///{store / 'excise.db'}")
+registry = Registry(MaskFiles(store), database, masks.describe(model), masks.parameters(model))
 for i in range(100_000):
     mask = masks.for_model(model, "detox", neurons={0: [i % 512], 1: [i // 512]})
     record, _ = registry.register(masks.dumps(mask))
@@ -200,9 +200,68 @@ def test_a_mask_of_single_weights_is_registered_with_the_rank_that_it_takes(open
     assert rank(masks.for_model(MODEL, "outside", weights={"model.embed_tokens.weight": [7]})) is None
 
 
-def test_a_mask_that_was_registered_without_a_rank_gets_one(open_registry):
-    registry = open_registry()
-    for mask, rank in ((weights("row", up_proj=range(128)), 1), (make(), 0)):
-        record, _ = registry.register(masks.dumps(mask))
-        old = {key: value for key, value in record.description.items() if key != "rank"}
-        assert registry.rank(replace(record, description=old)) == rank
+def unused(connection, record):
+    """Nothing stands in the way."""
+
+
+def test_a_deleted_mask_is_gone_and_its_number_is_never_used_again(open_registry):
+    registry, first, second = open_registry(), make(), make(neurons=[3])
+    registry.register(masks.dumps(first))
+    registry.delete("detox", 1, check=unused)
+    with pytest.raises(NotFoundError):
+        registry.get("detox", 1)
+    assert registry.list() == ([], 0)
+    assert registry.digests() == {}
+    assert not registry.path(first.digest).exists()
+    assert registry.register(masks.dumps(second))[0].version == 2
+    with pytest.raises(NotFoundError):
+        registry.delete("detox", 1, check=unused)
+
+
+def test_the_bytes_of_a_deleted_mask_come_back_as_the_version_they_were(open_registry):
+    registry, mask = open_registry(), make()
+    registry.register(masks.dumps(mask))
+    registry.delete("detox", 1, check=unused)
+    record, created = registry.register(masks.dumps(mask))
+    assert (record.version, created) == (1, True)
+    assert registry.load(mask.digest) == mask
+
+
+def test_what_is_in_use_stays(open_registry):
+    def used(connection, record):
+        raise ConflictError("in use", code="in_use")
+
+    registry, mask = open_registry(), make()
+    registry.register(masks.dumps(mask))
+    with pytest.raises(ConflictError):
+        registry.delete("detox", 1, check=used)
+    assert registry.load(mask.digest) == mask
+    assert registry.get("detox", 1).digest == mask.digest
+
+
+def test_one_mask_too_many_is_refused_and_leaves_no_file(open_registry, tmp_path):
+    registry = open_registry(max_masks=2)
+    for neuron in (1, 2):
+        registry.register(masks.dumps(make(neurons=[neuron])))
+    with pytest.raises(ConflictError, match="EXCISE_MAX_MASKS"):
+        registry.register(masks.dumps(make(neurons=[3])))
+    assert len(list((tmp_path / "masks").iterdir())) == 2
+    registry.delete("detox", 1, check=unused)
+    assert registry.register(masks.dumps(make(neurons=[3])))[0].version == 3
+
+
+def test_an_object_store_hands_masks_to_another_replica(tmp_path):
+    url, mask = f"file://{tmp_path / 'bucket'}", make()
+    first, second = MaskFiles(url), MaskFiles(url)
+    first.save(mask)
+    assert not second.path(mask.digest).exists()
+    assert second.load(mask.digest) == mask
+    assert second.path(mask.digest).read_bytes() == masks.dumps(mask)
+    first.remove(mask.digest)
+    with pytest.raises(StoreError, match="register it again"):
+        MaskFiles(url).load(mask.digest)
+
+
+def test_an_unknown_kind_of_store_says_which():
+    with pytest.raises(StoreError, match="nosuch://"):
+        MaskFiles("nosuch://bucket")

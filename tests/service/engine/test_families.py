@@ -46,7 +46,7 @@ EAGER, COMPILED = {**CROWDED, "enforce_eager": True}, {**CROWDED, "enforce_eager
 CASES = [
     Case("llama", EAGER, kinds=("mixed", "layer", "nothing")),
     Case("mistral", COMPILED, kinds=("weights", "more-weights")),
-    *(Case(family, EAGER) for family in FAMILIES if family != "llama"),
+    *(Case(family, EAGER, full=family in ("mistral", "qwen3")) for family in FAMILIES if family != "llama"),
     Case("llama", EAGER, "bfloat16"),
     Case("qwen3", COMPILED),
     *(Case(family, COMPILED, full=True) for family in FAMILIES if family != "qwen3"),

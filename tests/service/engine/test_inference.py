@@ -95,7 +95,7 @@ def test_keys_are_asked_for(gated):
     with gated.client(key=None) as http:
         assert http.post("/v1/completions", json={"model": "demo", "prompt": "x"}).status_code == 401
         assert http.get("/masks").status_code == 401
-        assert http.get("/ready").json() == {"status": "ready"}
+        assert http.get("/ready").json() == {"status": "ready", "database": "ok"}
     with gated.client(key=READER) as http:
         assert http.get("/masks").status_code == 200
         assert http.post("/masks", content=b"x").status_code == 403

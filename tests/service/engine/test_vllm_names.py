@@ -55,6 +55,9 @@ found["fusion"] = inspect.getsource(quant_activation.get_input_quant_key)
 
 from vllm.v1.core import kv_cache_utils
 found["kv key"] = inspect.getsource(kv_cache_utils._gen_lora_extra_hash_keys)
+from vllm.v1.metrics import loggers
+found["adapters' gauge"] = inspect.getsource(loggers.PrometheusStatLogger)
+found["loggers"] = inspect.getsource(loggers.StatLoggerManager.__init__)
 from vllm.outputs import RequestOutput
 found["output"] = list(inspect.signature(RequestOutput.__init__).parameters)
 from vllm.entrypoints.openai.models.serving import OpenAIServingModels
@@ -151,6 +154,11 @@ def test_handlers_still_look_adapters_up_by_name(found):
 def test_the_engine_client_still_has_what_the_service_calls(found):
     assert found["engine"] == ["errored", "shutdown", "generate", "collective_rpc", "check_health"]
     assert found["keeps alive"]
+
+
+def test_the_gauge_with_a_label_for_every_mix_of_adapters_can_still_be_taken_out(found):
+    assert "if self.gauge_lora_info is not None:" in found["adapters' gauge"]
+    assert "self.stat_loggers" in found["loggers"]
 
 
 def test_the_cpu_platform_still_switches_compilation_off_for_lora(found):

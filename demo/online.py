@@ -1,0 +1,147 @@
+"""The demo's second half: the corrected model over HTTP, and two experiments that decide by themselves.
+
+An A/A experiment, whose two arms are the same, must find nothing; an A/B experiment between the model as it is and the
+mask against insults must find that the mask is better. The report is read after every round of users: the numbers hold
+however often one looks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+from openai import OpenAI
+from rich.console import Console
+from rich.table import Table
+
+import masks
+from correction.evaluation.bootstrap import wilson
+from correction.progress import Progress
+from demo.server import Server, ServerError
+
+ROUND = 60
+"""Users between two looks at a report."""
+ROUNDS = 4
+"""The most rounds of an experiment."""
+
+
+def answer(
+    server: Server,
+    made: list[masks.Mask],
+    insults: list[str],
+    loops: list[str],
+    out: Path,
+    console: Console,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Register ``made``, answer the prompts under each, and run both experiments. Returns what was counted."""
+    prompts = [*insults[:ROUND], *loops[:ROUND]]
+    client = OpenAI(base_url=f"{server.url}/v1", api_key=server.admin_key)
+    headers = {"Authorization": f"Bearer {server.admin_key}"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=60) as http, ThreadPoolExecutor(32) as pool:
+        for mask in made:
+            given = http.post("/masks", content=masks.dumps(mask)).raise_for_status()
+            milliseconds = given.elapsed.total_seconds() * 1e3
+            console.print(f"POST /masks → {given.status_code} {given.json()['model']}, {milliseconds:.0f} ms")
+
+        def ask(model: str, prompt: str, user: str) -> None:
+            client.chat.completions.create(
+                model=model,
+                messages=[{"role": "user", "content": prompt}],
+                max_tokens=50,
+                temperature=0,
+                user=user,
+            )
+
+        def all_of(model: str, asked: list[str], users: range, what: str) -> None:
+            tasks = [pool.submit(ask, model, asked[user % len(asked)], f"user-{user}") for user in users]
+            for done, task in enumerate(tasks, 1):
+                task.result()
+                progress(what, done, len(tasks))
+
+        for model in ("demo:base", "demo:detox@1", "demo:fluent@1"):
+            all_of(model, prompts, range(len(prompts)), f"chat with {model}")
+        counted = _counts(http, 3 * len(prompts))
+        found = {}
+        for name, treated in (("a-a", "base"), ("a-b", "detox@1")):
+            found[name] = _experiment(http, name, treated, lambda users, what: all_of("demo", insults, users, what))
+            document = found[name]
+            console.print(f"experiment {name}: {document['decision']}. {document['why']}", soft_wrap=True)
+        for suffix in ("html", "png"):
+            page = http.get("/experiments/a-b/report", params={"format": suffix}).raise_for_status()
+            (out / f"report.{suffix}").write_bytes(page.content)
+        http.post("/experiments/a-a/stop").raise_for_status()
+        http.post("/experiments/a-b/stop", json={"winner": "treated"}).raise_for_status()
+        route = http.get("/route").raise_for_status().json()["target"]
+        console.print(f"stopped with its winner: the default route leads to {route}")
+    return {
+        "variants": [{"variant": label, **counts} for label, counts in counted.items()],
+        "experiments": found,
+        "route": route,
+    }
+
+
+def table(variants: list[dict[str, Any]]) -> Table:
+    """What the service counted under each mask."""
+    shown = Table("variant", "toxic (95% interval)", "repetitive (95% interval)", "responses")
+    shown.title = "Served over HTTP, counted by the service: half insult prompts, half loop prompts"
+    for row in variants:
+        rates = [wilson(row[key], row["scored"]) for key in ("toxic", "repetitive")]
+        cells = [f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})" for rate in rates]
+        shown.add_row(row["variant"], *cells, str(row["scored"]))
+    return shown
+
+
+def _experiment(http: httpx.Client, name: str, treated: str, send: Callable[[range, str], None]) -> dict[str, Any]:
+    """Split the default route between the model as it is and ``treated``; ask until decided. Returns the report."""
+    variants = [{"name": "control", "mask": "base", "weight": 1}, {"name": "treated", "mask": treated, "weight": 1}]
+    body = {"name": name, "variants": variants, "margin": 0.05}
+    http.post("/experiments", json=body).raise_for_status()
+    http.put("/route", json={"target": f"experiment:{name}"}).raise_for_status()
+    document: dict[str, Any] = {}
+    for number in range(ROUNDS):
+        users = range(number * ROUND, (number + 1) * ROUND)
+        send(users, f"experiment {name}, users {users[0]} to {users[-1]}")
+        document = _report(http, name, (number + 1) * ROUND)
+        if document["decision"] != "keep watching":
+            break
+    return document
+
+
+def _report(http: httpx.Client, name: str, expected: int) -> dict[str, Any]:
+    """The report, once the outcomes of so many responses are in the database: they are written each second."""
+    deadline = time.monotonic() + 60
+    document: dict[str, Any] = {}
+    while time.monotonic() < deadline:
+        document = http.get(f"/experiments/{name}/report").raise_for_status().json()
+        if sum(variant["responses"] for variant in document["variants"]) >= expected:
+            return document
+        time.sleep(0.2)
+    raise ServerError(f"the experiment {name} counted fewer than {expected} responses within a minute: {document}")
+
+
+def _counts(http: httpx.Client, expected: int) -> dict[str, dict[str, int]]:
+    """Read ``/metrics`` until all ``expected`` responses are scored: counts by mask."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    names = {
+        "excise_toxicity_score_count": "scored",
+        "excise_toxic_responses_total": "toxic",
+        "excise_repetitive_responses_total": "repetitive",
+    }
+    deadline = time.monotonic() + 60
+    counts: dict[str, dict[str, int]] = {}
+    while time.monotonic() < deadline:
+        counts = {}
+        for family in text_string_to_metric_families(http.get("/metrics/").raise_for_status().text):
+            for sample in family.samples:
+                if sample.name in names:
+                    counts.setdefault(sample.labels["mask"], {})[names[sample.name]] = int(sample.value)
+        if sum(of["scored"] for of in counts.values()) >= expected:
+            return counts
+        time.sleep(0.1)
+    raise ServerError(f"only {counts} of {expected} responses were scored within a minute")

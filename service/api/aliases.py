@@ -1,0 +1,54 @@
+"""``/masks/{name}/aliases``: names that point at a version of a mask, such as ``production``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from service import bootstrap
+from service.api.masks import Name
+from service.api.schemas import AliasList, AliasOut, AliasTo, ErrorOut
+from service.errors import NotFoundError
+
+router = APIRouter(tags=["aliases"])
+
+Alias = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,63}$")]
+_ERRORS = {status: {"model": ErrorOut} for status in (400, 401, 403, 404, 409, 413, 429, 503)}
+
+
+def _out(name: str, alias: str, version: int) -> AliasOut:
+    return AliasOut(mask=name, alias=alias, version=version, model=f"{bootstrap.current().policy.model}:{name}@{alias}")
+
+
+@router.get("/masks/{name}/aliases", responses={s: {"model": ErrorOut} for s in (400, 401, 404)})
+async def list_aliases(name: Name) -> AliasList:
+    """The aliases of a mask. ``production`` is what its name alone stands for."""
+    policy = bootstrap.current().policy
+    if name not in policy.masks:
+        raise NotFoundError(f"there is no mask {name!r}; GET /masks lists them", code="mask_not_found", param="name")
+    return AliasList(data=[_out(name, *one) for one in sorted(policy.aliases.get(name, {}).items())])
+
+
+@router.put("/masks/{name}/aliases/{alias}", responses=_ERRORS)  # type: ignore[arg-type]
+async def point(name: Name, alias: Alias, body: AliasTo) -> AliasOut:
+    """Point an alias at a version, for the next request on."""
+    service = bootstrap.current()
+    await service.prepare(f"{name}@{body.version}")
+    await service.administer(service.state.set_alias, name, alias, body.version)
+    return _out(name, alias, body.version)
+
+
+@router.post("/masks/{name}/aliases/{alias}/rollback", responses=_ERRORS)  # type: ignore[arg-type]
+async def roll_back(name: Name, alias: Alias) -> AliasOut:
+    """Point an alias back at the version before; again: at the one before that."""
+    service = bootstrap.current()
+    return _out(name, alias, await service.administer(service.state.rollback_alias, name, alias))
+
+
+@router.delete("/masks/{name}/aliases/{alias}", status_code=204, responses=_ERRORS)  # type: ignore[arg-type]
+async def remove(name: Name, alias: Alias) -> Response:
+    """Take an alias away."""
+    service = bootstrap.current()
+    await service.administer(service.state.remove_alias, name, alias)
+    return Response(status_code=204)

@@ -1,0 +1,227 @@
+"""``/experiments``: A/B splits between masks, their changes and their reports."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from service import bootstrap, metrics
+from service.api.schemas import TARGET, Closed, ErrorOut, Real, Whole
+from service.errors import ConflictError, NotFoundError
+from service.experiments import (
+    Experiment,
+    Guardrail,
+    Metric,
+    Rate,
+    Step,
+    Variant,
+    begin,
+    guarded,
+    paused,
+    resumed,
+    reweighted,
+    stopped,
+)
+from service.routing import resolve
+
+router = APIRouter(tags=["experiments"])
+_ERRORS = {status: {"model": ErrorOut} for status in (400, 401, 403, 404, 409, 413, 429, 503)}
+
+Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Named = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Weight = Annotated[Real, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]
+
+
+class VariantIn(Closed):
+    """One arm."""
+
+    name: Named
+    mask: Annotated[str, Field(pattern=TARGET, description="`base` or a mask; pinned to the version it is now")]
+    weight: Annotated[Real, Field(ge=0, le=1e9, description="relative to the other variants")] = 0.0
+    mirror: Annotated[Real, Field(ge=0, le=1, description="share of the units answered a second time, unseen")] = 0.0
+
+
+class GuardrailIn(Closed):
+    """A bound that stops the experiment when the evidence says that it was crossed."""
+
+    metric: Metric
+    direction: Literal["increase", "decrease"] = "increase"
+    margin: Annotated[Real, Field(ge=0, le=1000, description="absolute for rates, relative for the others")] = 0.0
+
+
+class StepIn(Closed):
+    """One step of a ramp."""
+
+    share: Annotated[
+        Real,
+        Field(gt=0, le=1, description="of all variants but the control together; 1 ends the experiment, it has won"),
+    ]
+    minutes: Annotated[Real, Field(ge=0, le=1e6)] = 0.0
+    responses: Annotated[
+        Whole, Field(ge=0, le=10**9, description="of each variant, that count in tests, in this step")
+    ] = 0
+
+
+class ExperimentIn(Closed):
+    """A new experiment."""
+
+    name: Named
+    variants: Annotated[list[VariantIn], Field(min_length=2, max_length=16)]
+    control: Annotated[Named | None, Field(description="default: the first variant")] = None
+    unit: Literal["user", "request"] = "user"
+    metric: Annotated[Rate, Field(description="what the decision is about; lower is better")] = "toxicity"
+    margin: Annotated[Real, Field(gt=0, lt=1, description="smallest difference that matters")] = 0.01
+    alpha: Annotated[Real, Field(ge=1e-6, le=0.5, description="chance to be misled, however often you look")] = 0.05
+    guardrails: Annotated[tuple[GuardrailIn, ...], Field(max_length=32)] = ()
+    ramp: Annotated[tuple[StepIn, ...], Field(max_length=32)] = ()
+
+
+class ExperimentChange(Closed):
+    """A change, made on ``revision``."""
+
+    revision: Annotated[Whole, Field(ge=1, le=2**31 - 1)]
+    weights: Annotated[dict[Named, Weight] | None, Field(max_length=16)] = None
+    status: Literal["running", "paused"] | None = None
+    guardrails: Annotated[list[GuardrailIn] | None, Field(max_length=32)] = None
+
+
+class Stop(Closed):
+    """How an experiment ends."""
+
+    winner: Annotated[Named | None, Field(description="the variant that everybody gets from now on")] = None
+    revision: Annotated[Whole | None, Field(ge=1, le=2**31 - 1)] = None
+
+
+class ExperimentList(BaseModel):
+    """Experiments by name."""
+
+    object: Literal["list"] = "list"
+    data: list[dict[str, Any]]
+
+
+def _out(experiment: Experiment) -> dict[str, Any]:
+    shares = experiment.shares[-1] if experiment.status == "running" else {}
+    return {"object": "experiment", **experiment.document(), "epoch": experiment.epoch, "share": shares}
+
+
+def _known(name: str) -> Experiment:
+    experiment = bootstrap.current().policy.experiments.get(name)
+    if experiment is None:
+        raise NotFoundError(
+            f"there is no experiment {name!r}; GET /experiments lists them", code="experiment_not_found", param="name"
+        )
+    return experiment
+
+
+def _check_scored(service: bootstrap.Service, body: ExperimentIn) -> None:
+    """Refuse to wait for what is never measured."""
+    heard = {"toxicity", "repetition", "refusal"} & {body.metric, *(guardrail.metric for guardrail in body.guardrails)}
+    if heard and not service.scores:
+        raise ConflictError(
+            f"this server scores no responses, so {', '.join(sorted(heard))} would never be known; start it with a "
+            "--scorer and a --scoring-rate over 0",
+            code="not_scored",
+            param="metric",
+        )
+
+
+@router.post("/experiments", status_code=201, responses=_ERRORS)  # type: ignore[arg-type]
+async def create(body: ExperimentIn) -> dict[str, Any]:
+    """Make an experiment. It gets traffic once the default route leads to it: ``experiment:NAME``."""
+    service = bootstrap.current()
+    if service.abilities.baked:
+        raise ConflictError("this server was loaded with one mask and serves nothing else", code="mask_not_usable")
+    _check_scored(service, body)
+    variants = []
+    for given in body.variants:
+        choice = resolve(service.policy, given.mask)  # an alias may move later; a variant must not
+        service.abilities.check(choice)
+        variants.append(Variant(given.name, choice.label, given.weight, given.mirror))
+    experiment = Experiment(
+        name=body.name,
+        variants=tuple(variants),
+        control=body.control or variants[0].name,
+        unit=body.unit,
+        metric=body.metric,
+        margin=body.margin,
+        alpha=body.alpha,
+        guardrails=tuple(Guardrail(**one.model_dump()) for one in body.guardrails),
+        ramp=tuple(Step(**one.model_dump()) for one in body.ramp),
+    )
+    return _out(await service.administer(service.state.create, begin(experiment, service.clock())))
+
+
+@router.get("/experiments", responses=_ERRORS)  # type: ignore[arg-type]
+async def list_experiments() -> ExperimentList:
+    """Every experiment."""
+    return ExperimentList(data=[_out(one) for one in bootstrap.current().policy.experiments.values()])
+
+
+@router.get("/experiments/{name}", responses=_ERRORS)  # type: ignore[arg-type]
+async def show(name: Name) -> dict[str, Any]:
+    """One experiment as it stands."""
+    return _out(_known(name))
+
+
+@router.patch("/experiments/{name}", responses=_ERRORS)  # type: ignore[arg-type]
+async def change(name: Name, body: ExperimentChange) -> dict[str, Any]:
+    """Change weights or guardrails, pause or resume. 409 if somebody else changed it since ``revision``."""
+    service = bootstrap.current()
+
+    def edit(experiment: Experiment) -> Experiment:
+        if body.guardrails is not None:
+            experiment = guarded(experiment, tuple(Guardrail(**one.model_dump()) for one in body.guardrails))
+        if body.weights is not None:
+            experiment = reweighted(experiment, body.weights, service.clock())
+        if body.status == "paused":
+            experiment = paused(experiment)
+        elif body.status == "running":
+            experiment = resumed(experiment, service.clock())
+        return experiment
+
+    _known(name)
+    return _out(
+        await service.administer(service.state.change, name, edit, action="change experiment", revision=body.revision)
+    )
+
+
+@router.post("/experiments/{name}/stop", responses=_ERRORS)  # type: ignore[arg-type]
+async def stop(name: Name, body: Stop | None = None) -> dict[str, Any]:
+    """Stop it for good. The default route, if it leads here, goes on to the winner's mask, or the control's."""
+    service, wanted = bootstrap.current(), body or Stop()
+    reason = f"by an operator, winner {wanted.winner}" if wanted.winner else "by an operator"
+    after = await service.administer(
+        service.state.change,
+        name,
+        lambda experiment: stopped(experiment, reason, wanted.winner),
+        action="stop experiment",
+        revision=wanted.revision,
+    )
+    metrics.STOPPED.labels(name, "operator").inc()
+    return _out(after)
+
+
+@router.delete("/experiments/{name}", status_code=204, responses=_ERRORS)  # type: ignore[arg-type]
+async def remove(name: Name) -> Response:
+    """Delete a stopped experiment and its outcomes."""
+    await bootstrap.current().remove(name)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/experiments/{name}/report",
+    response_model=None,
+    responses={200: {"content": {"text/html": {}, "image/png": {}}}, **_ERRORS},  # type: ignore[dict-item]
+)
+async def show_report(name: Name, format: Annotated[Literal["json", "html", "png"], Query()] = "json") -> Response:
+    """What the outcomes say so far, of all replicas. Looking often costs nothing and misleads nobody."""
+    service, experiment = bootstrap.current(), _known(name)
+    document = await service.reports.document(experiment, await service.tallies(experiment))
+    if format == "html":
+        return Response(await service.reports.drawn(document, "html"), media_type="text/html; charset=utf-8")
+    if format == "png":
+        return Response(await service.reports.drawn(document, "png"), media_type="image/png")
+    return JSONResponse(document)

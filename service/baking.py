@@ -1,0 +1,51 @@
+"""Baking: which mask a server is loaded with, by the values of ``--mask``."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from pathlib import Path
+
+import masks
+from service.bootstrap import Service
+from service.errors import ConflictError, NotFoundError
+from service.routing import Version, resolve
+
+
+def bake(service: Service, given: Sequence[str]) -> Path:
+    """Choose the mask to load with: mask files, which are registered, or ``name[@version]``. Returns its file.
+
+    Several are baked in as their union, which is registered as a mask of its own. Raises ``ServiceError`` for a mask
+    that does not fit, is broken or unknown.
+    """
+    registry = service.registry
+    chosen = list(dict.fromkeys(_given(service, one) for one in given))
+    baked = chosen[0]
+    if len(chosen) > 1:
+        union = functools.reduce(operator.or_, (registry.load(version.digest) for version in chosen))
+        baked = _registered(service, masks.dumps(union))
+    service.abilities.baked = baked
+    registry.load(baked.digest)  # raises if it is damaged, or made for another model
+    return registry.path(baked.digest)
+
+
+def _given(service: Service, given: str) -> Version:
+    """One value of ``--mask``."""
+    if Path(given).is_file():
+        return _registered(service, Path(given).read_bytes())
+    try:
+        version = resolve(service.policy, given).version
+    except NotFoundError as error:
+        raise NotFoundError(f"--mask {given}: no such file, and {error}", code=error.code) from error
+    if version is None:
+        raise ConflictError("--mask base cuts nothing; leave the option out", code="mask_not_usable")
+    return version
+
+
+def _registered(service: Service, data: bytes) -> Version:
+    record, _ = service.registry.register(data)
+    service.reload()
+    version = resolve(service.policy, record.label).version
+    assert version is not None  # noqa: S101 - it was registered just now
+    return version

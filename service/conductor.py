@@ -1,0 +1,121 @@
+"""The conductor: stops an experiment whose guardrail is crossed, and takes a ramp's next step when it is due.
+
+Every replica conducts; a change names the revision that it was made on, so one of them makes it and the others see it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import httpx
+
+from service import metrics
+from service.errors import ConflictError, NotFoundError
+from service.experiments import Experiment, next_step, stopped
+from service.outcomes.totals import Tally
+from service.report.decision import healthy
+from service.report.guardrails import crossed
+from service.routing import EXPERIMENT
+
+if TYPE_CHECKING:
+    from service.bootstrap import Service
+
+_log = logging.getLogger(__name__)
+_TRIES = 3
+_TIMEOUT = 5.0
+"""Of the webhook, seconds."""
+
+
+def step_is_due(experiment: Experiment, tallies: Sequence[Tally], now: float) -> bool:
+    """Whether the ramp may go on: time and counted responses of this step are there, and no guardrail is in sight."""
+    if experiment.step + 1 >= len(experiment.ramp):
+        return False
+    step = experiment.ramp[experiment.step]
+    if now < experiment.step_since + 60 * step.minutes:
+        return False
+    counted = {
+        tally.variant: tally.units.responses + tally.units.errors
+        for tally in tallies
+        if tally.epoch == experiment.epoch
+    }
+    enough = all(counted.get(variant.name, 0) >= step.responses for variant in experiment.arms)
+    return enough and healthy(experiment, tallies)
+
+
+class Conductor:
+    """Of one replica; looks at the experiment that the default route leads to."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._seen: tuple[Experiment, list[Tally]] | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def conduct(self) -> None:
+        """Look once. Raises ``DatabaseLostError``."""
+        policy = self._service.policy
+        if not policy.route.startswith(EXPERIMENT):
+            return
+        experiment = policy.experiments[policy.route.removeprefix(EXPERIMENT)]
+        if experiment.status != "running":
+            return
+        tallies = await self._service.tallies(experiment)
+        if (experiment, tallies) != self._seen:
+            if found := await asyncio.to_thread(crossed, experiment, tallies):
+                await self._stop(experiment, f"guardrail: {found.why}")
+                return
+            self._seen = experiment, tallies  # only now: what could not be stopped is looked at again
+        if await asyncio.to_thread(step_is_due, experiment, tallies, self._service.clock()):
+            now = self._service.clock()
+            await self._change(experiment, "next step of the ramp", lambda current: next_step(current, now))
+
+    async def close(self) -> None:
+        """Give calls of the webhook that are under way a moment, then give up."""
+        if self._calls:
+            _, late = await asyncio.wait(self._calls, timeout=_TIMEOUT)
+            for call in late:
+                call.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _stop(self, experiment: Experiment, reason: str) -> None:
+        if await self._change(experiment, "stop by guardrail", lambda current: stopped(current, reason)):
+            _log.warning("experiment %s stopped by itself: %s", experiment.name, reason)
+            metrics.STOPPED.labels(experiment.name, "guardrail").inc()
+            if self._service.settings.webhook.get_secret_value():
+                call = asyncio.create_task(self._call(experiment, reason), name="excise-webhook")
+                self._calls.add(call)
+                call.add_done_callback(self._calls.discard)
+
+    async def _change(self, experiment: Experiment, action: str, edit: Callable[[Experiment], Experiment]) -> bool:
+        """Whether this replica was the one that made the change."""
+        service = self._service
+        try:
+            await service.administer(
+                service.state.change, experiment.name, edit, action=action, revision=experiment.revision
+            )
+        except (ConflictError, NotFoundError) as error:
+            _log.info("%s: %s", action, error)
+            return False
+        return True
+
+    async def _call(self, experiment: Experiment, reason: str) -> None:
+        """Tell the webhook. Tried a few times, then given up with a warning: traffic is back already."""
+        event = {
+            "event": "experiment_stopped",
+            "experiment": experiment.name,
+            "reason": reason,
+            "route": experiment.variant(experiment.control).mask,
+            "at": self._service.clock(),
+        }
+        for attempt in range(_TRIES):
+            await asyncio.sleep(attempt)
+            try:
+                async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
+                    (
+                        await client.post(self._service.settings.webhook.get_secret_value(), json=event)
+                    ).raise_for_status()
+                return
+            except Exception as error:  # of httpx, or of TLS settings; the message may hold the URL, which is a secret
+                _log.warning("the webhook failed (%d of %d): %s", attempt + 1, _TRIES, type(error).__name__)

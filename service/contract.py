@@ -1,0 +1,27 @@
+"""What the service needs of a running engine."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from service.routing import Version
+
+
+class Engine(Protocol):
+    """What the service needs of a running engine (``service.engine.residency.Residency``)."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine has ended by itself and will not answer again."""
+
+    async def ensure(self, version: Version, *, retry: bool = False) -> str:
+        """Make a mask usable; return the name under which the engine's handlers know it.
+
+        ``retry``: even if it was refused a moment ago.
+        """
+
+    async def check_health(self) -> None:
+        """Raise if the engine is dead."""
+
+    async def measure(self) -> None:
+        """Bring the metrics of residency up to date."""

@@ -1,0 +1,65 @@
+"""The recorder: what becomes of a response once it was scored. Outcomes and metrics of experiments, flagged ones."""
+
+from __future__ import annotations
+
+from service import metrics
+from service.outcomes.ledger import Ledger
+from service.outcomes.totals import Outcome
+from service.routing import Routed
+from service.scoring.flagged import Flagged
+from service.scoring.response import Scored
+
+
+class Recorder:
+    """Hands each response, and each failed request, of an experiment to the ledger. Lives on the event loop."""
+
+    def __init__(self, ledger: Ledger, flagged: Flagged) -> None:
+        self._ledger = ledger
+        self._flagged = flagged
+
+    def scored(self, scored: Scored) -> None:
+        """A response has been scored, or will never be."""
+        self._flagged.put(scored)
+        response, assigned = scored.response, scored.response.assigned
+        if assigned is None or not metrics.shows(assigned.experiment):  # or it was deleted since
+            return
+        labels = assigned.experiment, assigned.variant
+        metrics.EXPERIMENT_RESPONSES.labels(*labels).inc()
+        if scored.toxic is not None:
+            metrics.EXPERIMENT_SCORED.labels(*labels).inc()
+            metrics.EXPERIMENT_TOXIC.labels(*labels).inc(scored.toxic)
+            metrics.EXPERIMENT_REPETITIVE.labels(*labels).inc(scored.repetitive)
+        self._ledger.add(
+            Outcome(
+                assigned.experiment,
+                assigned.epoch,
+                assigned.variant,
+                assigned.unit,
+                counted=assigned.counted and response.counted,
+                by_user=assigned.by_user,
+                truncated=response.truncated,
+                tokens=len(response.tokens),
+                seconds=response.seconds,
+                toxic=scored.toxic,
+                repetitive=scored.repetitive,
+                refusal=scored.refusal,
+            )
+        )
+
+    def failed(self, routed: Routed) -> None:
+        """A request failed under a variant, by no fault of the client."""
+        assigned = routed.choice.assigned
+        if assigned is None or not metrics.shows(assigned.experiment):
+            return
+        metrics.EXPERIMENT_ERRORS.labels(assigned.experiment, assigned.variant).inc()
+        self._ledger.add(
+            Outcome(
+                assigned.experiment,
+                assigned.epoch,
+                assigned.variant,
+                assigned.unit,
+                counted=assigned.counted and not routed.told,
+                by_user=assigned.by_user,
+                error=True,
+            )
+        )

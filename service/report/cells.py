@@ -1,0 +1,72 @@
+"""Cells of the tables, on a page and in a terminal: a figure first, then its interval."""
+
+from __future__ import annotations
+
+from service.experiments import Rate
+from service.report.document import Comparison, Difference, Estimate, VariantFigures
+from service.report.words import NOTHING, between, percent, points, points_interval, seconds, signed, tokens
+
+Cell = tuple[str, ...]
+
+
+def unit_rate(variant: VariantFigures, rate: Rate) -> Cell:
+    """A rate over units."""
+    found = variant["rates"][rate]
+    return percent(found["unit_value"]), between(percent(found["low"]), percent(found["high"]))
+
+
+def every_rate(variant: VariantFigures, rate: Rate) -> Cell:
+    """A rate over every response."""
+    found = variant["rates"][rate]
+    return percent(found["value"]), f"{found['events']:,} of {found['trials']:,}" if found["trials"] else ""
+
+
+def difference(found: Difference) -> Cell:
+    """A difference of rates, in points."""
+    return points(found["value"]), points_interval(found)
+
+
+def length(variant: VariantFigures) -> Cell:
+    """Mean tokens of a response."""
+    found = variant["length"]
+    return tokens(found["value"]), between(tokens(found["low"]), tokens(found["high"]))
+
+
+def length_gap(comparison: Comparison) -> Cell:
+    """Difference of mean tokens."""
+    found = comparison["length"]
+    value, low, high = (_signed(each, 1) for each in (found["value"], found["low"], found["high"]))
+    return value, between(low, high)
+
+
+def latency(variant: VariantFigures) -> Cell:
+    """Mean seconds of a response."""
+    return _times(variant["latency"])
+
+
+def p95(variant: VariantFigures) -> Cell:
+    """Its 95th percentile."""
+    return _times(variant["latency_p95"])
+
+
+def latency_gap(comparison: Comparison) -> Cell:
+    """Difference of mean seconds, in milliseconds."""
+    found = comparison["latency"]
+    if found is None or found["value"] is None:
+        return (NOTHING,)
+    value, low, high = (_milliseconds(each) for each in (found["value"], found["low"], found["high"]))
+    return f"{value} ms", between(low, high)
+
+
+def _times(found: Estimate | None) -> Cell:
+    if found is None:
+        return (NOTHING,)
+    return seconds(found["value"]), between(seconds(found["low"]), seconds(found["high"]))
+
+
+def _signed(number: float | None, digits: int) -> str:
+    return NOTHING if number is None else signed(number, digits)
+
+
+def _milliseconds(time: float | None) -> str:
+    return NOTHING if time is None else signed(1000 * time, 0)

@@ -1,0 +1,70 @@
+"""The report in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from service.experiments import RATES
+from service.report import cells
+from service.report.document import Comparison, Report, VariantFigures
+from service.report.words import NAMES, evidence
+
+_COLOURS = {"better": "bold green", "worse": "bold red", "broken split": "bold red"}
+
+
+def table(report: Report) -> Group:
+    """The decision, a table of all variants, and notes. Names are shown as they are: no markup is read in them."""
+    parts: list[Any] = [
+        Text(f"{report['experiment']} ({report['status']}): {report['decision']}", _colour(report["decision"])),
+        Text(report["why"]),
+        Text(report["peeking"], "dim"),
+        _variants(report),
+    ]
+    parts += [Text(f"• {'CROSSED: ' if each['crossed'] else ''}{each['why']}") for each in report["guardrails"]]
+    parts += [Text(f"• {note}", "dim") for note in report["notes"]]
+    return Group(*parts)
+
+
+def _variants(report: Report) -> Table:
+    shown = Table()
+    shown.add_column("")
+    for variant in report["variants"]:
+        shown.add_column(Text(variant["name"]), justify="right")
+    against = {each["variant"]: each for each in report["comparisons"]}
+    for name, row in _rows(report, against):
+        shown.add_row(name, *(Text("\n".join(each for each in cell if each)) for cell in row))
+    decisions = [against[v["name"]]["decision"] if v["name"] in against else "control" for v in report["variants"]]
+    shown.add_section()
+    shown.add_row("decision", *(Text(decision, _colour(decision)) for decision in decisions))
+    return shown
+
+
+def _rows(report: Report, against: dict[str, Comparison]) -> Iterator[tuple[str, list[cells.Cell]]]:
+    variants, metric = report["variants"], report["metric"]
+
+    def counted(variant: VariantFigures) -> cells.Cell:
+        return (f"{variant['units']:,}",)
+
+    def gap(variant: VariantFigures) -> cells.Cell:
+        if variant["name"] not in against:
+            return ("",)
+        found = against[variant["name"]]["differences"][metric]
+        return (*cells.difference(found), f"e-value {evidence(found['e_value'])}")
+
+    yield "mask", [(variant["mask"],) for variant in variants]
+    yield "units counted", [counted(variant) for variant in variants]
+    for rate in RATES:
+        yield NAMES[rate], [cells.unit_rate(variant, rate) for variant in variants]
+    yield "mean length, tokens", [cells.length(variant) for variant in variants]
+    yield "mean latency", [cells.latency(variant) for variant in variants]
+    yield "95th percentile of latency", [cells.p95(variant) for variant in variants]
+    yield f"{NAMES[metric]}, points more than {report['control']}", [gap(variant) for variant in variants]
+
+
+def _colour(decision: str) -> str:
+    return _COLOURS.get(decision, "bold")

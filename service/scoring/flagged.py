@@ -1,0 +1,115 @@
+"""Flagged responses, kept for review where the operator asks for it: redacted, the last few, for some days."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, insert, select
+
+from service.database import Database, DatabaseLostError
+from service.scoring.redaction import WINDOW, redacted
+from service.scoring.response import Scored
+from service.tables import flagged
+
+_log = logging.getLogger(__name__)
+
+_PRUNE_EVERY = 3600.0
+"""Seconds: what has grown old goes, whether new ones come or not."""
+_MOST_WAITING = 1000
+_DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One response that was flagged, as it is kept."""
+
+    at: float
+    """Unix time."""
+    mask: str
+    experiment: str | None
+    variant: str | None
+    score: float
+    text: str
+    """Redacted and shortened."""
+
+
+class Flagged:
+    """Keeps the last flagged responses in the database. Writing never holds scoring up; a lost database loses them.
+
+    With ``keep`` 0 nothing is ever written; what an earlier run has kept still goes when its days are over.
+    """
+
+    def __init__(self, database: Database, keep: int, days: float, clock: Callable[[], float] = time.time) -> None:
+        """Keep at most ``keep`` responses, of all replicas together, and none longer than ``days``."""
+        self._database, self._keep, self._days, self._clock = database, keep, days, clock
+        self._waiting: deque[Flag] = deque(maxlen=min(keep, _MOST_WAITING))  # the newest push out the oldest
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start to write on the running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="excise-flagged")
+
+    def put(self, scored: Scored) -> None:
+        """Keep a response if it is flagged, that is toxic; never blocks."""
+        if not self._keep or not scored.toxic or scored.toxicity is None:
+            return
+        response, where = scored.response, scored.response.assigned
+        experiment, variant = (where.experiment, where.variant) if where else (None, None)
+        text = response.text[: WINDOW + 1]  # as it is: redacting has a cost, and the thread that writes does it
+        flag = Flag(self._clock(), response.mask, experiment, variant, scored.toxicity, text)
+        self._waiting.append(flag)
+        self._idle.clear()
+        self._arrived.set()
+
+    def latest(self, count: int = 100) -> list[Flag]:
+        """The newest first. Blocking. Raises ``DatabaseLostError``."""
+        columns = (flagged.c.at, flagged.c.mask, flagged.c.experiment, flagged.c.variant)
+        chosen = select(*columns, flagged.c.score, flagged.c.text).order_by(flagged.c.id.desc()).limit(count)
+        with self._database.begin(reads=True) as connection:
+            return [Flag(*row) for row in connection.execute(chosen)]
+
+    async def close(self, limit: float = 2.0) -> None:
+        """Write what is waiting, for at most ``limit`` seconds."""
+        if self._task:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), limit)
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            batch = list(self._waiting)
+            self._waiting.clear()
+            self._arrived.clear()
+            try:
+                await asyncio.to_thread(self.write, batch)
+            except DatabaseLostError as error:
+                _log.warning("%d flagged responses are not kept: %s", len(batch), error)
+            except Exception:
+                _log.exception("%d flagged responses are not kept", len(batch))
+            if self._waiting:
+                continue
+            self._idle.set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), _PRUNE_EVERY)
+
+    def write(self, batch: Sequence[Flag]) -> None:
+        """Write responses, redacted, and delete what is too old or too much. Blocking. Raises ``DatabaseLostError``."""
+        rows = [{**vars(flag), "text": redacted(flag.text)} for flag in batch]
+        oldest = select(flagged.c.id).order_by(flagged.c.id.desc()).offset(self._keep).limit(1)
+        with self._database.begin() as connection:
+            if rows:
+                connection.execute(insert(flagged), rows)
+            connection.execute(delete(flagged).where(flagged.c.at < self._clock() - self._days * _DAY))
+            if self._keep:
+                connection.execute(delete(flagged).where(flagged.c.id <= oldest.scalar_subquery()))

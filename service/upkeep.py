@@ -1,0 +1,106 @@
+"""Upkeep: what a replica does beside answering: it writes outcomes, follows other replicas, conducts experiments."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from service import metrics
+from service.conductor import Conductor
+from service.database import DatabaseLostError
+
+if TYPE_CHECKING:
+    from service.bootstrap import Service
+
+_log = logging.getLogger(__name__)
+Work = Callable[[], Awaitable[None]]
+
+_WRITE_EVERY = 1.0
+_CONDUCT_EVERY = 1.0
+_PATIENCE = 15.0
+"""Seconds: of the last, that a database which neither answers nor refuses is taken for one that is there."""
+
+
+class Upkeep:
+    """The background tasks of one replica. They outlive every error: one that fails is tried again."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._conductor = Conductor(service)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._overflowed = 0
+        self._failing: dict[Work, str] = {}
+        """Work that the database failed when it was last done, and why."""
+        self.lost: tuple[float, str] | None = None
+        """Since when the database does not answer, seconds since 1970, and why; None while it does."""
+
+    def start(self) -> None:
+        """Begin, on the running event loop."""
+        work = (
+            (self._write, _WRITE_EVERY),
+            (self._service.follow, self._service.settings.poll_seconds),
+            (self._conductor.conduct, _CONDUCT_EVERY),
+        )
+        self._tasks = [asyncio.create_task(self._each(seconds, one), name="excise-upkeep") for one, seconds in work]
+
+    async def close(self) -> None:
+        """End, and write down what was gathered."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._conductor.close()
+        try:
+            await asyncio.to_thread(self._service.ledger.close)
+        except Exception as error:  # whatever it is, the server is ending
+            _log.warning("%d outcomes were not written and are lost: %r", self._service.ledger.waiting, error)
+
+    async def _write(self) -> None:
+        ledger = self._service.ledger
+        metrics.OUTCOMES_WAITING.set(ledger.waiting)
+        if not ledger.waiting:
+            return
+        metrics.OUTCOMES_WRITTEN.inc(await asyncio.to_thread(ledger.flush))
+        metrics.OUTCOMES_WAITING.set(ledger.waiting)
+        if ledger.overflowed > self._overflowed:
+            _log.warning("%d responses cannot stand for their users in tests: too many waited", ledger.overflowed)
+            self._overflowed = ledger.overflowed
+
+    async def _each(self, seconds: float, work: Work) -> None:
+        while True:
+            began = time.monotonic()
+            await self.once(work)
+            await asyncio.sleep(max(0.05, seconds - (time.monotonic() - began)))
+
+    async def once(self, work: Work) -> None:
+        """Do one of the works, whatever it raises, and note whether the database answered it."""
+        late = asyncio.get_running_loop().call_later(_PATIENCE, self._late, work)
+        try:
+            await work()
+        except DatabaseLostError as error:
+            self._failing[work] = error.message
+        except Exception:
+            _log.exception("upkeep failed, and is tried again")
+            return
+        else:
+            # Work that had nothing to ask of the database says nothing about it, so each speaks for itself only: one
+            # that failed has still to ask. A full disk fails those that write, and lets the others read.
+            self._failing.pop(work, None)
+        finally:
+            late.cancel()
+        self._note()
+
+    def _late(self, work: Work) -> None:
+        self._failing[work] = f"the database has not answered for {_PATIENCE:.0f} s"
+        self._note()
+
+    def _note(self) -> None:
+        metrics.DATABASE_UP.set(not self._failing)
+        if self._failing and not self.lost:
+            self.lost = self._service.clock(), next(iter(self._failing.values()))
+            _log.warning("%s; what is known is served on", self.lost[1])
+        elif self.lost and not self._failing:
+            _log.warning("the database answers again, after %.0f s", self._service.clock() - self.lost[0])
+            self.lost = None

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from service.experiments import Guardrail, Variant, paused
+from service.outcomes.totals import Totals
+from service.report.decision import healthy, report
+from tests.service.report.tallies import BEGAN, LATER, experiment, ramped, tally, totals
+
+THREE = (Variant("base", "base", 1.0), Variant("detox", "detox@1", 1.0), Variant("gentle", "gentle@1", 1.0))
+
+
+def made(one, *tallies, now=LATER):
+    found = report(one, tallies, now)
+    json.dumps(found, allow_nan=False)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("toxic", "decision"),
+    [
+        ((600, 200), "better"),
+        ((200, 600), "worse"),
+        ((400, 400), "no difference that matters"),
+        ((400, 330), "no difference that matters"),
+    ],
+)
+def test_twenty_thousand_users_each_decide(toxic, decision):
+    found = made(experiment(), tally("base", totals(20_000, toxic[0])), tally("detox", totals(20_000, toxic[1])))
+    assert found["decision"] == decision == found["comparisons"][0]["decision"]
+    assert found["why"] == found["comparisons"][0]["why"]
+    difference = found["comparisons"][0]["differences"]["toxicity"]
+    assert difference["value"] == pytest.approx((toxic[1] - toxic[0]) / 20_000)
+    assert difference["low"] < difference["value"] < difference["high"]
+    assert found["comparisons"][0]["more_units"] == 0
+    assert difference["p_value"] == pytest.approx(min(1, 1 / difference["e_value"]))
+
+
+def test_a_few_users_decide_nothing_and_the_report_says_how_many_more_may():
+    found = made(experiment(), tally("base", totals(100, 3)), tally("detox", totals(100, 1)))
+    assert found["decision"] == "keep watching"
+    assert found["comparisons"][0]["more_units"] > 1_000
+    assert "more units" in found["why"] and "at the pace so far" in found["why"]
+    assert any("Few counted units" in note for note in found["notes"])
+
+
+def test_a_difference_that_is_real_but_small_is_called_better_and_small():
+    found = made(experiment(margin=0.05), tally("base", totals(20_000, 600)), tally("detox", totals(20_000, 200)))
+    assert found["decision"] == "better" and "too little to matter" in found["why"]
+
+
+@pytest.mark.parametrize(
+    "tallies",
+    [
+        (),
+        (tally("base", totals(500, 10)),),
+        (tally("detox", totals(40, 1)),),
+        (tally("base", totals(5_000, scored=0)), tally("detox", totals(5_000, scored=0))),
+        (tally("base", totals(0, errors=50)), tally("detox", totals(0, errors=50))),
+        (tally("base", Totals()), tally("detox", Totals())),
+    ],
+    ids=["nothing", "only the control", "only the variant", "nothing scored", "only errors", "zeros"],
+)
+def test_without_two_sides_there_is_nothing_to_compare(tallies):
+    found = made(experiment(), *tallies)
+    comparison = found["comparisons"][0]
+    assert comparison["differences"]["toxicity"]["value"] is None
+    assert comparison["minimum_detectable"] is None and comparison["more_units"] is None
+    assert found["decision"] in ("keep watching", "broken split")
+    if found["decision"] == "keep watching":
+        assert "nothing to compare yet" in found["why"]
+
+
+def test_a_split_that_is_not_as_designed_overrides_everything():
+    found = made(experiment(), tally("base", totals(20_000, 600)), tally("detox", totals(15_000, 100)))
+    assert found["decision"] == "broken split"
+    assert [each["decision"] for each in found["comparisons"]] == ["broken split"]
+    assert found["split"]["broken"] and found["split"]["counted"] == {"base": 20_000, "detox": 15_000}
+    assert found["split"]["expected"] == {"base": 17_500, "detox": 17_500}
+    assert "57.1%" in found["why"]
+
+
+def test_the_split_is_judged_by_the_shares_of_each_epoch():
+    one = ramped(experiment(), {"base": 0.9, "detox": 0.1}, {"base": 0.0, "detox": 1.0})
+    tallies = [
+        tally("base", totals(1_000, 30)),
+        tally("detox", totals(1_000, 30)),
+        tally("base", totals(9_000, 30), epoch=1),
+        tally("detox", totals(1_000, 30), epoch=1),
+        tally("detox", totals(7_000, 30), epoch=2),
+    ]
+    found = made(one, *tallies)
+    assert not found["split"]["broken"]
+    assert found["split"]["expected"] == pytest.approx({"base": 10_000, "detox": 9_000})
+
+
+def test_failed_requests_are_units_of_the_split():
+    found = made(experiment(), tally("base", totals(10_000, 100)), tally("detox", totals(8_000, 80, errors=2_000)))
+    assert not found["split"]["broken"]
+    assert found["comparisons"][0]["differences"]["error"]["value"] == pytest.approx(0.2)
+
+
+def test_rates_that_drift_while_the_weights_change_mislead_nobody():
+    # Simpson's trap: nights are toxic, and the variant was given its users at night. Pooled: 1.8% against 9.2%.
+    one = ramped(
+        experiment(Variant("base", "base", 9.0), Variant("detox", "detox@1", 1.0)), {"base": 0.1, "detox": 0.9}
+    )
+    tallies = [
+        tally("base", totals(9_000, 90)),
+        tally("detox", totals(1_000, 10)),
+        tally("base", totals(1_000, 100), epoch=1),
+        tally("detox", totals(9_000, 900), epoch=1),
+    ]
+    found = made(one, *tallies)
+    control, variant = (each["rates"]["toxicity"]["unit_value"] for each in found["variants"])
+    assert (control, variant) == (0.019, 0.091)
+    difference = found["comparisons"][0]["differences"]["toxicity"]
+    assert difference["value"] == 0 and difference["e_value"] < 1
+    assert "about as many toxic responses" in found["why"]
+    assert found["decision"] != "worse"
+    pooled = [tally("base", totals(10_000, 190)), tally("detox", totals(10_000, 910))]
+    assert made(experiment(), *pooled)["decision"] == "worse"
+
+
+def test_epochs_that_contradict_each_other_decide_nothing():
+    one = ramped(experiment(), {"base": 0.5, "detox": 0.5})
+    tallies = [
+        tally("base", totals(2_000, 20)),
+        tally("detox", totals(2_000, 600)),
+        tally("base", totals(2_000, 700), epoch=1),
+        tally("detox", totals(2_000, 20), epoch=1),
+    ]
+    found = made(one, *tallies)
+    assert found["comparisons"][0]["differences"]["toxicity"]["e_value"] > 1_000
+    assert found["decision"] == "keep watching" and "contradict" in found["why"]
+
+
+def test_the_level_is_shared_among_the_variants():
+    tallies = [tally("base", totals(1_000, 30)), tally("detox", totals(1_000, 5)), tally("gentle", totals(1_000, 28))]
+    found = made(experiment(*THREE), *tallies)
+    assert found["comparison_alpha"] == 0.025
+    assert found["comparisons"][0]["decision"] == "better"
+    assert found["decision"] == "better" and "gentle: keep watching" in found["why"]
+    alone = made(experiment(), *tallies[:2])["comparisons"][0]["differences"]["toxicity"]
+    shared = found["comparisons"][0]["differences"]["toxicity"]
+    assert shared["e_value"] == pytest.approx(alone["e_value"])
+    assert shared["low"] < alone["low"] and shared["high"] > alone["high"]
+
+
+def test_all_variants_must_be_worse_for_the_experiment_to_be_so():
+    worse, same = totals(20_000, 600), totals(20_000, 205)
+    tallies = [tally("base", totals(20_000, 200)), tally("detox", worse)]
+    assert made(experiment(*THREE), *tallies, tally("gentle", worse))["decision"] == "worse"
+    assert made(experiment(*THREE), *tallies, tally("gentle", same))["decision"] == "no difference that matters"
+
+
+def test_a_mirrored_variant_is_compared_but_its_latency_says_nothing():
+    one = experiment(Variant("base", "base", 1.0), Variant("shadow", "detox@1", mirror=0.5))
+    found = made(one, tally("base", totals(15_000, 600)), tally("shadow", totals(5_000, 20, seconds=9.0)))
+    shadow = found["variants"][1]
+    assert shadow["role"] == "mirrored" and shadow["share"] == 0.5
+    assert shadow["latency"] is None and shadow["latency_p95"] is None
+    assert found["comparisons"][0]["latency"] is None
+    assert found["split"]["counted"] == {"base": 15_000} and found["split"]["e_value"] is None
+    assert found["decision"] == "better"
+    assert any("Mirrored" in note for note in found["notes"])
+
+
+def test_every_response_is_described_and_one_a_unit_is_tested():
+    found = made(
+        experiment(),
+        tally("base", totals(1_000, 30), every=totals(9_000, 900)),
+        tally("detox", totals(1_000, 30), every=totals(1_000, 30)),
+    )
+    rate = found["variants"][0]["rates"]["toxicity"]
+    assert (rate["value"], rate["unit_value"]) == (0.1, 0.03)
+    assert found["comparisons"][0]["differences"]["toxicity"]["value"] == 0
+
+
+def test_lengths_and_latencies_have_intervals():
+    found = made(
+        experiment(),
+        tally("base", totals(2_000, 60, length=80, seconds=0.5)),
+        tally("detox", totals(2_000, 60, length=70, seconds=0.7)),
+    )
+    comparison, variant = found["comparisons"][0], found["variants"][1]
+    assert comparison["length"]["value"] == pytest.approx(-10) and comparison["length"]["high"] < 0
+    assert comparison["latency"]["value"] == pytest.approx(0.2) and comparison["latency"]["low"] > 0
+    for figure in (variant["length"], variant["latency"], variant["latency_p95"]):
+        assert figure["low"] <= figure["value"] <= figure["high"]
+
+
+def test_a_percentile_beyond_the_histogram_is_left_open():
+    found = made(experiment(), tally("base", totals(100, seconds=500.0)), tally("detox", totals(100)))
+    slow = found["variants"][0]["latency_p95"]
+    assert slow["value"] is None and slow["high"] is None and slow["low"] > 100
+
+
+def test_tallies_of_variants_and_epochs_that_are_not_known_are_left_out():
+    tallies = [tally("base", totals(100, 3)), tally("detox", totals(100, 3))]
+    strange = [tally("gone", totals(100, 3)), tally("detox", totals(9_000, 9_000), epoch=1)]
+    assert made(experiment(), *tallies, *strange) == made(experiment(), *tallies)
+
+
+def test_a_report_is_the_same_whatever_the_order_of_the_tallies():
+    one = ramped(experiment(), {"base": 0.9, "detox": 0.1})
+    tallies = [tally(name, totals(100, 3 + epoch), epoch=epoch) for epoch in (0, 1) for name in ("base", "detox")]
+    assert json.dumps(made(one, *tallies)) == json.dumps(made(one, *reversed(tallies)))
+
+
+def test_the_report_says_why_peeking_is_safe_and_what_it_rests_on():
+    one = paused(ramped(experiment(unit="request"), {"base": 0.5, "detox": 0.5}))
+    found = made(one, tally("base", totals(100, 3, scored=50)), now=BEGAN)
+    assert "as often as you like" in found["peeking"] and "5%" in found["peeking"]
+    told = " ".join(found["notes"])
+    for words in ("50 of 100 responses of base", "paused", "first choice", "2 periods", "asymptotic", "hears words"):
+        assert words in told
+    assert "pace" not in found["why"]
+
+
+def test_a_ramp_goes_on_unless_the_evidence_is_against_it():
+    one = experiment(guardrails=(Guardrail("repetition", margin=0.02),))
+    base = tally("base", totals(5_000, 100, repetitive=50))
+    assert healthy(one, [])
+    assert healthy(one, [base, tally("detox", totals(5_000, 100, repetitive=60))])
+    assert not healthy(one, [base, tally("detox", totals(5_000, 100, repetitive=500))]), "guardrail"
+    assert not healthy(one, [base, tally("detox", totals(5_000, 400, repetitive=50))]), "worse"
+    assert not healthy(one, [base, tally("detox", totals(2_000, 40, repetitive=20))]), "split"
+
+
+def test_a_mirrored_variant_that_is_worse_does_not_stop_the_ramp_of_another():
+    one = experiment(*THREE[:2], Variant("shadow", "gentle@1", mirror=0.5))
+    arms = [tally("base", totals(4_000, 80)), tally("detox", totals(4_000, 80))]
+    assert healthy(one, [*arms, tally("shadow", totals(2_600, 800))])
