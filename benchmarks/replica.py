@@ -28,6 +28,7 @@ class Everywhere:
     """Stands for an engine in which every mask is resident."""
 
     dead = False
+    stopping = False
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}

@@ -12,7 +12,7 @@ from typing import ParamSpec, TypeVar
 import masks
 from behaviours import load_scorer
 from edits.places import cuts_packed
-from service import lifeline, metrics
+from service import lifeline, logs, metrics
 from service.abilities import Abilities
 from service.contract import Engine
 from service.database import Database, DatabaseLostError
@@ -217,6 +217,10 @@ class Service:
         self.upkeep.start()
         self._watch = asyncio.create_task(lifeline.end_with(lambda: engine.dead))
 
+    def ending(self) -> bool:
+        """Whether this server was told to end: what fails now fails by no fault of a mask."""
+        return self.engine is not None and self.engine.stopping
+
     def engine_died(self) -> bool:
         """Whether there was an engine and it ended by itself."""
         return self.engine is not None and self.engine.dead
@@ -259,6 +263,7 @@ def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: li
     Raises an error of ours where it cannot start, and ``EngineDiedError`` where the engine ended first.
     """
     global _current
+    logs.show()
     if settings.scorer != "none":
         load_scorer(settings.scorer, patience=30)  # a wrong name is told now, not when the first response waits
     from service.baking import bake

@@ -14,6 +14,10 @@ class Engine(Protocol):
     def dead(self) -> bool:
         """Whether the engine has ended by itself and will not answer again."""
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the engine was told to end."""
+
     async def ensure(self, version: Version, *, retry: bool = False) -> str:
         """Make a mask usable; return the name under which the engine's handlers know it.
 

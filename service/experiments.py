@@ -165,6 +165,8 @@ def begin(experiment: Experiment, now: float) -> Experiment:
 def reweighted(experiment: Experiment, weights: Mapping[str, float], now: float) -> Experiment:
     """With other weights, in a new epoch; a ramp ends, for the operator has taken over. Raises ``ServiceError``."""
     _alive(experiment)
+    if not weights:
+        raise _bad("no weights are given", "weights")
     shown = {variant.name for variant in experiment.arms}
     if unknown := set(weights) - shown:
         raise _bad(f"no weight can be given to {sorted(unknown)}; users see {sorted(shown)}", "weights")

@@ -103,7 +103,7 @@ def authorize(needed: Role, authorization: str, keys: Keys) -> None:
             raise UnauthorizedError("send an admin key as 'Authorization: Bearer KEY'", code="invalid_api_key")
         if not matches(key, admin):
             if matches(key, api):
-                raise ForbiddenError("this key may read, not change; send an admin key", code="not_an_admin_key")
+                raise ForbiddenError("this key may not do that; send an admin key", code="not_an_admin_key")
             raise UnauthorizedError("unknown key", code="invalid_api_key")
     elif api and not matches(key, api + admin):
         raise UnauthorizedError(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from service import bootstrap, metrics
 from service.api.schemas import TARGET, Closed, ErrorOut, Real, Whole
-from service.errors import ConflictError, NotFoundError
+from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.experiments import (
     Experiment,
     Guardrail,
@@ -183,6 +183,8 @@ async def change(name: Name, body: ExperimentChange) -> dict[str, Any]:
         return experiment
 
     _known(name)
+    if body.weights is None and body.status is None and body.guardrails is None:
+        raise InvalidRequestError("nothing to change: give weights, status or guardrails", code="nothing_to_change")
     return _out(
         await service.administer(service.state.change, name, edit, action="change experiment", revision=body.revision)
     )

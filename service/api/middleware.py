@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from typing import Any
 
@@ -81,7 +82,7 @@ class Gateway:
         if method in ("POST", "PUT", "PATCH"):
             data = await _read(receive, headers, limit)
             if path != "/masks":
-                _check_json(data)
+                _check_json(data, headers)
             receive = _replay(data, receive)
         if needed is Role.ADMIN and method != "GET":
             await self.service.follow()  # what was set through another replica a moment ago counts here too
@@ -120,7 +121,7 @@ class Gateway:
             raise
         finally:
             ROUTED.reset(token)
-            if failed or answer.failed:
+            if (failed or answer.failed) and not service.ending():
                 service.recorder.failed(routed)
 
     def _check_priority(self, body: dict[str, Any], headers: Headers) -> None:
@@ -183,10 +184,16 @@ def _parse(data: bytes) -> dict[str, Any]:
     return body
 
 
-def _check_json(data: bytes) -> None:
+def _check_json(data: bytes, headers: Headers) -> None:
     """Refuse what only some readers take for JSON, or cannot be said back. Raises ``InvalidRequestError``."""
     if not data:
         return
+    if not re.match(r"application/(.+\+)?json\b", headers.get("content-type", ""), re.IGNORECASE):
+        raise InvalidRequestError(
+            "this call takes JSON; send it with the header 'Content-Type: application/json'",
+            code="invalid_content_type",
+            param="body",
+        )
     try:
         json.dumps(json.loads(data), allow_nan=False, ensure_ascii=False).encode()
     except UnicodeEncodeError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -10,7 +12,8 @@ from starlette.exceptions import HTTPException
 
 from service import bootstrap
 from service.api import aliases, experiments, health, history, masks, models, route
-from service.errors import ServiceError
+from service.api.access import role
+from service.errors import MethodNotAllowedError, NotFoundError, ServiceError
 
 
 class ExcisePlugin:
@@ -36,6 +39,23 @@ def attach(app: FastAPI) -> None:
         app.include_router(module.router)
     app.add_exception_handler(ServiceError, answer)
     app.add_exception_handler(HTTPException, answer)
+    describe = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = describe()
+        document["paths"] = {path: item for path, item in document["paths"].items() if _is_open(path, item)}
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def _is_open(path: str, item: dict[str, Any]) -> bool:
+    """Whether the gateway lets any of the described methods of a path through."""
+    for method in item:
+        with contextlib.suppress(NotFoundError, MethodNotAllowedError):
+            role(method.upper(), re.sub(r"\{[^}]*\}", "1", path))
+            return True
+    return False
 
 
 async def answer(request: Request, error: Exception) -> JSONResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from service import logs
 from service.bootstrap import Service
 from service.engine import vllm_names
 from service.engine.observer import observe
@@ -40,4 +41,5 @@ async def connect(service: Service, engine_client: Any, models: Any) -> None:
         service.labels.of,
     )
     vllm_names.without_adapter_labels(engine_client)
+    logs.show()  # again: vLLM's imports are over
     await service.attach(residency)

@@ -15,10 +15,11 @@ def register() -> None:
     """
     if NAME not in os.environ.get("VLLM_PLUGINS", "").split(","):
         return
-    from service import lifeline
+    from service import lifeline, logs
     from service.engine import loader, vllm_names
     from service.engine.resident import ResidentMasks
 
     lifeline.end_with_parent()
+    logs.show()
     vllm_names.install(ResidentMasks)
     loader.register()

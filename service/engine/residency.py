@@ -60,6 +60,11 @@ class Residency:
         """Whether the engine has ended by itself and will not answer again."""
         return self._died or (not self._stopped and bool(self._engine.errored))
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the engine was told to end."""
+        return self._stopped
+
     async def check_health(self) -> None:
         """Raise if the engine is dead."""
         await self._engine.check_health()

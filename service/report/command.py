@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -56,6 +57,10 @@ def fetch(url: str, name: str, key: str = "") -> Report:
     """The report as the server answers it. Raises ``ReportError``."""
     import httpx
 
+    if not re.fullmatch("[!-~]*", key):
+        raise ReportError("the key holds a space or a character other than ASCII, which no header can carry")
+    if "@" in url:
+        raise ReportError("--url holds a user or password; give the key with --key or EXCISE_API_KEYS")
     address = f"{url.rstrip('/')}/experiments/{quote(name, safe='')}/report"
     try:
         answer = httpx.get(address, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=60)

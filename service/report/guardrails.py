@@ -65,7 +65,8 @@ def _bound(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: floa
     """``thorough``: with the e-value of what stands within its margin as well."""
     evidence: float | None = None
     if guardrail.metric in RATES:
-        strata = samples.strata(variant.name, guardrail.metric)
+        # A variant that breaks must be noticed whoever meets it, so of failures every one is evidence.
+        strata = samples.strata(variant.name, guardrail.metric, every=guardrail.metric == "error")
         value = rate_difference(strata)
         past = value is not None and (value if guardrail.direction == "increase" else -value) > guardrail.margin
         if past or (thorough and value is not None):

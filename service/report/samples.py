@@ -19,10 +19,13 @@ class Samples:
         self.experiment = experiment
         self._all: dict[str, Totals] = {variant.name: Totals() for variant in experiment.variants}
         self._units: dict[tuple[int, str], Totals] = {}
+        self._every: dict[tuple[int, str], Totals] = {}
         for tally in tallies:
             if tally.variant in self._all and 0 <= tally.epoch <= experiment.epoch:
                 self._all[tally.variant] += tally.all
-                self._units[tally.epoch, tally.variant] = self.units_in(tally.epoch, tally.variant) + tally.units
+                place = tally.epoch, tally.variant
+                self._units[place] = self.units_in(*place) + tally.units
+                self._every[place] = self._every.get(place, Totals()) + tally.all
 
     def all(self, variant: str) -> Totals:
         """Every response of a variant."""
@@ -41,12 +44,12 @@ class Samples:
         """Numbers of the epochs so far."""
         return range(len(self.experiment.shares))
 
-    def strata(self, variant: str, rate: Rate) -> list[Stratum]:
-        """Control and variant in each epoch that has any of them."""
-        found = []
+    def strata(self, variant: str, rate: Rate, *, every: bool = False) -> list[Stratum]:
+        """Control and variant in each epoch that has any of them. ``every``: all responses, not one a unit."""
+        found, totals = [], self._every if every else self._units
         for epoch in self.epochs:
-            control = count(self.units_in(epoch, self.experiment.control), rate)
-            treatment = count(self.units_in(epoch, variant), rate)
+            control = count(totals.get((epoch, self.experiment.control), Totals()), rate)
+            treatment = count(totals.get((epoch, variant), Totals()), rate)
             share = self.share(epoch, variant)
             if (control.trials or treatment.trials) and 0 < share < 1:
                 found.append(Stratum(control, treatment, share))

@@ -55,7 +55,7 @@ class Engine:
     """Stands in for ``service.engine.residency.Residency``."""
 
     def __init__(self) -> None:
-        self.dead = False
+        self.dead = self.stopping = False
         self.refused: set[str] = set()
         self.ensured: list[str] = []
 
