@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from service import bootstrap, metrics
-from service.api.schemas import TARGET, Closed, ErrorOut, Real, Whole
+from service.api.schemas import TARGET, Closed, ErrorOut, NoText
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.experiments import (
     Experiment,
@@ -32,7 +32,7 @@ _ERRORS = {status: {"model": ErrorOut} for status in (400, 401, 403, 404, 409, 4
 
 Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Named = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Weight = Annotated[Real, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False), NoText]
 
 
 class VariantIn(Closed):
@@ -40,8 +40,10 @@ class VariantIn(Closed):
 
     name: Named
     mask: Annotated[str, Field(pattern=TARGET, description="`base` or a mask; pinned to the version it is now")]
-    weight: Annotated[Real, Field(ge=0, le=1e9, description="relative to the other variants")] = 0.0
-    mirror: Annotated[Real, Field(ge=0, le=1, description="share of the units answered a second time, unseen")] = 0.0
+    weight: Annotated[float, Field(ge=0, le=1e9, description="relative to the other variants"), NoText] = 0.0
+    mirror: Annotated[
+        float, Field(ge=0, le=1, description="share of the units answered a second time, unseen"), NoText
+    ] = 0.0
 
 
 class GuardrailIn(Closed):
@@ -49,19 +51,22 @@ class GuardrailIn(Closed):
 
     metric: Metric
     direction: Literal["increase", "decrease"] = "increase"
-    margin: Annotated[Real, Field(ge=0, le=1000, description="absolute for rates, relative for the others")] = 0.0
+    margin: Annotated[
+        float, Field(ge=0, le=1000, description="absolute for rates, relative for the others"), NoText
+    ] = 0.0
 
 
 class StepIn(Closed):
     """One step of a ramp."""
 
     share: Annotated[
-        Real,
+        float,
         Field(gt=0, le=1, description="of all variants but the control together; 1 ends the experiment, it has won"),
+        NoText,
     ]
-    minutes: Annotated[Real, Field(ge=0, le=1e6)] = 0.0
+    minutes: Annotated[float, Field(ge=0, le=1e6), NoText] = 0.0
     responses: Annotated[
-        Whole, Field(ge=0, le=10**9, description="of each variant, that count in tests, in this step")
+        int, Field(ge=0, le=10**9, description="of each variant, that count in tests, in this step"), NoText
     ] = 0
 
 
@@ -73,8 +78,10 @@ class ExperimentIn(Closed):
     control: Annotated[Named | None, Field(description="default: the first variant")] = None
     unit: Literal["user", "request"] = "user"
     metric: Annotated[Rate, Field(description="what the decision is about; lower is better")] = "toxicity"
-    margin: Annotated[Real, Field(gt=0, lt=1, description="smallest difference that matters")] = 0.01
-    alpha: Annotated[Real, Field(ge=1e-6, le=0.5, description="chance to be misled, however often you look")] = 0.05
+    margin: Annotated[float, Field(gt=0, lt=1, description="smallest difference that matters"), NoText] = 0.01
+    alpha: Annotated[
+        float, Field(ge=1e-6, le=0.5, description="chance to be misled, however often you look"), NoText
+    ] = 0.05
     guardrails: Annotated[tuple[GuardrailIn, ...], Field(max_length=32)] = ()
     ramp: Annotated[tuple[StepIn, ...], Field(max_length=32)] = ()
 
@@ -82,7 +89,7 @@ class ExperimentIn(Closed):
 class ExperimentChange(Closed):
     """A change, made on ``revision``."""
 
-    revision: Annotated[Whole, Field(ge=1, le=2**31 - 1)]
+    revision: Annotated[int, Field(ge=1, le=2**31 - 1), NoText]
     weights: Annotated[dict[Named, Weight] | None, Field(max_length=16)] = None
     status: Literal["running", "paused"] | None = None
     guardrails: Annotated[list[GuardrailIn] | None, Field(max_length=32)] = None
@@ -92,7 +99,7 @@ class Stop(Closed):
     """How an experiment ends."""
 
     winner: Annotated[Named | None, Field(description="the variant that everybody gets from now on")] = None
-    revision: Annotated[Whole | None, Field(ge=1, le=2**31 - 1)] = None
+    revision: Annotated[int, Field(ge=1, le=2**31 - 1), NoText] | None = None
 
 
 class ExperimentList(BaseModel):

@@ -18,9 +18,8 @@ def _no_text(value: object) -> object:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_no_text)]
-"""As JSON Schema has it: 2 and 2.0, not "2"."""
-Real = Annotated[float, BeforeValidator(_no_text)]
+NoText = BeforeValidator(_no_text)
+"""Of a number, as JSON Schema has it: 2 and 2.0, not "2". It comes after the bounds, or they are not described."""
 
 
 class Closed(BaseModel):
@@ -86,7 +85,7 @@ class RouteOut(BaseModel):
 class AliasTo(Closed):
     """Where an alias is to point."""
 
-    version: Annotated[Whole, Field(ge=1, le=2**31 - 1)]
+    version: Annotated[int, Field(ge=1, le=2**31 - 1), NoText]
 
 
 class AliasOut(BaseModel):

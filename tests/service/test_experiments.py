@@ -175,3 +175,22 @@ def test_it_comes_back_from_json_as_it_was():
     experiment = made(*ARMS, SHADOW, ramp=RAMP, guardrails=(Guardrail("length", "decrease", 0.3),), unit="request")
     experiment = stopped(next_step(resumed(paused(experiment), 1 / 3), 2 / 3), "é \u2028", "one")
     assert Experiment.of(json.loads(json.dumps(experiment.document()))) == experiment
+
+
+def test_a_last_step_to_everybody_makes_the_variant_the_winner():
+    ramp = (Step(0.05), Step(1.0))
+    over = next_step(made(*ARMS[:2], ramp=ramp), 200.0)
+    assert (over.status, over.winner, over.fallback) == ("stopped", "one", "detox@1")
+
+
+@pytest.mark.parametrize(
+    ("arms", "ramp"), [(ARMS, (Step(0.05), Step(1.0))), (ARMS[:2], (Step(1.0),)), (ARMS[:2], (Step(1.0), Step(0.5)))]
+)
+def test_a_step_to_everybody_needs_a_step_before_it_and_one_variant(arms, ramp):
+    with pytest.raises(InvalidRequestError):
+        made(*arms, ramp=ramp)
+
+
+def test_no_weights_are_no_change():
+    with pytest.raises(InvalidRequestError, match="no weights"):
+        reweighted(made(), {}, 200.0)

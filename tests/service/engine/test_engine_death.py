@@ -33,7 +33,7 @@ def test_the_server_ends_soon_after_its_engine_and_a_new_one_serves_what_it_stil
     answers: list[tuple[int, str]] = []
 
     def ask() -> None:
-        body = {"model": "demo:alpha", "prompt": "The", "max_tokens": 200, "ignore_eos": True, "n": 64}
+        body = {"model": "demo:alpha", "prompt": "The", "max_tokens": 200, "ignore_eos": True, "n": 16}
         with server.client() as client:
             answer = client.post("/v1/completions", json=body)
             answers.append((answer.status_code, answer.json()["error"]["code"]))

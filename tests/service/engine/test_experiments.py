@@ -132,6 +132,22 @@ def test_a_mirrored_mask_answers_unseen_and_is_scored(http):
     assert sum(variant["units"] for variant in document["variants"]) == 6
 
 
+def test_a_request_with_several_prompts_counts_once_in_the_tests(http):
+    begin(http, "several", arm("control", "base"), arm("treated", "alpha@1"), unit="request")
+    body = {"model": "demo", "prompt": ["One", "Two", "Three"], "max_tokens": 4, "n": 2}
+    assert http.post("/v1/completions", json=body).status_code == 200
+    document = report(http, "several", 6)
+    assert sum(variant["responses"] for variant in document["variants"]) == 6
+    assert sum(variant["units"] for variant in document["variants"]) == 1
+
+
+@pytest.mark.parametrize("given", [{"headers": {"X-Vllm-Priority": "-9"}}, {"json": {"priority": -9}}])
+def test_no_client_comes_before_the_others(http, given):
+    body = {"model": "demo", "prompt": "Hello", "max_tokens": 4, **given.get("json", {})}
+    answer = http.post("/v1/completions", json=body, headers=given.get("headers"))
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "priority")
+
+
 def test_the_winner_becomes_the_default_route_and_can_be_rolled_back(http):
     begin(http, "decided", arm("control", "base"), arm("treated", "alpha@1"))
     answer = http.post("/experiments/decided/stop", json={"winner": "treated"})

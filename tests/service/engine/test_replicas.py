@@ -83,6 +83,7 @@ def test_a_user_has_one_variant_on_both_and_is_counted_once_even_if_one_of_them_
     postgres.kill()  # the replicas go on with what they know, and say so
     assert ask(one, "user-0")["x-excise-variant"] == variants[0][0]
     soon(lambda: "lost" in call(one, "GET", "/ready")["database"], 20)
+    assert "what is known is served on" in one.log.read_text()
     with one.client() as http:
         assert "excise_database_up 0.0" in http.get("/metrics").text
     answer = call(one, "PUT", "/route", 503, json={"target": "base"})

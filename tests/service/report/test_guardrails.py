@@ -121,3 +121,24 @@ def test_the_level_is_shared_among_guardrails_and_variants():
     assert all(
         bound["value"] is None and not bound["crossed"] and "nothing is known" in bound["why"] for bound in bounds
     )
+
+
+def test_a_variant_that_breaks_for_users_who_were_counted_before_is_noticed():
+    fine, broken = totals(80), totals(80, errors=78)
+    tallies = [tally("base", fine, every=totals(160)), tally("detox", fine, every=broken)]
+    found = crossed(bounded("error", margin=0.05), tallies)
+    assert found is not None and found.variant == "detox"
+
+
+def test_longer_responses_are_noticed_though_their_length_drifts_while_the_weights_change():
+    nights, days = {"base": 0.99, "detox": 0.01}, {"base": 0.5, "detox": 0.5}
+    one = ramped(experiment(guardrails=(Guardrail("length", "increase", 0.2),)), nights, days)
+    tallies = [
+        tally("base", totals(99_000, length=200), epoch=1),
+        tally("detox", totals(1_000, length=280), epoch=1),
+        tally("base", totals(5_000, length=50), epoch=2),
+        tally("detox", totals(5_000, length=70), epoch=2),
+    ]
+    (bound,) = report(one, tallies, LATER)["guardrails"]
+    assert bound["value"] == pytest.approx(0.4, abs=0.01)
+    assert bound["crossed"]
