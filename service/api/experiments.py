@@ -32,6 +32,8 @@ _ERRORS = {status: {"model": ErrorOut} for status in (400, 401, 403, 404, 409, 4
 
 Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Named = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+_NO_OTHERS: dict[str, Any] = {"additionalProperties": False}
+"""As pydantic has it, but does not describe: no keys but those of the pattern."""
 Weight = Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False), NoText]
 
 
@@ -90,7 +92,7 @@ class ExperimentChange(Closed):
     """A change, made on ``revision``."""
 
     revision: Annotated[int, Field(ge=1, le=2**31 - 1), NoText]
-    weights: Annotated[dict[Named, Weight] | None, Field(max_length=16)] = None
+    weights: Annotated[dict[Named, Weight], Field(max_length=16, json_schema_extra=_NO_OTHERS)] | None = None
     status: Literal["running", "paused"] | None = None
     guardrails: Annotated[list[GuardrailIn] | None, Field(max_length=32)] = None
 
