@@ -184,11 +184,6 @@ class Registry:
         with self._database.begin(reads=True) as connection:
             return self._get(connection, name, version)
 
-    def rank(self, record: Record) -> int | None:
-        """What the factors of its single weights take per request; None where they can only be baked in."""
-        found: int | None = record.description["rank"]
-        return found
-
     def path(self, digest: str) -> Path:
         """Where the engine finds the bytes of a registered mask."""
         return self.files.path(digest)

@@ -8,20 +8,19 @@ from fastapi import APIRouter, Path, Response
 
 from service import bootstrap
 from service.api.masks import Name
-from service.api.schemas import AliasList, AliasOut, AliasTo, ErrorOut
+from service.api.schemas import CHANGES, AliasList, AliasOut, AliasTo, errors
 from service.errors import NotFoundError
 
 router = APIRouter(tags=["aliases"])
 
 Alias = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,63}$")]
-_ERRORS = {status: {"model": ErrorOut} for status in (400, 401, 403, 404, 409, 413, 429, 503)}
 
 
 def _out(name: str, alias: str, version: int) -> AliasOut:
     return AliasOut(mask=name, alias=alias, version=version, model=f"{bootstrap.current().policy.model}:{name}@{alias}")
 
 
-@router.get("/masks/{name}/aliases", responses={s: {"model": ErrorOut} for s in (400, 401, 404)})
+@router.get("/masks/{name}/aliases", responses=errors(404))
 async def list_aliases(name: Name) -> AliasList:
     """The aliases of a mask. ``production`` is what its name alone stands for."""
     policy = bootstrap.current().policy
@@ -30,7 +29,7 @@ async def list_aliases(name: Name) -> AliasList:
     return AliasList(data=[_out(name, *one) for one in sorted(policy.aliases.get(name, {}).items())])
 
 
-@router.put("/masks/{name}/aliases/{alias}", responses=_ERRORS)  # type: ignore[arg-type]
+@router.put("/masks/{name}/aliases/{alias}", responses=CHANGES)
 async def point(name: Name, alias: Alias, body: AliasTo) -> AliasOut:
     """Point an alias at a version, for the next request on."""
     service = bootstrap.current()
@@ -39,14 +38,14 @@ async def point(name: Name, alias: Alias, body: AliasTo) -> AliasOut:
     return _out(name, alias, body.version)
 
 
-@router.post("/masks/{name}/aliases/{alias}/rollback", responses=_ERRORS)  # type: ignore[arg-type]
+@router.post("/masks/{name}/aliases/{alias}/rollback", responses=CHANGES)
 async def roll_back(name: Name, alias: Alias) -> AliasOut:
     """Point an alias back at the version before; again: at the one before that."""
     service = bootstrap.current()
     return _out(name, alias, await service.administer(service.state.rollback_alias, name, alias))
 
 
-@router.delete("/masks/{name}/aliases/{alias}", status_code=204, responses=_ERRORS)  # type: ignore[arg-type]
+@router.delete("/masks/{name}/aliases/{alias}", status_code=204, responses=CHANGES)
 async def remove(name: Name, alias: Alias) -> Response:
     """Take an alias away."""
     service = bootstrap.current()

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from service import bootstrap, metrics
-from service.api.schemas import TARGET, Closed, ErrorOut, NoText
+from service.api.schemas import CHANGES, TARGET, Closed, NoText
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.experiments import (
     Experiment,
@@ -28,7 +28,6 @@ from service.experiments import (
 from service.routing import resolve
 
 router = APIRouter(tags=["experiments"])
-_ERRORS = {status: {"model": ErrorOut} for status in (400, 401, 403, 404, 409, 413, 429, 503)}
 
 Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Named = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
@@ -137,7 +136,7 @@ def _check_scored(service: bootstrap.Service, body: ExperimentIn) -> None:
         )
 
 
-@router.post("/experiments", status_code=201, responses=_ERRORS)  # type: ignore[arg-type]
+@router.post("/experiments", status_code=201, responses=CHANGES)
 async def create(body: ExperimentIn) -> dict[str, Any]:
     """Make an experiment. It gets traffic once the default route leads to it: ``experiment:NAME``."""
     service = bootstrap.current()
@@ -163,19 +162,19 @@ async def create(body: ExperimentIn) -> dict[str, Any]:
     return _out(await service.administer(service.state.create, begin(experiment, service.clock())))
 
 
-@router.get("/experiments", responses=_ERRORS)  # type: ignore[arg-type]
+@router.get("/experiments", responses=CHANGES)
 async def list_experiments() -> ExperimentList:
     """Every experiment."""
     return ExperimentList(data=[_out(one) for one in bootstrap.current().policy.experiments.values()])
 
 
-@router.get("/experiments/{name}", responses=_ERRORS)  # type: ignore[arg-type]
+@router.get("/experiments/{name}", responses=CHANGES)
 async def show(name: Name) -> dict[str, Any]:
     """One experiment as it stands."""
     return _out(_known(name))
 
 
-@router.patch("/experiments/{name}", responses=_ERRORS)  # type: ignore[arg-type]
+@router.patch("/experiments/{name}", responses=CHANGES)
 async def change(name: Name, body: ExperimentChange) -> dict[str, Any]:
     """Change weights or guardrails, pause or resume. 409 if somebody else changed it since ``revision``."""
     service = bootstrap.current()
@@ -199,7 +198,7 @@ async def change(name: Name, body: ExperimentChange) -> dict[str, Any]:
     )
 
 
-@router.post("/experiments/{name}/stop", responses=_ERRORS)  # type: ignore[arg-type]
+@router.post("/experiments/{name}/stop", responses=CHANGES)
 async def stop(name: Name, body: Stop | None = None) -> dict[str, Any]:
     """Stop it for good. The default route, if it leads here, goes on to the winner's mask, or the control's."""
     service, wanted = bootstrap.current(), body or Stop()
@@ -215,7 +214,7 @@ async def stop(name: Name, body: Stop | None = None) -> dict[str, Any]:
     return _out(after)
 
 
-@router.delete("/experiments/{name}", status_code=204, responses=_ERRORS)  # type: ignore[arg-type]
+@router.delete("/experiments/{name}", status_code=204, responses=CHANGES)
 async def remove(name: Name) -> Response:
     """Delete a stopped experiment and its outcomes."""
     await bootstrap.current().remove(name)
@@ -225,7 +224,7 @@ async def remove(name: Name) -> Response:
 @router.get(
     "/experiments/{name}/report",
     response_model=None,
-    responses={200: {"content": {"text/html": {}, "image/png": {}}}, **_ERRORS},  # type: ignore[dict-item]
+    responses={200: {"content": {"text/html": {}, "image/png": {}}}, **CHANGES},
 )
 async def show_report(name: Name, format: Annotated[Literal["json", "html", "png"], Query()] = "json") -> Response:
     """What the outcomes say so far, of all replicas. Looking often costs nothing and misleads nobody."""

@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from service import audit, bootstrap
-from service.api.schemas import AuditList, AuditOut, ErrorOut, FlaggedList, FlaggedOut
+from service.api.schemas import AuditList, AuditOut, FlaggedList, FlaggedOut, errors
 
 router = APIRouter(tags=["history"])
-_ERRORS = {status: {"model": ErrorOut} for status in (400, 401, 403, 429, 503)}
+_ERRORS = errors(403, 429, 503)
 
 
-@router.get("/audit", responses=_ERRORS)  # type: ignore[arg-type]
+@router.get("/audit", responses=_ERRORS)
 async def changes(
     before: Annotated[int | None, Query(ge=1, le=2**53, description="`id` of the page before's last entry")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -25,7 +25,7 @@ async def changes(
     return AuditList(data=[AuditOut(**entry) for entry in entries])
 
 
-@router.get("/flagged", responses=_ERRORS)  # type: ignore[arg-type]
+@router.get("/flagged", responses=_ERRORS)
 async def flagged(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> FlaggedList:
     """Toxic responses kept with redacted text; none unless the server was started with --keep-flagged."""
     kept = await asyncio.to_thread(bootstrap.current().flagged.latest, limit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from service import bootstrap
-from service.api.schemas import ErrorOut, MaskList, MaskOut
+from service.api.schemas import MaskList, MaskOut, errors
 from service.errors import InvalidRequestError, NotFoundError, UnavailableError
 from service.files import StoreError
 
@@ -23,17 +23,13 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}, "required": ["file"]}
 
 
-def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: {"model": ErrorOut} for status in (400, 401, *statuses)}
-
-
 @router.post(
     "/masks",
     status_code=201,
     response_model=MaskOut,
     responses={
         200: {"model": MaskOut, "description": "These bytes were registered before"},
-        **_errors(403, 409, 413, 503),
+        **errors(403, 409, 413, 503),
     },
     openapi_extra={
         "requestBody": {
@@ -72,7 +68,7 @@ async def _file(request: Request) -> bytes:
     )
 
 
-@router.get("/masks", responses=_errors())
+@router.get("/masks", responses=errors())
 def list_masks(
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> MaskList:
@@ -82,7 +78,7 @@ def list_masks(
     return MaskList(data=[MaskOut.of(record, service.policy.model) for record in records], total=total)
 
 
-@router.get("/masks/{name}", responses=_errors(404))
+@router.get("/masks/{name}", responses=errors(404))
 def list_versions(
     name: Name,
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
@@ -96,14 +92,14 @@ def list_versions(
     return MaskList(data=[MaskOut.of(record, service.policy.model) for record in records], total=total)
 
 
-@router.get("/masks/{name}/{version}", responses=_errors(404))
+@router.get("/masks/{name}/{version}", responses=errors(404))
 def describe(name: Name, version: Number) -> MaskOut:
     """One version of a mask: what it cuts, how it was made, what it measured."""
     service = bootstrap.current()
     return MaskOut.of(service.registry.get(name, version), service.policy.model)
 
 
-@router.delete("/masks/{name}/{version}", status_code=204, responses=_errors(403, 404, 409, 413, 429, 503))
+@router.delete("/masks/{name}/{version}", status_code=204, responses=errors(403, 404, 409, 413, 429, 503))
 async def remove(name: Name, version: Number) -> Response:
     """Take a version out. Refused while a route, an alias or an experiment uses it; its number is never used again."""
     await bootstrap.current().delete(name, version)
@@ -113,7 +109,7 @@ async def remove(name: Name, version: Number) -> Response:
 @router.get(
     "/masks/{name}/{version}/file",
     response_class=FileResponse,
-    responses={200: {"content": {"application/octet-stream": _BINARY}}, **_errors(404, 503)},
+    responses={200: {"content": {"application/octet-stream": _BINARY}}, **errors(404, 503)},
 )
 def download(name: Name, version: Number) -> FileResponse:
     """The mask file, byte for byte as it was registered."""

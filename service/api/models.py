@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from service import bootstrap
 from service.api.schemas import ErrorOut
 from service.errors import ConflictError, NotFoundError
-from service.routing import Choice, resolve
+from service.routing import Choice, Unit
 
 router = APIRouter(tags=["models"])
 _started = int(time.time())
@@ -53,10 +53,7 @@ async def show(name: str) -> dict[str, Any]:
     extra: dict[str, str] = {}
     if name != model:
         try:
-            if not name.startswith(f"{model}:"):
-                raise NotFoundError("another model", code="model_not_found")
-            choice = resolve(service.policy, name.removeprefix(f"{model}:"))
-            service.abilities.check(choice)
+            choice = service.choose(name, Unit(""))
         except (NotFoundError, ConflictError) as error:
             raise NotFoundError(
                 f"the model {name!r} is not served here; GET /v1/models", code="model_not_found", param="model"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from service import bootstrap
-from service.api.schemas import ErrorOut, RouteOut, RouteTo
+from service.api.schemas import CHANGES, ErrorOut, RouteOut, RouteTo
 from service.errors import ConflictError
 
 router = APIRouter(tags=["route"])
-_ERRORS = {status: {"model": ErrorOut} for status in (400, 401, 403, 404, 409, 413, 429, 503)}
 
 
 def _out(service: bootstrap.Service, target: str) -> RouteOut:
@@ -32,7 +31,7 @@ async def show() -> RouteOut:
     return _out(service, service.route())
 
 
-@router.put("/route", responses=_ERRORS)  # type: ignore[arg-type]
+@router.put("/route", responses=CHANGES)
 async def change(body: RouteTo) -> RouteOut:
     """Set the default route, to a mask or an experiment, for the next request on."""
     service = _changeable()
@@ -41,7 +40,7 @@ async def change(body: RouteTo) -> RouteOut:
     return _out(service, body.target)
 
 
-@router.post("/route/rollback", responses=_ERRORS)  # type: ignore[arg-type]
+@router.post("/route/rollback", responses=CHANGES)
 async def roll_back() -> RouteOut:
     """Set the default route back to the target before; again: to the one before that."""
     service = _changeable()

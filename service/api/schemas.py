@@ -156,3 +156,12 @@ class ErrorOut(BaseModel):
     """OpenAI's error shape."""
 
     error: ErrorBody
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Of a route, for its description: 400, 401 and ``statuses`` in OpenAI's shape."""
+    return {status: {"model": ErrorOut} for status in (400, 401, *statuses)}
+
+
+CHANGES = errors(403, 404, 409, 413, 429, 503)
+"""What a call that changes something may answer."""

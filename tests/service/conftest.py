@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.service.postgres import Postgres, reason_against
+from tests.service.replica import Replicas
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,21 @@ def database_url(request: pytest.FixtureRequest, tmp_path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'excise.db'}"
     return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def replicas(tmp_path, monkeypatch):
+    """Replicas without an engine, on SQLite, in a folder that stands for its disk."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    found = Replicas(tmp_path, f"sqlite:///{folder / 'excise.db'}", monkeypatch)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def both(tmp_path, database_url, monkeypatch):
+    """Replicas on each kind of database."""
+    found = Replicas(tmp_path, database_url, monkeypatch)
+    yield found
+    found.close()

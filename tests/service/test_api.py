@@ -9,28 +9,11 @@ import pytest
 import masks
 from service import metrics
 from service.files import MaskFiles
-from tests.service.replica import READER, Replicas, arms, begun, code, made
+from tests.service.replica import READER, arms, begun, code, made
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "demo", "user": "ann"}
 GOOD = {"name": "ab", "variants": arms(1, 1)}
-
-
-@pytest.fixture
-def replicas(tmp_path, monkeypatch):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    found = Replicas(tmp_path, f"sqlite:///{folder / 'excise.db'}", monkeypatch)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def both(tmp_path, database_url, monkeypatch):
-    """Replicas on each kind of database."""
-    found = Replicas(tmp_path, database_url, monkeypatch)
-    yield found
-    found.close()
 
 
 def test_a_mask_goes_to_everybody_and_back_in_two_calls(both):

@@ -10,27 +10,10 @@ from fastapi.responses import JSONResponse
 from sqlalchemy import text
 
 from service import metrics
-from tests.service.replica import READER, Replicas, begun, counted
+from tests.service.replica import READER, begun, counted
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "demo", "user": "ann"}
-
-
-@pytest.fixture
-def replicas(tmp_path, monkeypatch):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    found = Replicas(tmp_path, f"sqlite:///{folder / 'excise.db'}", monkeypatch)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def both(tmp_path, database_url, monkeypatch):
-    """Replicas on each kind of database."""
-    found = Replicas(tmp_path, database_url, monkeypatch)
-    yield found
-    found.close()
 
 
 def test_in_an_experiment_responses_say_where_they_belong_and_are_counted_once_a_user(replicas):

@@ -8,27 +8,10 @@ import json
 import pytest
 
 from service.outcomes.totals import Outcome
-from tests.service.replica import Replicas, arms, begun
+from tests.service.replica import arms, begun
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "demo", "user": "ann"}
-
-
-@pytest.fixture
-def replicas(tmp_path, monkeypatch):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    found = Replicas(tmp_path, f"sqlite:///{folder / 'excise.db'}", monkeypatch)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def both(tmp_path, database_url, monkeypatch):
-    """Replicas on each kind of database."""
-    found = Replicas(tmp_path, database_url, monkeypatch)
-    yield found
-    found.close()
 
 
 GOOD = {"name": "ab", "variants": arms(1, 1)}

@@ -4,23 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 import masks
 from service import metrics
 from tests.service.replica import Clock, Replicas, arms, begun, code, counted, made
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "demo", "user": "ann"}
-
-
-@pytest.fixture
-def replicas(tmp_path, monkeypatch):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    found = Replicas(tmp_path, f"sqlite:///{folder / 'excise.db'}", monkeypatch)
-    yield found
-    found.close()
 
 
 ADMIN_CALLS = [

@@ -192,7 +192,7 @@ def test_a_mask_of_single_weights_is_registered_with_the_rank_that_it_takes(open
     registry = open_registry()
 
     def rank(mask):
-        return registry.rank(registry.register(masks.dumps(mask))[0])
+        return registry.register(masks.dumps(mask))[0].description["rank"]
 
     assert rank(make()) == 0
     assert rank(weights("row", up_proj=range(128))) == 1

@@ -13,16 +13,7 @@ from service.database import DatabaseLostError
 from service.experiments import Experiment, Variant, begin, stopped
 from service.outcomes import reading
 from service.outcomes.totals import Outcome
-from tests.service.replica import Clock, Replicas, made
-
-
-@pytest.fixture
-def replicas(tmp_path, monkeypatch):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    found = Replicas(tmp_path, f"sqlite:///{folder / 'excise.db'}", monkeypatch)
-    yield found
-    found.close()
+from tests.service.replica import Clock, made
 
 
 def outcome(number: int) -> Outcome:
