@@ -59,14 +59,18 @@ def inspect(file: MaskFile, as_json: Json = False) -> None:
     base = mask.meta.base
     terminal.out.print(f"digest {mask.digest}", soft_wrap=True)
     terminal.out.print(f"base {base.id} ({base.architecture}), fingerprint {base.fingerprint}", soft_wrap=True)
-    table = Table("where", "cut", "of", title="cuts")
+    gated = ("cut", "to 1/4", "to 1/2") if mask.dampened else ("cut",)
+    table = Table("where", *gated, "of", title="cuts")
     geometry = mask.meta.base.geometry
     for kind, cut, size in (("neurons", mask.neurons, geometry.neurons), ("heads", mask.heads, geometry.heads)):
-        for layer, indices in sorted(cut.items()):
-            table.add_row(f"layer {layer}, {kind}", str(len(indices)), str(size))
+        for layer in sorted(cut):
+            gates = mask.gate_values(kind, layer)
+            counts = [str(int((gates == gate).sum())) for gate in (0, 0.25, 0.5)[: len(gated)]]
+            table.add_row(f"layer {layer}, {kind}", *counts, str(size))
     for parameter in sorted(mask.weights):
         rows, columns = mask.meta.shapes[parameter]
-        table.add_row(parameter, str(len(mask.weight_indices(parameter))), str(rows * columns))
+        none = ["0"] * (len(gated) - 1)
+        table.add_row(parameter, str(len(mask.weight_indices(parameter))), *none, str(rows * columns))
     terminal.out.print(table)
     terminal.out.print_json(data={"made": described(mask)["made"]})
     terminal.out.print(measured(mask))
@@ -77,14 +81,18 @@ def export(
     file: MaskFile,
     model: Annotated[Path, typer.Option(help="Model folder.", exists=True, file_okay=False)],
     form: Annotated[
-        Literal["peft", "checkpoint"],
-        typer.Option("--format", help="A LoRA adapter beside the model, or the whole model with the mask in it."),
+        Literal["peft", "ia3", "checkpoint"],
+        typer.Option(
+            "--format",
+            help="A LoRA adapter beside the model, an IA³ adapter (neurons and heads only; exact), or the whole model "
+            "with the mask in it.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write, new or empty.")],
     allow_other_base: AllowOther = False,
     as_json: Json = False,
 ) -> None:
-    """Write a mask in a form that servers without Excise know: a PEFT adapter, or a corrected checkpoint."""
+    """Write a mask in a form that others know: a PEFT adapter (LoRA or IA³), or a corrected checkpoint."""
     import masks
     from edits.export import export as write
 
@@ -96,6 +104,9 @@ def export(
     if form == "peft":
         modules = f"{len(written['ranks'])} modules, ranks up to {written['rank']}"
         terminal.out.print(f"{output}: adapter for {modules}, {size}", soft_wrap=True)
+    elif form == "ia3":
+        gated = f"{sum(written['inputs'].values()):,} inputs of {len(written['inputs'])} modules"
+        terminal.out.print(f"{output}: adapter for {gated}, {size}", soft_wrap=True)
     else:
         terminal.out.print(f"{output}: {written['model']} with mask {written['mask']} in it, {size}", soft_wrap=True)
 

@@ -15,10 +15,10 @@ from correction.models import LoadedModel
 
 @contextmanager
 def ablated(loaded: LoadedModel, mask: masks.Mask, *, allow_other_base: bool = False) -> Iterator[None]:
-    """Within the block the model runs with the mask's components cut; then it is exactly as it was.
+    """Within the block the model runs with the mask's components cut or dampened; then it is exactly as it was.
 
-    A neuron or head is cut by multiplying what enters `down_proj` or `o_proj` by 0 there and by 1 elsewhere, a weight
-    by writing 0 over it.
+    Of a neuron or head what enters `down_proj` or `o_proj` is multiplied by its gate (0 where cut), a weight is cut by
+    writing 0 over it.
 
     Raises:
         FingerprintMismatch, GeometryMismatch, UnknownParameter: of `masks`, where the mask is not for this model.
@@ -27,12 +27,11 @@ def ablated(loaded: LoadedModel, mask: masks.Mask, *, allow_other_base: bool = F
     head_dim = loaded.base.geometry.head_dim
     with ExitStack() as stack:
         for block in loaded.blocks:
-            for module, cut, width in (
-                (block.down_proj, mask.neurons.get(block.index), 1),
-                (block.o_proj, mask.heads.get(block.index), head_dim),
-            ):
-                if cut is not None:
-                    handle = module.register_forward_pre_hook(_gate(module, cut, width))
+            for kind, module, width in (("neurons", block.down_proj, 1), ("heads", block.o_proj, head_dim)):
+                listed = getattr(mask, kind).get(block.index)
+                if listed is not None:
+                    gates = mask.gate_values(kind, block.index)
+                    handle = module.register_forward_pre_hook(_gate(module, listed, gates, width))
                     stack.callback(handle.remove)
         parameters = dict(loaded.model.named_parameters())
         for name in mask.weights:
@@ -40,13 +39,13 @@ def ablated(loaded: LoadedModel, mask: masks.Mask, *, allow_other_base: bool = F
         yield
 
 
-def _gate(module: nn.Linear, cut: np.ndarray, width: int) -> Any:
-    keep = torch.ones(module.in_features // width, dtype=module.weight.dtype, device=module.weight.device)
-    keep[torch.from_numpy(cut.astype(np.int64))] = 0
-    keep = keep.repeat_interleave(width)
+def _gate(module: nn.Linear, listed: np.ndarray, gates: np.ndarray, width: int) -> Any:
+    row = torch.ones(module.in_features // width, dtype=module.weight.dtype, device=module.weight.device)
+    row[torch.from_numpy(listed.astype(np.int64))] = torch.from_numpy(gates).to(row)
+    row = row.repeat_interleave(width)
 
     def gate(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0] * keep, *inputs[1:])
+        return (inputs[0] * row, *inputs[1:])
 
     return gate
 

@@ -137,9 +137,12 @@ def set_difference(
     return selected
 
 
-def components(selected: Mapping[str, NDArray[np.int64]]) -> dict[str, Any]:
-    """Selected scores as `masks.for_model` takes them: `neurons` and `heads` by layer, `weights` by parameter."""
-    found: dict[str, dict[Any, NDArray[np.int64]]] = {"neurons": {}, "heads": {}, "weights": {}}
+def components(selected: Mapping[str, NDArray[np.int64] | Mapping[int, float]]) -> dict[str, Any]:
+    """Selected scores as `masks.for_model` takes them: `neurons` and `heads` by layer, `weights` by parameter.
+
+    A selection may also give index → gate in the place of indices; it is passed on as it is.
+    """
+    found: dict[str, dict[Any, NDArray[np.int64] | Mapping[int, float]]] = {"neurons": {}, "heads": {}, "weights": {}}
     for name, cut in selected.items():
         kind, _, rest = name.partition(".")
         found[kind][rest if kind == "weights" else int(rest)] = cut

@@ -44,7 +44,8 @@ def described(mask: Any) -> dict[str, Any]:
     return {
         "digest": mask.digest,
         "counts": dict(mask.counts),
-        **json.loads(mask.meta.document()),
+        "dampened": mask.dampened,
+        **json.loads(mask.meta.document(mask.version)),
         "layers": {
             kind: {str(layer): len(indices) for layer, indices in sorted(cut.items())}
             for kind, cut in (("neurons", mask.neurons), ("heads", mask.heads))
@@ -53,9 +54,10 @@ def described(mask: Any) -> dict[str, Any]:
 
 
 def count_of(mask: Any) -> str:
-    """How much a mask cuts, in words."""
+    """How much a mask cuts, in words, and how much of that it only dampens."""
     parts = [f"{number:,} {kind}" for kind, number in mask.counts.items() if number]
-    return ", ".join(parts) or "nothing"
+    dampened = f" ({mask.dampened:,} of them dampened)" if mask.dampened else ""
+    return (", ".join(parts) or "nothing") + dampened
 
 
 def measured(mask: Any) -> Any:

@@ -1,1 +1,1 @@
-"""A mask as edits to a model's weights: zeros in a checkpoint, or exact low-rank factors beside it."""
+"""A mask as edits to a model's weights: gates multiplied into a checkpoint, or exact adapters beside it."""

@@ -1,4 +1,4 @@
-"""A mask as a corrected checkpoint: the model's own folder with zeros in it, for anything that loads a model."""
+"""A mask as a corrected checkpoint: the model's own folder with the gates multiplied in, for whatever loads it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ LEFT = (
 
 
 def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
-    """Write the checkpoint in ``model_dir`` with the components of ``mask`` set to zero.
+    """Write the checkpoint in ``model_dir`` with the components of ``mask`` set to zero, or dampened.
 
     It is safetensors, in as many files as the checkpoint has, with their names, dtypes and metadata; `.bin` becomes
     safetensors. Configuration, tokenizer and whatever else lies there are copied, but no other file of weights. Memory:
-    about one file of the checkpoint. Raises ``MaskNotAppliedError`` as `edits.cuts.cut` does; ``NotWrittenError`` where
-    ``folder`` is not empty or cannot be written.
+    about one file of the checkpoint. Raises ``MaskNotAppliedError`` and ``NotRepresentableError`` as `edits.cuts.cut`
+    does; ``NotWrittenError`` where ``folder`` is not empty or cannot be written.
     """
     source = Path(model_dir)
     with appearing(Path(folder)) as partial:

@@ -6,41 +6,37 @@ from collections.abc import Generator, Iterable
 
 import torch
 
-from edits.errors import MaskNotAppliedError
-from edits.places import heads_enter, neurons_enter
+from edits.errors import MaskNotAppliedError, NotRepresentableError
+from edits.places import GatedInputs, gated_inputs
 from masks import Mask
 
 
 def cut(weights: Iterable[tuple[str, torch.Tensor]], mask: Mask) -> Generator[tuple[str, torch.Tensor], None, None]:
-    """Pass checkpoint tensors on, the components of ``mask`` set to zero in copies.
+    """Pass checkpoint tensors on, the components of ``mask`` multiplied by their gates (0 where cut) in copies.
 
-    ``weights`` yields (name, tensor) in checkpoint coordinates: a matrix has shape (outputs, inputs). Raises
-    ``MaskNotAppliedError`` after the last tensor if a component was not met, or at once if a shape differs.
+    ``weights`` yields (name, tensor) in checkpoint coordinates: a matrix has shape (outputs, inputs). The products are
+    exact. Raises ``MaskNotAppliedError`` after the last tensor if a component was not met, or at once if a shape
+    differs; ``NotRepresentableError`` where a tensor's dtype cannot hold a product.
     """
-    geometry = mask.meta.base.geometry
     waiting: set[tuple[str, int | str]] = {("neurons", layer) for layer in mask.neurons}
     waiting |= {("heads", layer) for layer in mask.heads} | {("weights", name) for name in mask.weights}
     for name, tensor in weights:
-        columns: list[int] = []
         module = name.removesuffix(".weight") if name.endswith(".weight") else ""
-        if (layer := neurons_enter(module)) in mask.neurons:
-            _check_shape(name, tensor.shape[-1], geometry.neurons, "input features")
-            columns += mask.neurons[layer].tolist()
-            waiting.discard(("neurons", layer))
-        if (layer := heads_enter(module)) in mask.heads:
-            _check_shape(name, tensor.shape[-1], geometry.heads * geometry.head_dim, "input features")
-            wide = geometry.head_dim
-            columns += [head * wide + i for head in mask.heads[layer].tolist() for i in range(wide)]
-            waiting.discard(("heads", layer))
-        if columns:
-            tensor = tensor.clone()
-            tensor[:, columns] = 0
+        if inputs := gated_inputs(mask, module):
+            check_shape(name, tensor.shape[-1], inputs.size, "input features")
+            tensor = _gated(name, tensor, inputs)
+            waiting.discard(inputs.component)
         if name in mask.weights:
-            _check_shape(name, tuple(tensor.shape), mask.meta.shapes[name], "shape")
+            check_shape(name, tuple(tensor.shape), mask.meta.shapes[name], "shape")
             tensor = tensor.clone()
             tensor.view(-1)[torch.from_numpy(mask.weight_indices(name).copy())] = 0
             waiting.discard(("weights", name))
         yield name, tensor
+    check_all_met(mask, waiting)
+
+
+def check_all_met(mask: Mask, waiting: set[tuple[str, int]] | set[tuple[str, int | str]]) -> None:
+    """Raise ``MaskNotAppliedError`` if any component, kind and layer or parameter, is left in ``waiting``."""
     if waiting:
         missing = ", ".join(f"{kind}.{where}" for kind, where in sorted(waiting, key=str)[:5])
         raise MaskNotAppliedError(
@@ -49,6 +45,27 @@ def cut(weights: Iterable[tuple[str, torch.Tensor]], mask: Mask) -> Generator[tu
         )
 
 
-def _check_shape(name: str, found: object, expected: object, what: str) -> None:
+def _gated(name: str, tensor: torch.Tensor, inputs: GatedInputs) -> torch.Tensor:
+    columns, gates = (torch.from_numpy(part).to(tensor.device) for part in (inputs.columns, inputs.gates))
+    dampened = gates > 0
+    tensor = tensor.clone()
+    tensor[:, columns[~dampened]] = 0
+    if dampened.any():
+        if not tensor.is_floating_point():
+            raise NotRepresentableError(
+                f"{name} holds {tensor.dtype}, in which a weight cannot be dampened; use the unquantised checkpoint"
+            )
+        product = tensor[:, columns[dampened]].double() * gates[dampened]
+        tensor[:, columns[dampened]] = product.to(tensor.dtype)
+        if not torch.equal(tensor[:, columns[dampened]].double(), product):
+            raise NotRepresentableError(
+                f"{name}: a dampened weight is too small for {tensor.dtype}, and would be rounded; use a checkpoint in "
+                "float32"
+            )
+    return tensor
+
+
+def check_shape(name: str, found: object, expected: object, what: str) -> None:
+    """Raise ``MaskNotAppliedError`` where a tensor is not as the mask knows it; ``what`` is compared."""
     if found != expected:
         raise MaskNotAppliedError(f"{name} has {what} {found}, but the mask was made for {expected}")

@@ -2,7 +2,7 @@
 
 EditError (a RuntimeError)
 ├── MaskNotAppliedError    part of a mask meets no tensor of the checkpoint, or one of another shape
-├── NotRepresentableError  a low-rank adapter cannot hold the mask
+├── NotRepresentableError  an adapter, or the checkpoint's dtype, cannot hold the mask exactly
 └── NotWrittenError        the output folder is in use or cannot be written
 """
 
@@ -16,7 +16,7 @@ class MaskNotAppliedError(EditError):
 
 
 class NotRepresentableError(EditError):
-    """A low-rank adapter cannot hold the mask; the message says which part, and what can."""
+    """An adapter, or the checkpoint's dtype, cannot hold the mask exactly; the message says which part and what can."""
 
 
 class NotWrittenError(EditError):

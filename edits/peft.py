@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from edits.errors import NotRepresentableError
 from edits.factors import factors
 from edits.folder import appearing
-from edits.places import is_projection
+from edits.places import is_projection, module_of
 from masks import Mask
 
 
@@ -32,7 +32,7 @@ def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLi
     with appearing(Path(folder)) as partial:
         pairs = {}
         for name, A, B in factors(mask, model_dir):
-            module = _module(name)
+            module = module_of(name)
             ranks[module] = len(A)
             pairs[f"base_model.model.{module}.lora_A.weight"] = A
             pairs[f"base_model.model.{module}.lora_B.weight"] = B
@@ -63,12 +63,6 @@ def _config(mask: Mask, ranks: dict[str, int]) -> dict[str, object]:
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-
-
-def _module(parameter: str) -> str:
-    """The module in transformers' causal model; some OPT checkpoints are of the model without its head."""
-    name = parameter.removesuffix(".weight")
-    return name if name.startswith(("model.", "lm_head")) else f"model.{name}"
 
 
 def _check_linear(parameter: str, model_dir: Path) -> None:

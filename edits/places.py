@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
 
 from masks import Mask
 
@@ -25,6 +28,40 @@ def heads_enter(module: str) -> int | None:
 def is_projection(parameter: str) -> bool:
     """Whether ``parameter`` is the matrix of a linear module inside a layer."""
     return _PROJECTION.search(parameter) is not None
+
+
+def module_of(parameter: str) -> str:
+    """The module in transformers' causal model; some OPT checkpoints are of the model without its head."""
+    name = parameter.removesuffix(".weight")
+    return name if name.startswith(("model.", "lm_head")) else f"model.{name}"
+
+
+@dataclass(frozen=True)
+class GatedInputs:
+    """The inputs of one matrix that a mask cuts or dampens."""
+
+    component: tuple[str, int]
+    """`neurons` or `heads`, and their layer."""
+    size: int
+    """How many inputs the matrix has in all."""
+    columns: np.ndarray
+    """Those that are gated, int64, sorted."""
+    gates: np.ndarray
+    """Their factors, float32: 0, 1/4 or 1/2."""
+
+
+def gated_inputs(mask: Mask, module: str) -> GatedInputs | None:
+    """What ``mask`` gates of the inputs of ``module``'s matrix; None where that is nothing."""
+    geometry = mask.meta.base.geometry
+    if (layer := neurons_enter(module)) is not None and layer in mask.neurons:
+        gates = mask.gate_values("neurons", layer)
+        return GatedInputs(("neurons", layer), geometry.neurons, mask.neurons[layer].astype(np.int64), gates)
+    if (layer := heads_enter(module)) is not None and layer in mask.heads:
+        wide = geometry.head_dim
+        columns = (mask.heads[layer].astype(np.int64)[:, None] * wide + np.arange(wide)).reshape(-1)
+        gates = mask.gate_values("heads", layer).repeat(wide)
+        return GatedInputs(("heads", layer), geometry.heads * wide, columns, gates)
+    return None
 
 
 def cuts_packed(mask: Mask, parameters: Collection[str]) -> bool:

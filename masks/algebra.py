@@ -1,4 +1,8 @@
-"""Union, intersection and difference of sets of components, in their canonical array forms."""
+"""Union, intersection and difference of sets of components, in their canonical array forms.
+
+Of a component in both operands, the union takes the smaller gate and the intersection the larger one; the difference
+leaves out a component that the other lists, whatever the gates.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
@@ -6,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from masks import bitmask
+from masks import bitmask, gates
 
 Operation = Literal["|", "&", "-"]
 Array = npt.NDArray[Any]
@@ -33,6 +37,26 @@ def combine_indices(operation: Operation, left: Mapping[int, Array], right: Mapp
         for layer in left.keys() | right.keys()
     }
     return {layer: indices for layer, indices in combined.items() if indices.size}
+
+
+def combine_codes(
+    operation: Operation,
+    combined: Mapping[int, Array],
+    left: tuple[Mapping[int, Array], Mapping[int, Array]],
+    right: tuple[Mapping[int, Array], Mapping[int, Array]],
+) -> dict[int, Array]:
+    """Layer → codes (`masks.gates`) of the indices in `combined`, which `combine_indices` made of the operands'.
+
+    An operand is its indices and its codes by layer. Only layers of which an operand has codes.
+    """
+    found = {}
+    for layer in combined.keys() & (left[1].keys() | right[1].keys()):
+        mine, its = (
+            gates.codes_at(combined[layer], indices.get(layer), codes.get(layer)) for indices, codes in (left, right)
+        )
+        # Codes ascend with the gates, and that of a component not listed is the largest.
+        found[layer] = np.maximum(mine, its) if operation == "&" else np.minimum(mine, its)
+    return found
 
 
 def combine_weights(

@@ -9,33 +9,43 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from masks import bitmask
+from masks import bitmask, gates
 from masks.document import FrozenDict
 from masks.errors import InvalidMask
 
 IndexLike = Sequence[int] | AbstractSet[int] | npt.NDArray[np.integer]
+GradedLike = IndexLike | Mapping[int, float]
+"""Components of a layer that are cut, or component → gate (`masks.gates`)."""
 WeightLike = IndexLike | npt.NDArray[np.bool_]
+
+Layers = FrozenDict[int, npt.NDArray[Any]]
 
 
 def layer_sets(
-    cut: Mapping[int, IndexLike], layers: int, limit: int, kind: str
-) -> FrozenDict[int, npt.NDArray[np.int32]]:
-    """Layer in [0, layers) → sorted unique indices in [0, limit), int32 and read-only; empty layers are dropped.
+    listed: Mapping[int, GradedLike], codes: Mapping[int, Any], layers: int, limit: int, kind: str
+) -> tuple[Layers, Layers]:
+    """Layer in [0, layers) → sorted unique indices in [0, limit), int32; and layer → their codes, uint8. Read-only.
 
-    `kind` names the components in messages. Raises `InvalidMask`.
+    Empty layers are dropped, and the codes of a layer of which every component is cut. `codes` may give those of layers
+    whose indices ascend strictly. `kind` names the components in messages. Raises `InvalidMask`.
     """
-    found = {}
-    for key, value in cut.items():
+    found, graded = {}, {}
+    for key, value in listed.items():
         try:
             layer = index(key)
         except TypeError:
             raise InvalidMask(f"{kind}: layer {key!a:.100} is not an integer") from None
         if isinstance(key, bool) or not 0 <= layer < layers:
             raise InvalidMask(f"{kind}: layer {key} is not in the model, whose layers are 0 to {layers - 1}")
-        indices = _sorted_unique(integers(value, limit, f"{kind}[{layer}]"))
+        indices, gated = _layer(value, codes.get(layer), limit, f"{kind}[{layer}]")
         if indices.size:
             found[layer] = _read_only(indices.astype(np.int32, copy=False))
-    return FrozenDict({layer: found[layer] for layer in sorted(found)})
+            if gated is not None and gated.any():
+                graded[layer] = _read_only(gated)
+    for layer in codes:
+        if layer not in found:
+            raise InvalidMask(f"gates.{kind}[{layer!a:.100}]: codes of a layer of which no component is listed")
+    return _by_layer(found), _by_layer(graded)
 
 
 def weight_sets(
@@ -70,6 +80,28 @@ def integers(value: Any, limit: int, where: str) -> npt.NDArray[Any]:
         if not 0 <= extreme < limit:
             raise InvalidMask(f"{where}: index {extreme} is out of range; the model has 0 to {limit - 1}")
     return array
+
+
+def _by_layer(found: Mapping[int, npt.NDArray[Any]]) -> Layers:
+    return FrozenDict({layer: found[layer] for layer in sorted(found)})
+
+
+def _layer(value: Any, codes: Any, limit: int, where: str) -> tuple[npt.NDArray[Any], gates.Codes | None]:
+    """Sorted unique indices of a layer, and their codes; None where none were given."""
+    if isinstance(value, Mapping):
+        if codes is not None:
+            raise InvalidMask(f"gates.{where}: the layer is given as index → gate, so it takes no codes")
+        indices = integers(list(value), limit, where)
+        given = np.array([gates.code_of(gate, f"{where}: {key}") for key, gate in value.items()], np.uint8)
+        kept = np.argsort(indices, kind="stable")
+        kept = kept[given[kept] != gates.LEFT]
+        return indices[kept], given[kept]
+    indices = integers(value, limit, where)
+    if codes is None:
+        return _sorted_unique(indices), None
+    if not (indices[1:] > indices[:-1]).all():
+        raise InvalidMask(f"{where}: indices with codes must ascend strictly, so that each code has its component")
+    return indices, gates.checked(codes, indices.size, f"gates.{where}") if indices.size else None
 
 
 def _elements(cut: Any, shape: tuple[int, int], where: str) -> npt.NDArray[Any]:

@@ -23,7 +23,7 @@ from masks.limits import MAX_DOCUMENT_BYTES, MAX_DOCUMENT_DEPTH, MAX_FILE_BYTES,
 from masks.mask import Mask
 from masks.meta import Meta
 
-LAYER_TENSOR = re.compile(r"(neurons|heads)\.(0|[1-9][0-9]{0,4})", re.ASCII)
+LAYER_TENSOR = re.compile(r"(gates\.)?(neurons|heads)\.(0|[1-9][0-9]{0,4})", re.ASCII)
 
 
 def dumps(mask: Mask) -> bytes:
@@ -46,23 +46,30 @@ def loads(data: bytes | bytearray | memoryview) -> Mask:
     body = view[header.PREFIX + length :]
     metadata, entries = header.parse(raw, len(body), "mask file", CorruptMask, tensors=MAX_TENSORS)
     try:
-        meta = _meta(metadata)
+        meta, version = _meta(metadata)
         cut: dict[str, dict[Any, npt.NDArray[Any]]] = {"neurons": {}, "heads": {}, "weights": {}}
+        gates: dict[str, dict[Any, npt.NDArray[Any]]] = {"neurons": {}, "heads": {}}
         for entry in entries:
-            kind, key = _place(entry, meta)
-            cut[kind][key] = _array(entry, body, kind, key, meta)
+            kind, key, coded = _place(entry, meta, version)
+            if coded:
+                gates[kind][key] = _codes(entry, body)
+            else:
+                cut[kind][key] = _array(entry, body, kind, key, meta)
         if header.canonical(metadata, entries) != raw:
             raise CorruptMask("header: not in canonical form (key order, spaces, padding); save the mask again")
-        mask = Mask(**cut, meta=meta)
+        mask = Mask(**cut, meta=meta, gates=gates)
     except (CorruptMask, InvalidMask) as problem:
         raise CorruptMask(f"mask file: {problem}") from None
+    if mask.version != version:
+        raise CorruptMask(f"mask file: format version {version} without gates; a mask that only cuts is version 1")
     if mask.meta.shapes.keys() != meta.shapes.keys():
         unused = sorted(meta.shapes.keys() - mask.meta.shapes.keys())
         raise CorruptMask(f"mask file: document: shapes lists {unused[:3]}, of which no weight is cut; leave them out")
     return mask
 
 
-def _meta(metadata: dict[str, str]) -> Meta:
+def _meta(metadata: dict[str, str]) -> tuple[Meta, int]:
+    """The document, and the format version that it claims."""
     if metadata.keys() != {KEY}:
         raise CorruptMask(f"header: the metadata must have exactly the key {KEY!r}; this is not an Excise mask")
     text = metadata[KEY]
@@ -73,33 +80,45 @@ def _meta(metadata: dict[str, str]) -> Meta:
     # `surrogatepass`, so that the text always becomes bytes; the parser refuses what is not UTF-8.
     document = decode(text.encode(errors="surrogatepass"), "document", depth=MAX_DOCUMENT_DEPTH)
     meta = Meta.from_document(document)
-    if meta.document() != text:
+    version: int = document["format"]
+    if meta.document(version) != text:
         raise CorruptMask("document: not in canonical form (key order, spaces, escapes, numbers); save it again")
-    return meta
+    return meta, version
 
 
-def _place(entry: header.TensorEntry, meta: Meta) -> tuple[str, int | str]:
-    """Which components a tensor holds, by its name; its dtype and shape must fit them."""
+def _place(entry: header.TensorEntry, meta: Meta, version: int) -> tuple[str, int | str, bool]:
+    """Which components a tensor holds, or has codes for, by its name; its dtype and shape must fit them."""
     where = f"tensor {entry.name[:300]!a}"
     if match := LAYER_TENSOR.fullmatch(entry.name):
-        kind, layer = match[1], int(match[2])
-        dtypes, limit = {"I32"}, getattr(meta.base.geometry, kind)
+        coded, kind, layer = match[1] is not None, match[2], int(match[3])
+        if coded and version == 1:
+            raise CorruptMask(f"{where}: format version 1 has no gates; say version 2")
+        dtypes, limit = {"U8" if coded else "I32"}, getattr(meta.base.geometry, kind)
         if layer >= meta.base.geometry.layers:
             raise CorruptMask(f"{where}: the model has layers 0 to {meta.base.geometry.layers - 1}")
-        place: tuple[str, int | str] = kind, layer
+        place: tuple[str, int | str, bool] = kind, layer, coded
     else:
         kind, _, name = entry.name.partition(".")
         if kind != "weights" or name not in meta.shapes:
             raise CorruptMask(
-                f"{where}: must be neurons.<layer>, heads.<layer>, or weights.<parameter> with a shape in the document"
+                f"{where}: must be neurons.<layer> or heads.<layer>, one of these after gates., or weights.<parameter> "
+                "with a shape in the document"
             )
         dtypes, limit = {"I64", "U8"}, prod(meta.shapes[name])
-        place = kind, name
+        place = kind, name, False
     if entry.dtype not in dtypes:
         raise CorruptMask(f"{where}: dtype is {entry.dtype[:20]!a}, not {' or '.join(sorted(dtypes))}")
     if len(entry.shape) != 1 or not 1 <= entry.shape[0] <= limit:
         raise CorruptMask(f"{where}: shape is {list(entry.shape)}; it must have one dimension, of 1 to {limit}")
     return place
+
+
+def _codes(entry: header.TensorEntry, body: memoryview) -> npt.NDArray[np.uint8]:
+    """The codes of a layer; refused where none of them dampens. The rest is left to `Mask`."""
+    codes = np.frombuffer(body[entry.start : entry.end].tobytes(), np.uint8)
+    if not codes.any():
+        raise CorruptMask(f"tensor {entry.name}: every code is 0; the codes of a layer that is only cut are left out")
+    return codes
 
 
 def _array(

@@ -7,7 +7,7 @@ import numpy as np
 
 from masks import checkpoint
 from masks.checkpoint import ParameterInfo, PathLike
-from masks.components import IndexLike, WeightLike, integers
+from masks.components import GradedLike, IndexLike, WeightLike, integers
 from masks.errors import InvalidMask
 from masks.fit import unknown_parameter
 from masks.mask import Mask
@@ -22,8 +22,8 @@ CUTTABLE = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
 def for_model(
     model_dir: PathLike,
     name: str,
-    neurons: Mapping[int, IndexLike] | None = None,
-    heads: Mapping[int, IndexLike] | None = None,
+    neurons: Mapping[int, GradedLike] | None = None,
+    heads: Mapping[int, GradedLike] | None = None,
     weights: Mapping[str, WeightLike | RowsAndColumns] | None = None,
     made: Mapping[str, Any] | None = None,
     measured: Mapping[str, Any] | None = None,
@@ -32,7 +32,7 @@ def for_model(
 ) -> Mask:
     """A mask for the model in `model_dir` (config.json and checkpoint), of components named by hand.
 
-    neurons, heads: layer → indices
+    neurons, heads: layer → indices, which are cut, or layer → {index: gate}, with gates 0, 0.25 and 0.5
     weights:        parameter name → flat row-major indices, or a tuple (rows, columns) of two index arrays of one
                     length, or a boolean array of the parameter's shape (True is cut)
     made, measured: see `masks.Meta`; `made` is `{"criterion": "hand"}` where it is not given

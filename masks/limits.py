@@ -1,4 +1,4 @@
-"""The limits of the mask file, format version 1 (FORMAT.md holds the same table).
+"""The limits of the mask file, format versions 1 and 2 (FORMAT.md holds the same table).
 
 They bound what a reader may be made to allocate by bytes that somebody else wrote. Each lies well above the largest
 model known in 2026.

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from masks import bitmask, encoding
-from masks.algebra import Operation, combine_indices, combine_weights
-from masks.components import IndexLike, WeightLike, layer_sets, weight_sets
+from masks import gates as gating
+from masks.algebra import Operation, combine_codes, combine_indices, combine_weights
+from masks.components import GradedLike, WeightLike, layer_sets, weight_sets
 from masks.document import FrozenDict
 from masks.errors import FingerprintMismatch, GeometryMismatch, InvalidMask, UnknownParameter
 from masks.meta import Meta
@@ -31,10 +32,14 @@ class Mask:
              indices, int64 sorted unique, or, where more than 1/64 of the parameter is cut, a packed bitmask, uint8.
              Read them with `weight_indices` and `weight_bits`
     meta:    see `masks.Meta`
+    gates:   "neurons" or "heads" → layer → codes of that layer's components (`masks.gates`: 0 for gate 0, 1 for 1/4,
+             2 for 1/2), uint8, aligned with its indices, read-only; only layers with a dampened component. Read the
+             factors with `gate_values`
 
-    The constructor takes any integers (lists, ranges, sets, arrays, in any order and with repeats), and for weights
-    also a boolean array of the parameter's shape (True is cut) or a packed bitmask (a uint8 array). It checks them
-    against `meta.base.geometry` and `meta.shapes` and brings them to the one form above. Empty entries, and shapes of
+    The constructor takes any integers (lists, ranges, sets, arrays, in any order and with repeats), for a layer also
+    index → gate (0, 0.25 or 0.5; an index with gate 1 is left out), and for weights also a boolean array of the
+    parameter's shape (True is cut) or a packed bitmask (a uint8 array). It checks them against `meta.base.geometry` and
+    `meta.shapes` and brings them to the one form above. Empty entries, codes of a layer that is only cut, and shapes of
     parameters of which nothing is cut, are dropped; a mask may be empty altogether. Raises `InvalidMask`.
 
     Two masks are equal when their files are: `digest` is the identity.
@@ -44,13 +49,15 @@ class Mask:
     heads: dict[int, npt.NDArray[np.int32]]
     weights: dict[str, npt.NDArray[Any]]
     meta: Meta
+    gates: dict[str, dict[int, npt.NDArray[np.uint8]]]
 
     def __init__(
         self,
-        neurons: Mapping[int, IndexLike],
-        heads: Mapping[int, IndexLike],
+        neurons: Mapping[int, GradedLike],
+        heads: Mapping[int, GradedLike],
         weights: Mapping[str, WeightLike],
         meta: Meta,
+        gates: Mapping[str, Mapping[int, Any]] | None = None,
     ) -> None:
         if not isinstance(meta, Meta):
             raise InvalidMask(f"meta must be a masks.Meta, not {type(meta).__name__}")
@@ -60,10 +67,18 @@ class Mask:
         if len(kept) < len(meta.shapes):
             meta = replace(meta, shapes=kept)
         set_field = object.__setattr__
-        set_field(self, "neurons", layer_sets(neurons, geometry.layers, geometry.neurons, "neurons"))
-        set_field(self, "heads", layer_sets(heads, geometry.layers, geometry.heads, "heads"))
+        codes = {} if gates is None else gates
+        if unknown := codes.keys() - {"neurons", "heads"}:
+            raise InvalidMask(f"gates: {sorted(map(str, unknown))[:3]} are no kind of component with gates")
+        graded = {}
+        for kind, listed, limit in (("heads", heads, geometry.heads), ("neurons", neurons, geometry.neurons)):
+            indices, coded = layer_sets(listed, codes.get(kind, {}), geometry.layers, limit, kind)
+            set_field(self, kind, indices)
+            if coded:
+                graded[kind] = coded
         set_field(self, "weights", cut)
         set_field(self, "meta", meta)
+        set_field(self, "gates", FrozenDict(graded))
 
     @property
     def name(self) -> str:
@@ -72,7 +87,7 @@ class Mask:
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Cut components by kind: `{"neurons": …, "heads": …, "weights": …}`."""
+        """Components by kind, cut or dampened: `{"neurons": …, "heads": …, "weights": …}`."""
         return FrozenDict(
             neurons=sum(cut.size for cut in self.neurons.values()),
             heads=sum(cut.size for cut in self.heads.values()),
@@ -81,8 +96,26 @@ class Mask:
 
     @property
     def count(self) -> int:
-        """Cut components of every kind."""
+        """Components of every kind, cut or dampened."""
         return sum(self.counts.values())
+
+    @cached_property
+    def dampened(self) -> int:
+        """How many of them are dampened: neurons and heads with a gate of 1/4 or 1/2."""
+        return gating.dampened(self.gates)
+
+    @property
+    def version(self) -> int:
+        """The format version of its file: 2 with dampened components, otherwise 1."""
+        return 2 if self.gates else 1
+
+    def gate_values(self, kind: str, layer: int) -> npt.NDArray[np.float32]:
+        """The gates of a layer's `kind`, neurons or heads, float32, aligned with its indices: 0, 1/4 or 1/2.
+
+        Raises KeyError where the mask lists none of that layer, as its indices do.
+        """
+        listed: npt.NDArray[np.int32] = getattr(self, kind)[layer]
+        return gating.values(listed.size, self.gates.get(kind, {}).get(layer))
 
     @property
     def granularity(self) -> str:
@@ -101,7 +134,9 @@ class Mask:
         tensors.update({f"neurons.{layer}": cut for layer, cut in self.neurons.items()})
         tensors.update({f"heads.{layer}": cut for layer, cut in self.heads.items()})
         tensors.update({f"weights.{name}": cut for name, cut in self.weights.items()})
-        return encoding.encode(tensors, self.meta.document())
+        for kind, layers in self.gates.items():
+            tensors.update({f"gates.{kind}.{layer}": codes for layer, codes in layers.items()})
+        return encoding.encode(tensors, self.meta.document(self.version))
 
     def weight_indices(self, name: str) -> npt.NDArray[np.int64]:
         """Flat row-major indices, int64 sorted unique, of the cut elements of parameter `name`.
@@ -142,7 +177,7 @@ class Mask:
             made=self.meta.made if made is None else dict(made),
             measured=self.meta.measured if measured is None else dict(measured),
         )
-        return Mask(self.neurons, self.heads, self.weights, meta)
+        return Mask(self.neurons, self.heads, self.weights, meta, self.gates)
 
     def __or__(self, other: object) -> "Mask":
         return self._combine("|", other)
@@ -169,10 +204,17 @@ class Mask:
         )
         neurons = combine_indices(operation, self.neurons, other.neurons)
         heads = combine_indices(operation, self.heads, other.heads)
-        return Mask(neurons, heads, combine_weights(operation, self.weights, other.weights, elements), meta)
+        gates = {
+            kind: combine_codes(operation, combined, self._layers(kind), other._layers(kind))
+            for kind, combined in (("neurons", neurons), ("heads", heads))
+        }
+        return Mask(neurons, heads, combine_weights(operation, self.weights, other.weights, elements), meta, gates)
+
+    def _layers(self, kind: str) -> tuple[Mapping[int, npt.NDArray[Any]], Mapping[int, npt.NDArray[Any]]]:
+        return getattr(self, kind), self.gates.get(kind, {})
 
     def overlap(self, other: "Mask") -> float:
-        """Jaccard index over all components, |A ∩ B| / |A ∪ B| in [0, 1]; 1.0 for two empty masks.
+        """Jaccard index over all components, |A ∩ B| / |A ∪ B| in [0, 1]; 1.0 for two empty masks. Gates do not enter.
 
         Raises as the set operations do.
         """
@@ -211,11 +253,12 @@ class Mask:
 
     def __repr__(self) -> str:
         cut = ", ".join(f"{count} {kind}" for kind, count in self.counts.items() if count) or "nothing"
-        return f"<Mask {self.name} of {self.meta.base.id}: {cut}>"
+        dampened = f"; {self.dampened} of them dampened" if self.dampened else ""
+        return f"<Mask {self.name} of {self.meta.base.id}: {cut}{dampened}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Through the constructor, because unpickled arrays are writable.
-        return Mask, (dict(self.neurons), dict(self.heads), dict(self.weights), self.meta)
+        return Mask, (dict(self.neurons), dict(self.heads), dict(self.weights), self.meta, self.gates)
 
 
 def _joined(left: str, word: str, right: str) -> str:

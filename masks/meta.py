@@ -12,7 +12,8 @@ from masks.errors import CorruptMask, InvalidMask, MaskTooLarge, UnsupportedVers
 from masks.geometry import BaseModel, Geometry
 from masks.limits import MAX_DOCUMENT_BYTES, MAX_DOCUMENT_DEPTH, MAX_ELEMENTS, MAX_PARAMETER_NAME
 
-VERSION = 1
+VERSIONS = (1, 2)
+"""Of the format: 2 is that of masks with dampened components, 1 that of all others."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 PARAMETER = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", re.ASCII)
@@ -59,11 +60,11 @@ class Meta:
                 f"the document has {size} bytes of JSON, over {MAX_DOCUMENT_BYTES}; shorten made or measured"
             )
 
-    def document(self) -> str:
-        """The canonical JSON text that the mask file holds (FORMAT.md, Document)."""
+    def document(self, version: int = 1) -> str:
+        """The canonical JSON text that the mask file holds (FORMAT.md, Document), of this format version."""
         return encode(
             {
-                "format": VERSION,
+                "format": version,
                 "name": self.name,
                 "base": asdict(self.base),
                 "shapes": self.shapes,
@@ -75,15 +76,15 @@ class Meta:
 
     @classmethod
     def from_document(cls, document: Any) -> "Meta":
-        """The inverse of `document`, from parsed and untrusted JSON.
+        """The inverse of `document`, from parsed and untrusted JSON, of any format version that is known.
 
         Raises `UnsupportedVersion`, `CorruptMask` for missing or unknown keys, `InvalidMask` for bad values.
         """
         if not isinstance(document, dict) or type(document.get("format")) is not int:
             raise CorruptMask('document: must be an object with an integer under "format"')
-        if document["format"] != VERSION:
+        if document["format"] not in VERSIONS:
             raise UnsupportedVersion(
-                f"document: format version {document['format']!s:.40}; this reader knows version {VERSION}. "
+                f"document: format version {document['format']!s:.40}; this reader knows versions 1 and 2. "
                 "Update Excise, or save the mask again with this version"
             )
         _exactly(document, KEYS, "document")

@@ -42,7 +42,7 @@ class Record:
     registered_at: str
     """ISO 8601, UTC."""
     description: dict[str, Any]
-    """granularity, counts, rank of its weights, base model, made, measured, created_at: from the file."""
+    """granularity, counts, dampened, rank of its weights, base model, made, measured, created_at: from the file."""
 
     @property
     def label(self) -> str:
@@ -56,6 +56,7 @@ def describe(mask: masks.Mask) -> dict[str, Any]:
     return {
         "granularity": mask.granularity,
         "counts": dict(mask.counts),
+        "dampened": mask.dampened,
         "rank": _rank(mask),
         "base": {"id": base.id, "architecture": base.architecture, "fingerprint": base.fingerprint},
         "created_at": mask.meta.created_at,

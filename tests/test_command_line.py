@@ -58,6 +58,18 @@ def test_inspect_shows_it(detox):
     assert json.loads(excise("inspect", path, "--json").stdout)["counts"]["neurons"] == 50
 
 
+def test_inspect_tells_dampened_from_cut(tmp_path):
+    gates = {0: 0.25, 1: 0.25, 2: 0.5, 3: 0}
+    mask = masks.for_model(MODEL, "m", neurons={1: gates}, weights={"model.layers.0.mlp.up_proj.weight": [4]})
+    masks.save(mask, tmp_path / "m.safetensors")
+    run = excise("inspect", tmp_path / "m.safetensors")
+    assert "4 neurons, 1 weights (3 of them dampened)" in run.stdout
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run.stdout.splitlines() if "│" in line]
+    assert ["layer 1, neurons", "1", "2", "1", str(mask.meta.base.geometry.neurons)] in rows
+    document = json.loads(excise("inspect", tmp_path / "m.safetensors", "--json").stdout)
+    assert (document["format"], document["dampened"], document["counts"]["neurons"]) == (2, 3, 4)
+
+
 def test_evaluate_compares_before_and_after(detox, tmp_path):
     path, _ = detox
     prompts, text = (

@@ -40,6 +40,7 @@ class MaskOut(BaseModel):
     model: str = Field(description="send this as `model` to be answered under this mask")
     granularity: str
     counts: dict[str, int]
+    dampened: int = Field(0, description="how many of these are dampened to 1/4 or 1/2, not cut")
     rank: int | None = Field(description="of its single weights' factors per request; null: they can only be baked in")
     base: dict[str, str]
     created_at: str

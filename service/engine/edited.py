@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edits.cover import minimum_cover
-from edits.places import heads_enter, neurons_enter
+from edits.places import gated_inputs, heads_enter, neurons_enter
 from edits.stream import tensors
 from masks import Mask
 from service.engine.gates import Batch, EditedMethod, edit
@@ -23,16 +23,16 @@ from service.engine.shards import Shard, shards, tail
 class Plan:
     """What a mask changes on this rank: enough to bring it into a slot, again and again, without reading anything."""
 
-    columns: dict[EditedMethod, torch.Tensor] = field(default_factory=dict)
-    """Inputs to be gated, int64."""
+    gates: dict[EditedMethod, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    """Inputs to be gated, int64, and the gate of each, float32."""
     weights: dict[EditedMethod, list[Piece]] = field(default_factory=dict)
     counted: int = 0
     """Single weights that this rank takes off; those that another rank takes off as well count there."""
 
     @property
     def inputs(self) -> int:
-        """Inputs that this rank cuts."""
-        return sum(len(columns) for columns in self.columns.values())
+        """Inputs that this rank cuts or dampens."""
+        return sum(len(columns) for columns, _ in self.gates.values())
 
 
 class EditedModel:
@@ -76,22 +76,17 @@ class EditedModel:
     def plan(self, mask: Mask) -> Plan:
         """What ``mask`` changes here. Reads the elements of the checkpoint that it cuts singly."""
         weights, counted = self._weights(mask) if mask.weights else ({}, 0)
-        return Plan(self._columns(mask), weights, counted)
+        return Plan(self._gated(mask), weights, counted)
 
-    def _columns(self, mask: Mask) -> dict[EditedMethod, torch.Tensor]:
-        wide = mask.meta.base.geometry.head_dim
-        found: dict[EditedMethod, torch.Tensor] = {}
+    def _gated(self, mask: Mask) -> dict[EditedMethod, tuple[torch.Tensor, torch.Tensor]]:
+        found = {}
         for module, (method, shard) in self._gates.items():
-            cut: np.ndarray | None = None
-            if (layer := neurons_enter(module)) is not None:
-                cut = mask.neurons.get(layer)
-            elif (layer := heads_enter(module)) in mask.heads:
-                cut = (mask.heads[layer][:, None] * wide + np.arange(wide)).reshape(-1)
-            if cut is None:
+            if (inputs := gated_inputs(mask, module)) is None:
                 continue
-            local = cut[(cut >= shard.columns.start) & (cut < shard.columns.stop)] - shard.columns.start
-            if local.size:
-                found[method] = torch.from_numpy(local.astype(np.int64))
+            here = (inputs.columns >= shard.columns.start) & (inputs.columns < shard.columns.stop)
+            if here.any():
+                local = inputs.columns[here] - shard.columns.start
+                found[method] = torch.from_numpy(local), torch.from_numpy(inputs.gates[here])
         return found
 
     def _weights(self, mask: Mask) -> tuple[dict[EditedMethod, list[Piece]], int]:

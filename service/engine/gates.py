@@ -1,8 +1,9 @@
 """Gates: many masks beside one base model, chosen for each token of a batch.
 
 A gate sits in front of a matrix whose inputs are neurons (``down_proj``, ``fc2``) or heads (``o_proj``, ``out_proj``)
-and multiplies them by a row of zeros and ones. A zero removes the component exactly as zeroing its columns of the
-matrix would: the products are the same zeros, summed in the same order.
+and multiplies them by a row of factors: 0 where the mask cuts, 1/4 or 1/2 where it dampens, 1 elsewhere. That is
+exactly what multiplying the columns of the matrix would do: a zero gives the same zeros, a power of two the same
+products (float16 alone may round its smallest numbers), summed in the same order.
 
 A gate takes the place of the layer's linear method (``quant_method`` in vllm/model_executor/layers/linear.py) and hands
 on to it. So whatever the layer is, quantised, sharded or with a bias, its own code does the multiplication.
@@ -32,7 +33,7 @@ class Batch:
         self.slots = slots
         self.index = torch.full((tokens,), slots, dtype=torch.long, device=device)
         self.gated = False
-        """Whether any token is under a mask that cuts neurons or heads."""
+        """Whether any token is under a mask that cuts or dampens neurons or heads."""
         self.weighted: dict[int, torch.Tensor] = {}
         """Slot → positions of its tokens, int64, for the slots whose masks cut weights."""
 
@@ -46,7 +47,7 @@ class EditedMethod:
         self.gated = gated
         self.weighted = weighted
         self.gates: torch.Tensor | None = None
-        """0 and 1 in the model's dtype, shape (slots + 1, inputs), the last row all ones. None without a gate."""
+        """Factors in the model's dtype, shape (slots + 1, inputs), the last row all ones. None without a gate."""
         self.factors: dict[int, Factors] = {}
         """Slot → what its mask takes off the output."""
 

@@ -1,4 +1,4 @@
-"""Masks at load: zero the checkpoint's tensors as they stream into vLLM. Costs nothing afterwards.
+"""Masks at load: zero or scale the checkpoint's tensors as they stream into vLLM. Costs nothing afterwards.
 
 Works on the checkpoint's own names and coordinates, before vLLM fuses, shards or quantises anything.
 """

@@ -96,7 +96,7 @@ class ResidentMasks:
             )
         self.batch.index[: len(where)].copy_(torch.from_numpy(where), non_blocking=True)
         in_use = set(np.unique(numbers).tolist()) - {0}
-        self.batch.gated = self._always or any(self._known[number].columns for number in in_use)
+        self.batch.gated = self._always or any(self._known[number].gates for number in in_use)
         self.batch.weighted = {
             self._slots[number]: torch.from_numpy(np.flatnonzero(numbers == number)).to(self.batch.index.device)
             for number in in_use
@@ -107,8 +107,8 @@ class ResidentMasks:
         """A mask for vLLM's warm-up. It cuts nothing, but the gates work as for any other."""
         if request.lora_int_id in self._known:
             return False
-        everywhere = {method: torch.empty(0, dtype=torch.long) for method in self._model.gated_methods}
-        self._known[request.lora_int_id] = Plan(columns=everywhere)
+        nothing = torch.empty(0, dtype=torch.long), torch.empty(0)
+        self._known[request.lora_int_id] = Plan(dict.fromkeys(self._model.gated_methods, nothing))
         return True
 
     @contextlib.contextmanager
@@ -166,7 +166,7 @@ class ResidentMasks:
     def admit(self, number: int, path: Path) -> dict[str, Any]:
         """Read the mask file at ``path``, named by its digest, and make it known as ``number``.
 
-        Returns the digest of what was read, and how many inputs and weights of this rank it cuts. Raises
+        Returns the digest of what was read, and how many inputs and weights of this rank it changes. Raises
         ``NotResidentError`` for a file that holds another mask, and ``masks.MaskError`` or ``OSError`` for one that
         cannot be read; then nothing is known of it.
         """
@@ -195,9 +195,9 @@ class ResidentMasks:
         slot = self._free.pop()
         self._clear(slot)
         plan = self._known[number]
-        for method, columns in plan.columns.items():
+        for method, (columns, gates) in plan.gates.items():
             if method.gates is not None:
-                method.gates[slot, columns.to(method.gates.device)] = 0
+                method.gates[slot, columns.to(method.gates.device)] = gates.to(method.gates)
         for method, pieces in plan.weights.items():
             method.factors[slot] = factors(pieces, self._model.outputs[method], self.batch.index.device)
         self._written[slot] = plan
@@ -205,7 +205,7 @@ class ResidentMasks:
 
     def _clear(self, slot: int) -> None:
         if plan := self._written.pop(slot, None):
-            for method in plan.columns:
+            for method in plan.gates:
                 if method.gates is not None:
                     method.gates[slot] = 1
             for method in plan.weights:

@@ -37,6 +37,21 @@ def test_cut_heads_equal_zero_columns_of_o_proj(tiny):
         torch.testing.assert_close(logits(tiny.model), logits(edited), rtol=1e-5, atol=1e-5)
 
 
+def test_dampened_components_equal_scaled_columns(tiny):
+    mask = masks.for_model(tiny.path, "m", neurons={0: {0: 0.25, 47: 0, 5: 0.5}, 1: [13]}, heads={1: {0: 0.5, 2: 0}})
+    edited = copy.deepcopy(tiny.model)
+    scaled = {(0, 0): 0.25, (0, 47): 0, (0, 5): 0.5, (1, 13): 0}
+    for (layer, column), gate in scaled.items():
+        edited.model.layers[layer].mlp.down_proj.weight.data[:, column] *= gate
+    for head, gate in ((0, 0.5), (2, 0)):
+        edited.model.layers[1].self_attn.o_proj.weight.data[:, head * 8 : head * 8 + 8] *= gate
+    with ablated(tiny, mask):
+        torch.testing.assert_close(logits(tiny.model), logits(edited), rtol=1e-5, atol=1e-5)
+    cut = masks.for_model(tiny.path, "m", neurons={0: [0, 47, 5], 1: [13]}, heads={1: [0, 2]})
+    with ablated(tiny, cut):
+        assert not torch.allclose(logits(tiny.model), logits(edited))
+
+
 def test_cut_weights_equal_weights_set_to_zero(tiny):
     few, many = "model.layers.0.mlp.up_proj.weight", "model.layers.1.self_attn.q_proj.weight"
     rng = np.random.default_rng(0)

@@ -73,6 +73,13 @@ def test_weights_are_selected_by_flat_index():
     assert found["weights"]["a"].tolist() == [1, 2]
 
 
+def test_a_graded_selection_is_passed_on_as_it_is():
+    graded = {3: 0.25, 1: 0.0}
+    found = components({"neurons.2": graded, "heads.0": np.array([1])})
+    assert found["neurons"][2] is graded
+    assert found["heads"][0].tolist() == [1]
+
+
 def test_a_fraction_is_of_all_components():
     scores = relevance([5.0, 4.0, 3.0], [2.0, 1.0])
     assert budget(len(scores), "neuron", fraction=0.4) == 2

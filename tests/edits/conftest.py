@@ -13,12 +13,12 @@ from edits.stream import tensors
 from tests.correction.families import save_family
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "opt")
-KINDS = ("neurons", "heads", "weights", "mixed")
+KINDS = ("neurons", "heads", "weights", "mixed", "dampened")
 IDS = torch.tensor([[1, 8, 17, 30, 9, 22], [1, 14, 6, 25, 11, 3]])
 
 
 def mask_of(folder, kind):
-    """A mask of a kind; the mixed one cuts weights of the matrices that its neurons and heads enter too."""
+    """A mask of a kind; the last two cut weights of the matrices that their neurons and heads enter too."""
     into = [
         name for name in masks.parameters(folder) if name.endswith(("down_proj.weight", "fc2.weight", "o_proj.weight"))
     ]
@@ -29,7 +29,10 @@ def mask_of(folder, kind):
         "heads": {0: [1], 1: [0, 3]},
         "weights": {name: rng.choice(32 * 32, 9 + 40 * place, replace=False) for place, name in enumerate(into)},
     }
-    return masks.for_model(folder, kind, **(parts if kind == "mixed" else {kind: parts[kind]}))
+    if kind == "dampened":
+        parts["neurons"] = {0: {3: 0.25, 40: 0, 5: 0.5}, 1: {17: 0.25}}
+        parts["heads"] = {0: {1: 0.5}, 1: {0: 0, 3: 0.25}}
+    return masks.for_model(folder, kind, **({kind: parts[kind]} if kind in parts else parts))
 
 
 def logits(model):

@@ -134,7 +134,7 @@ def test_an_interrupted_write_leaves_nothing(llama, tmp_path, monkeypatch, error
 
 
 def test_a_component_that_was_not_met_leaves_nothing(llama, tmp_path, monkeypatch):
-    monkeypatch.setattr("edits.cuts.neurons_enter", lambda module: None)
+    monkeypatch.setattr("edits.places.neurons_enter", lambda module: None)
     with pytest.raises(MaskNotAppliedError, match="neurons"):
         checkpoint.write(mask_of(llama, "neurons"), llama, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

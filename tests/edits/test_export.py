@@ -52,6 +52,15 @@ def test_a_mistake_is_one_line(llama, mask_file, tmp_path):
     assert len(run.stderr.splitlines()) == 1
 
 
+def test_an_ia3_adapter_tells_what_it_gates(llama, tmp_path):
+    mask = masks.for_model(llama, "m", neurons={0: {3: 0.25, 9: 0}}, heads={1: [2]})
+    masks.save(mask, tmp_path / "m.safetensors")
+    run = excise(tmp_path / "m.safetensors", "--model", llama, "--format", "ia3", "-o", tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    assert "adapter for 10 inputs of 2 modules" in run.stdout
+    assert (tmp_path / "out" / "adapter_config.json").is_file()
+
+
 @pytest.mark.parametrize("form", ["peft", "checkpoint"])
 def test_a_mask_for_another_model_is_refused_unless_allowed(llama, tmp_path, form):
     other = save_family("llama", tmp_path / "other", seed=9)

@@ -37,14 +37,20 @@ def mask(
     neurons: Mapping[int, Any] | None = None,
     heads: Mapping[int, Any] | None = None,
     weights: Mapping[str, Any] | None = None,
+    gates: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Mask:
-    return Mask(neurons or {}, heads or {}, weights or {}, meta(**changes))
+    return Mask(neurons or {}, heads or {}, weights or {}, meta(**changes), gates)
 
 
 def mixed() -> Mask:
     """A small mask with every kind of tensor: int32, int64 indices, and a bitmask."""
     return mask({0: [1, 4], 2: [39]}, {1: [0, 5]}, {UP: [0, 12, 64], HEAD: [7]})
+
+
+def dampening() -> Mask:
+    """The same with gates: layers 0 (neurons) and 1 (heads) have codes, layer 2 has none."""
+    return mask({0: {1: 0.25, 4: 0}, 2: [39]}, {1: {5: 0.25, 0: 0.5}}, {UP: [0, 12, 64], HEAD: [7]})
 
 
 def _sets(keys: Mapping[Any, int]) -> st.SearchStrategy[dict[Any, set[int]]]:
@@ -53,8 +59,13 @@ def _sets(keys: Mapping[Any, int]) -> st.SearchStrategy[dict[Any, set[int]]]:
     )
 
 
-neuron_sets = _sets(dict.fromkeys(range(GEOMETRY.layers), GEOMETRY.neurons))
-head_sets = _sets(dict.fromkeys(range(GEOMETRY.layers), GEOMETRY.heads))
+def _layers(limit: int) -> st.SearchStrategy[dict[int, Any]]:
+    """Layer → a set of indices, or index → gate."""
+    indices, gates = st.integers(0, limit - 1), st.sampled_from([0, 0.25, 0.5, 1.0])
+    layer = st.sets(indices, max_size=limit) | st.dictionaries(indices, gates, max_size=limit)
+    return st.dictionaries(st.integers(0, GEOMETRY.layers - 1), layer, max_size=GEOMETRY.layers)
+
+
 weight_sets = _sets({name: rows * columns for name, (rows, columns) in SHAPES.items()})
 names = st.from_regex(r"\A[a-z0-9][a-z0-9._-]{0,63}\Z").filter(lambda name: name != "base")
 json_values = st.recursive(
@@ -68,8 +79,14 @@ json_values = st.recursive(
 )
 json_objects = st.dictionaries(st.text(max_size=8), json_values, max_size=4)
 any_mask = st.builds(
-    mask, neuron_sets, head_sets, weight_sets, name=names, made=json_objects, measured=json_objects
-)  # fmt: skip
+    mask,
+    _layers(GEOMETRY.neurons),
+    _layers(GEOMETRY.heads),
+    weight_sets,
+    name=names,
+    made=json_objects,
+    measured=json_objects,
+)
 
 
 def members(of: Mask) -> set[tuple[str, Any, int]]:
@@ -77,6 +94,16 @@ def members(of: Mask) -> set[tuple[str, Any, int]]:
     found = {("neuron", layer, int(j)) for layer, cut in of.neurons.items() for j in cut}
     found |= {("head", layer, int(h)) for layer, cut in of.heads.items() for h in cut}
     return found | {("weight", name, int(i)) for name in of.weights for i in of.weight_indices(name)}
+
+
+def gates_of(of: Mask) -> dict[tuple[str, Any, int], float]:
+    """A mask as component → gate."""
+    found = dict.fromkeys(members(of), 0.0)
+    for kind, layers in (("neuron", of.neurons), ("head", of.heads)):
+        for layer, cut in layers.items():
+            gates = of.gate_values(f"{kind}s", layer)
+            found.update({(kind, layer, int(i)): float(gate) for i, gate in zip(cut, gates, strict=True)})
+    return found
 
 
 def take_apart(data: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:

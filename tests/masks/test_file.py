@@ -14,7 +14,7 @@ from hypothesis import given
 
 import masks
 from masks import BaseModel, CorruptMask, Geometry, Mask, MaskTooLarge, Meta, dumps, load, loads, save
-from tests.masks.samples import any_mask, mask, mixed, quick
+from tests.masks.samples import any_mask, dampening, mask, mixed, quick
 
 # Written out by hand from FORMAT.md: the layout must never change under format version 1.
 GOLDEN_HEADER = (
@@ -33,9 +33,20 @@ GOLDEN_DATA = bytes.fromhex("0700000000000000 00000000 05000000 01000000 0400000
 GOLDEN_DIGEST = "c25e916ae735585c79b9e0e46e5375c28176b304b69cedef94619ddf7c0a4e32"
 
 
-def golden() -> bytes:
-    header = GOLDEN_HEADER + b" " * (-len(GOLDEN_HEADER) % 8)
-    return len(header).to_bytes(8, "little") + header + GOLDEN_DATA
+# The same under format version 2, with gates 1/4 and 0 on neurons 1 and 4, and 1/2 and 1/4 on heads 0 and 5.
+GRADED_HEADER = (
+    GOLDEN_HEADER.replace(rb"\"format\":1", rb"\"format\":2").partition(b'"weights.model')[0]
+    + rb'"gates.heads.1":{"dtype":"U8","shape":[2],"data_offsets":[28,30]},'
+    rb'"gates.neurons.0":{"dtype":"U8","shape":[2],"data_offsets":[30,32]},'
+    rb'"weights.model.layers.0.mlp.up_proj.weight":{"dtype":"U8","shape":[9],"data_offsets":[32,41]}}'
+)
+GRADED_DATA = GOLDEN_DATA[:28] + bytes.fromhex("02 01 01 00") + GOLDEN_DATA[28:]
+GRADED_DIGEST = "367e76548854767e769cdc634dec25f5c44cdfddf16b42802cae7e77a2ed4f22"
+
+
+def golden(header: bytes = GOLDEN_HEADER, data: bytes = GOLDEN_DATA) -> bytes:
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data
 
 
 def test_the_bytes_are_the_golden_ones() -> None:
@@ -46,6 +57,14 @@ def test_the_bytes_are_the_golden_ones() -> None:
 def test_the_golden_bytes_are_the_mask() -> None:
     assert loads(golden()) == mixed()
     assert loads(golden()).meta == mixed().meta
+
+
+def test_the_bytes_with_gates_are_the_golden_ones() -> None:
+    graded = golden(GRADED_HEADER, GRADED_DATA)
+    assert dumps(dampening()) == graded
+    assert loads(graded) == dampening()
+    assert loads(graded).gate_values("heads", 1).tolist() == [0.5, 0.25]
+    assert dampening().digest == GRADED_DIGEST == hashlib.sha256(graded).hexdigest()
 
 
 @given(any_mask)
@@ -63,6 +82,12 @@ def test_a_mask_comes_back_from_its_bytes(made: Mask) -> None:
             assert other.dtype == cut.dtype
             assert (other == cut).all()
             assert not other.flags.writeable
+    assert again.version == made.version == (2 if again.dampened else 1)
+    assert again.gates.keys() == made.gates.keys()
+    for kind, layers in made.gates.items():
+        assert {layer: codes.tolist() for layer, codes in layers.items()} == {
+            layer: codes.tolist() for layer, codes in again.gates[kind].items()
+        }
 
 
 def test_the_order_in_which_a_mask_was_made_does_not_matter() -> None:

@@ -36,3 +36,15 @@ def test_every_error_is_listed() -> None:
         kind = getattr(masks, name)
         if isinstance(kind, type) and issubclass(kind, masks.MaskError):
             assert f"`{name}`" in TEXT or f"`{name}`s" in TEXT
+
+
+def test_the_example_with_a_gate_is_a_mask() -> None:
+    base = masks.BaseModel("example/tiny", "LlamaForCausalLM", masks.Geometry(2, 8, 2, 2, 4), "0" * 64)
+    meta = masks.Meta("example", base, {"lm_head.weight": (2, 4)}, "2026-11-30T12:00:00Z", {"criterion": "hand"}, {})
+    data = masks.dumps(masks.Mask({0: {4: 0.5, 1: 0}}, {}, {"lm_head.weight": [1, 2]}, meta))
+    length = int.from_bytes(data[:8], "little")
+    example = TEXT.split("## Example")[1].split("## Errors")[0]
+    entry = r'"gates.neurons.0":{"dtype":"U8","shape":[2],"data_offsets":[8,10]}'
+    assert entry in example
+    assert entry.encode() in data[:length]
+    assert f"`{data[8 + length :].hex(' ')}`" in " ".join(example.split())

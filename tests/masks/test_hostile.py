@@ -10,10 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from masks import CorruptMask, Mask, MaskError, MaskTooLarge, UnsupportedVersion, dumps, loads
+from masks.header import BITS
 from masks.limits import MAX_HEADER_BYTES
-from tests.masks.samples import HEAD, UP, any_mask, compact, forge, framed, mixed, quick, take_apart
+from tests.masks.samples import HEAD, UP, any_mask, compact, dampening, forge, framed, mixed, quick, take_apart
 
 DATA = dumps(mixed())
+GRADED = dumps(dampening())
 
 
 def only_a_mask_error_or_the_same_bytes(data: bytes) -> None:
@@ -26,12 +28,14 @@ def only_a_mask_error_or_the_same_bytes(data: bytes) -> None:
 
 def test_the_forge_makes_what_the_writer_makes() -> None:
     assert forge(*take_apart(DATA)) == DATA
+    assert forge(*take_apart(GRADED)) == GRADED
 
 
 def test_cut_off_at_every_byte() -> None:
-    for length in range(len(DATA)):
-        with pytest.raises(CorruptMask):
-            loads(DATA[:length])
+    for whole in (DATA, GRADED):
+        for length in range(len(whole)):
+            with pytest.raises(CorruptMask):
+                loads(whole[:length])
 
 
 def test_a_byte_too_many() -> None:
@@ -57,10 +61,11 @@ def test_flipped_bytes(made: Mask, draw: st.DataObject) -> None:
     only_a_mask_error_or_the_same_bytes(bytes(data))
 
 
-def test_every_single_bit_flip_of_a_file() -> None:
-    for position in range(len(DATA)):
-        for bit in (0, 3, 6):
-            flipped = bytearray(DATA)
+@pytest.mark.parametrize("whole", [DATA, GRADED], ids=["cut", "dampened"])
+def test_every_single_bit_flip_of_a_file(whole: bytes) -> None:
+    for position in range(len(whole)):
+        for bit in (0, 1, 3, 6):
+            flipped = bytearray(whole)
             flipped[position] ^= 1 << bit
             only_a_mask_error_or_the_same_bytes(bytes(flipped))
 
@@ -221,7 +226,8 @@ FAULTS: dict[str, tuple[Callable[[Parts], None], type[MaskError], str]] = {
     "unknown key in base": (put("document/base/extra", 1), CorruptMask, "unknown keys"),
     "unknown key in geometry": (put("document/base/geometry/extra", 1), CorruptMask, "unknown keys"),
     "missing key": (put("document/measured", KeyError), CorruptMask, r"missing keys \['measured'\]"),
-    "newer version": (put("document/format", 2), UnsupportedVersion, "format version 2"),
+    "newer version": (put("document/format", 3), UnsupportedVersion, "format version 3"),
+    "version 2 without gates": (put("document/format", 2), CorruptMask, "version 2 without gates"),
     "version 0": (put("document/format", 0), UnsupportedVersion, "format version 0"),
     "version as a boolean": (put("document/format", True), CorruptMask, "format"),
     "no version": (put("document/format", KeyError), CorruptMask, "format"),
@@ -229,10 +235,63 @@ FAULTS: dict[str, tuple[Callable[[Parts], None], type[MaskError], str]] = {
 }
 
 
+GN = "header/gates.neurons.0"
+
+
+def moved(name: str) -> Callable[[Parts], None]:
+    """Rename the codes of layer 0, and put the tensors in the order that the new name needs."""
+
+    def change(parts: Parts) -> None:
+        rename("gates.neurons.0", name)(parts)
+        entries = sorted(parts[0].items(), key=lambda item: (-BITS[item[1]["dtype"]], item[0]))
+        position, data = 0, bytearray()
+        for _, entry in entries:
+            begin, end = entry["data_offsets"]
+            data += parts[2][begin:end]
+            entry["data_offsets"] = [position, position + end - begin]
+            position += end - begin
+        parts[0].clear()
+        parts[0].update(entries)
+        parts[2][:] = data
+
+    return change
+
+
+GRADED_FAULTS: dict[str, tuple[Callable[[Parts], None], type[MaskError], str]] = {
+    "a code of no gate": (write(30, bytes([3])), CorruptMask, "code 3 is of no gate"),
+    "the largest code": (write(30, bytes([255])), CorruptMask, "code 255 is of no gate"),
+    "codes of which none dampens": (write(30, bytes([0])), CorruptMask, "gates.neurons.0: every code is 0"),
+    "gates in version 1": (put("document/format", 1), CorruptMask, "format version 1 has no gates"),
+    "codes as int32": (
+        put(GN, {"dtype": "I32", "shape": [1], "data_offsets": [28, 32]}), CorruptMask, "dtype is 'I32'|overlaps"
+    ),
+    "codes of a layer without indices": (moved("gates.neurons.1"), CorruptMask, "no component is listed"),
+    "codes of fewer components": (moved("gates.neurons.2"), CorruptMask, "must be 1 integers"),
+    "codes of a layer beyond the last": (moved("gates.neurons.3"), CorruptMask, "layers 0 to 2"),
+    "codes of weights": (moved(f"gates.weights.{HEAD}"), CorruptMask, "must be"),
+    "codes of no layer": (moved("gates.neurons"), CorruptMask, "must be"),
+    "codes of codes": (moved("gates.gates.neurons.0"), CorruptMask, "must be"),
+    "claim of 2**60 codes": (put(f"{GN}/shape", [2**60]), CorruptMask, "do not hold"),
+    "claim of 2**60 codes, offsets too": (
+        put(GN, {"dtype": "U8", "shape": [2**60], "data_offsets": [30, 30 + 2**60]}), CorruptMask, "overlaps|gap|take"
+    ),
+    "no codes": (put("header/gates.neurons.2", {"dtype": "U8", "shape": [0], "data_offsets": [32, 32]}), CorruptMask,
+                 "1 to 40"),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_named_fault_gets_its_error(fault: str) -> None:
-    change, error, message = FAULTS[fault]
-    header, document, data = take_apart(DATA)
+    refused(DATA, *FAULTS[fault])
+
+
+@pytest.mark.parametrize("fault", GRADED_FAULTS)
+def test_a_named_fault_in_gates_gets_its_error(fault: str) -> None:
+    refused(GRADED, *GRADED_FAULTS[fault])
+
+
+def refused(whole: bytes, change: Callable[[Parts], None], error: type[MaskError], message: str) -> None:
+    header, document, data = take_apart(whole)
     parts = header, document, bytearray(data)
     change(parts)
     with pytest.raises(error, match=message) as caught:
@@ -346,12 +405,18 @@ def peak_of(call: Callable[[], object]) -> int:
 
 
 @pytest.mark.parametrize(
-    "fault", [name for name in FAULTS if name.startswith(("claim", "huge", "too many", "product", "bitmask of"))]
+    "fault",
+    [
+        name
+        for name in (*FAULTS, *GRADED_FAULTS)
+        if name.startswith(("claim", "huge", "too many", "product", "bitmask of"))
+    ],
 )
 def test_a_claim_of_a_huge_size_allocates_nothing(fault: str) -> None:
-    header, document, data = take_apart(DATA)
+    faults, whole = (FAULTS, DATA) if fault in FAULTS else (GRADED_FAULTS, GRADED)
+    header, document, data = take_apart(whole)
     parts = header, document, bytearray(data)
-    FAULTS[fault][0](parts)
+    faults[fault][0](parts)
     forged = forge(parts[0], parts[1], bytes(parts[2]))
     assert peak_of(lambda: loads(forged)) < 200_000
 

@@ -63,6 +63,7 @@ def test_a_registered_mask_reads_back_byte_for_byte_after_a_restart(open_registr
     assert again.path(mask.digest).read_bytes() == masks.dumps(mask)
     assert again.load(mask.digest).digest == mask.digest
     assert again.get("detox", 1).description["counts"] == {"neurons": 2, "heads": 0, "weights": 0}
+    assert again.get("detox", 1).description["dampened"] == 0
 
 
 def test_a_page_has_its_slice_and_the_whole_count(open_registry):

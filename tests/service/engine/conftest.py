@@ -13,30 +13,34 @@ from safetensors.torch import save_file
 import masks
 from tests.service.server import MODEL, READER, Server
 
+GATES = (0, 0.25, 0.5)
 
-def random_mask(name: str, seed: int, neurons: int = 40, heads: int = 0) -> masks.Mask:
+
+def random_mask(name: str, seed: int, neurons: int = 40, heads: int = 0, dampened: bool = False) -> masks.Mask:
     geometry = masks.describe(MODEL).geometry
     rng = np.random.default_rng(seed)
-    cut: dict[int, list[int]] = {}
-    for flat in rng.choice(geometry.layers * geometry.neurons, neurons, replace=False).tolist():
-        cut.setdefault(flat // geometry.neurons, []).append(flat % geometry.neurons)
-    heads_cut = {geometry.layers - 1: list(range(heads))} if heads else {}
-    return masks.for_model(MODEL, name, neurons=cut, heads=heads_cut)
+    cut: dict[int, dict[int, float]] = {}
+    for number, flat in enumerate(rng.choice(geometry.layers * geometry.neurons, neurons, replace=False).tolist()):
+        gate = GATES[number % 3] if dampened else 0
+        cut.setdefault(flat // geometry.neurons, {})[flat % geometry.neurons] = gate
+    heads_cut = {head: 0.5 if dampened and head % 2 else 0 for head in range(heads)}
+    return masks.for_model(MODEL, name, neurons=cut, heads={geometry.layers - 1: heads_cut})
 
 
-ALPHA, BETA = random_mask("alpha", 1, 200), random_mask("beta", 2, 300, heads=2)
+ALPHA, BETA = random_mask("alpha", 1, 200), random_mask("beta", 2, 300, heads=2, dampened=True)
 
 
 def edit_by_hand(folder, mask):
-    """A copy of the checkpoint with the mask's columns set to zero by plain indexing: no code of Excise's own."""
+    """A copy of the checkpoint with the mask's columns multiplied by plain indexing: no code of Excise's own."""
     shutil.copytree(MODEL, folder)
     with safe_open(MODEL / "model.safetensors", "pt") as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
     for layer, neurons in mask.neurons.items():
-        tensors[f"model.layers.{layer}.mlp.down_proj.weight"][:, neurons.tolist()] = 0
+        for neuron, gate in zip(neurons.tolist(), mask.gate_values("neurons", layer).tolist(), strict=True):
+            tensors[f"model.layers.{layer}.mlp.down_proj.weight"][:, neuron] *= gate
     for layer, heads in mask.heads.items():
-        for head in heads.tolist():
-            tensors[f"model.layers.{layer}.self_attn.o_proj.weight"][:, head * 32 : head * 32 + 32] = 0
+        for head, gate in zip(heads.tolist(), mask.gate_values("heads", layer).tolist(), strict=True):
+            tensors[f"model.layers.{layer}.self_attn.o_proj.weight"][:, head * 32 : head * 32 + 32] *= gate
     save_file(tensors, folder / "model.safetensors", metadata=metadata)
     return folder
 

@@ -66,8 +66,20 @@ def make(family: str, folder: Path, **options) -> Path:
     return folder
 
 
-def drawn(folder: Path, name: str, seed: int, *, neurons: float = 0.2, heads: int = 2, weights: int = 0) -> masks.Mask:
-    """A random mask: a share of all neurons, some heads, some weights of every projection of the first two layers."""
+def drawn(
+    folder: Path,
+    name: str,
+    seed: int,
+    *,
+    neurons: float = 0.2,
+    heads: int = 2,
+    weights: int = 0,
+    dampened: bool = False,
+) -> masks.Mask:
+    """A random mask: a share of all neurons, some heads, some weights of every projection of the first two layers.
+
+    If ``dampened``, two thirds of the neurons and half of the heads are not cut.
+    """
     rng = np.random.default_rng(seed)
     geometry = masks.describe(folder).geometry
     cut = {layer: np.flatnonzero(rng.random(geometry.neurons) < neurons).tolist() for layer in range(geometry.layers)}
@@ -78,11 +90,15 @@ def drawn(folder: Path, name: str, seed: int, *, neurons: float = 0.2, heads: in
     for parameter, info in masks.parameters(folder).items():
         if weights and len(info.shape) == 2 and (".layers.0." in parameter or ".layers.1." in parameter):
             single[parameter] = rng.choice(int(np.prod(info.shape)), weights, replace=False).tolist()
-    return masks.for_model(folder, name, neurons=cut, heads=off, weights=single)
+    if not dampened:
+        return masks.for_model(folder, name, neurons=cut, heads=off, weights=single)
+    gated = {layer: {neuron: (0, 0.25, 0.5)[place % 3] for place, neuron in enumerate(of)} for layer, of in cut.items()}
+    halved = {layer: {head: (0.5, 0)[place % 2] for place, head in enumerate(of)} for layer, of in off.items()}
+    return masks.for_model(folder, name, neurons=gated, heads=halved, weights=single)
 
 
 def edited(folder: Path, mask: masks.Mask, to: Path) -> Path:
-    """A copy of the checkpoint with what ``mask`` cuts set to zero by plain indexing."""
+    """A copy of the checkpoint with what ``mask`` cuts or dampens multiplied by plain indexing."""
     shutil.copytree(folder, to)
     with safe_open(folder / "model.safetensors", "pt") as file:
         tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
@@ -91,10 +107,12 @@ def edited(folder: Path, mask: masks.Mask, to: Path) -> Path:
         if name.endswith(".weight"):
             for layer, neurons in mask.neurons.items():
                 if neurons_enter(module) == layer:
-                    tensor[:, neurons.tolist()] = 0
+                    for neuron, gate in zip(neurons.tolist(), mask.gate_values("neurons", layer).tolist(), strict=True):
+                        tensor[:, neuron] *= gate
             for layer, heads in mask.heads.items():
-                for head in heads.tolist() if heads_enter(module) == layer else ():
-                    tensor[:, head * 32 : head * 32 + 32] = 0
+                if heads_enter(module) == layer:
+                    for head, gate in zip(heads.tolist(), mask.gate_values("heads", layer).tolist(), strict=True):
+                        tensor[:, head * 32 : head * 32 + 32] *= gate
         if name in mask.weights:
             tensor.view(-1)[mask.weight_indices(name).tolist()] = 0
     save_file(tensors, to / "model.safetensors", metadata=metadata)

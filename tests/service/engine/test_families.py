@@ -44,11 +44,11 @@ class Case:
 
 EAGER, COMPILED = {**CROWDED, "enforce_eager": True}, {**CROWDED, "enforce_eager": False}
 CASES = [
-    Case("llama", EAGER, kinds=("mixed", "layer", "nothing")),
+    Case("llama", EAGER, kinds=("mixed", "layer", "nothing", "dampened")),
     Case("mistral", COMPILED, kinds=("weights", "more-weights")),
     *(Case(family, EAGER, full=family in ("mistral", "qwen3")) for family in FAMILIES if family != "llama"),
-    Case("llama", EAGER, "bfloat16"),
-    Case("qwen3", COMPILED),
+    Case("llama", EAGER, "bfloat16", kinds=("mixed", "dampened")),
+    Case("qwen3", COMPILED, kinds=("mixed", "dampened")),
     *(Case(family, COMPILED, full=True) for family in FAMILIES if family != "qwen3"),
     *(Case(family, EAGER, "bfloat16", full=True) for family in FAMILIES if family != "llama"),
     Case("llama", COMPILED, "bfloat16", full=True),
@@ -57,10 +57,11 @@ CASES = [
 
 def mask_of(kind: str, model) -> masks.Mask:
     geometry = masks.describe(model).geometry
-    if kind == "mixed":
-        return drawn(model, "mixed", 1, neurons=0.3, heads=2)
-    if kind.endswith("weights"):  # single weights, in the second also neurons and heads
-        return drawn(model, kind, 4, neurons=0.1 * (kind != "weights"), heads=int(kind != "weights"), weights=20)
+    if kind in ("mixed", "dampened"):
+        return drawn(model, kind, 1, neurons=0.3, heads=2, dampened=kind == "dampened")
+    if kind.endswith("weights"):  # single weights, in the second also neurons and heads, some of them dampened
+        more = kind != "weights"
+        return drawn(model, kind, 4, neurons=0.1 * more, heads=int(more), weights=20, dampened=more)
     if kind == "layer":  # cuts everything in a layer
         everything = {1: list(range(geometry.neurons))}
         return masks.for_model(model, "layer", neurons=everything, heads={1: list(range(geometry.heads))})

@@ -42,16 +42,17 @@ def inputs(seed: int, tokens: int, dtype=torch.float32) -> torch.Tensor:
     return torch.randn(tokens, INPUTS, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-masks_of_slots = st.lists(st.sets(st.integers(0, INPUTS - 1)), min_size=SLOTS, max_size=SLOTS)
+gates_of_a_slot = st.dictionaries(st.integers(0, INPUTS - 1), st.sampled_from([0.0, 0.25, 0.5]))
+masks_of_slots = st.lists(gates_of_a_slot, min_size=SLOTS, max_size=SLOTS)
 
 
 @given(masks_of_slots, st.lists(st.integers(0, SLOTS), min_size=1, max_size=12), st.integers(0, 99), st.booleans())
 @settings(deadline=None)
-def test_each_token_is_answered_as_by_the_layer_with_its_masks_columns_at_zero(cut, slots, seed, half):
+def test_each_token_is_answered_as_by_the_layer_with_its_masks_gates_on_its_columns(gates, slots, seed, half):
     dtype = torch.bfloat16 if half else torch.float32
     layer, batch, method = edited(seed, len(slots) + 4, dtype)
-    for slot, columns in enumerate(cut):
-        method.gates[slot, sorted(columns)] = 0
+    for slot, of in enumerate(gates):
+        method.gates[slot, list(of)] = torch.tensor(list(of.values()), dtype=dtype)
     batch.index[: len(slots)] = torch.tensor(slots)
     batch.gated = True
     x = inputs(seed + 1, len(slots), dtype)
@@ -59,7 +60,7 @@ def test_each_token_is_answered_as_by_the_layer_with_its_masks_columns_at_zero(c
     for slot in range(SLOTS + 1):
         weight = layer.weight.clone()
         if slot < SLOTS:
-            weight[:, sorted(cut[slot])] = 0
+            weight[:, list(gates[slot])] *= torch.tensor(list(gates[slot].values()), dtype=dtype)
         baked = functional.linear(x, weight)  # the same shape, so the same order of summation
         for token in np.flatnonzero(np.array(slots) == slot):
             assert torch.equal(answered[token], baked[token])

@@ -16,7 +16,7 @@ def results(tmp_path_factory):
     """Name of an engine → what it said."""
     folder = tmp_path_factory.mktemp("tensor-parallel")
     model = make("llama", folder / "model")
-    gates, weights = drawn(model, "gates", 1, heads=3), drawn(model, "weights", 2, weights=15)
+    gates, weights = drawn(model, "gates", 1, heads=3, dampened=True), drawn(model, "weights", 2, weights=15)
     paths = [folder / f"{mask.digest}.safetensors" for mask in (gates, weights)]
     for mask, path in zip((gates, weights), paths, strict=True):
         masks.save(mask, path)
