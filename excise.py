@@ -56,6 +56,8 @@ def inspect(file: MaskFile, as_json: Json = False) -> None:
         print_json(described(mask))
         return
     terminal.out.print(f"{mask.meta.name}  {count_of(mask)} cut, made {mask.meta.created_at}", style="bold")
+    for warning in mask.warnings:
+        terminal.out.print(f"warning: {warning}", style="bold red", soft_wrap=True)
     base = mask.meta.base
     terminal.out.print(f"digest {mask.digest}", soft_wrap=True)
     terminal.out.print(f"base {base.id} ({base.architecture}), fingerprint {base.fingerprint}", soft_wrap=True)

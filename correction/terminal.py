@@ -1,12 +1,13 @@
 """What commands show: progress bars, JSON, and a mask's measurements as a table."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
@@ -18,20 +19,53 @@ out, err = Console(highlight=False, markup=False), Console(stderr=True, highligh
 
 @contextmanager
 def progress_bars(shown: bool = True) -> Iterator[Progress]:
-    """A bar for each stage, on standard error."""
+    """A bar for each stage, on standard error; lines, one in ten seconds at most, where that is a file."""
     if not shown:
         yield silent
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bars(*columns, console=err) as bars:
-        tasks: dict[str, Any] = {}
+    elif err.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Bars(*columns, TimeRemainingColumn(), console=err) as bars:
+            tasks: dict[str, Any] = {}
 
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks or bars.tasks[tasks[stage]].finished:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
+            def show(stage: str, done: int, total: int) -> None:
+                if stage not in tasks or bars.tasks[tasks[stage]].finished:
+                    tasks[stage] = bars.add_task(stage, total=total)
+                bars.update(tasks[stage], completed=done, total=total)
 
-        yield show
+            yield show
+    else:
+        yield Lines(lambda line: err.print(line, soft_wrap=True))
+
+
+class Lines:
+    """Progress as lines: how far a stage is and how long what is left of it takes at its pace so far.
+
+    A line at most every `interval` seconds, and one at the end of a stage that took longer.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], interval: float = 10.0, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._write, self._interval, self._clock = write, interval, clock
+        self._stage, self._done = "", 0
+        self._began = self._last = self._told = clock()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Progress of a stage."""
+        now = self._clock()
+        if stage != self._stage or done <= self._done:
+            self._began = self._last  # its first part began when the last one of another stage ended
+        self._stage, self._done, self._last = stage, done, now
+        took, finished = now - self._began, done >= total
+        if now - self._told >= self._interval or (finished and took >= self._interval):
+            self._told = now
+            left = "" if finished else f", about {_duration(took / done * (total - done))} left"
+            self._write(f"{stage}: {done}/{total} after {_duration(took)}{left}")
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60:02d} s"
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -45,6 +79,7 @@ def described(mask: Any) -> dict[str, Any]:
         "digest": mask.digest,
         "counts": dict(mask.counts),
         "dampened": mask.dampened,
+        "warnings": list(mask.warnings),
         **json.loads(mask.meta.document(mask.version)),
         "layers": {
             kind: {str(layer): len(indices) for layer, indices in sorted(cut.items())}
@@ -96,6 +131,11 @@ def front(found: Any) -> Table:
 def warn(message: str) -> None:
     """A line on standard error."""
     err.print(message, style="yellow", soft_wrap=True)
+
+
+def alarm(message: str) -> None:
+    """A line in red on standard error."""
+    err.print(message, style="bold red", soft_wrap=True)
 
 
 def _shown(figure: list[Any], form: str = ".3f") -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from masks import bitmask, encoding
+from masks import bitmask, encoding, harm
 from masks import gates as gating
 from masks.algebra import Operation, combine_codes, combine_indices, combine_weights
 from masks.components import GradedLike, WeightLike, layer_sets, weight_sets
@@ -122,6 +122,11 @@ class Mask:
         """`neuron`, `head` or `weight`; `mixed` for more than one of them, `none` for an empty mask."""
         kinds = [kind for kind in ("neuron", "head", "weight") if getattr(self, f"{kind}s")]
         return kinds[0] if len(kinds) == 1 else "mixed" if kinds else "none"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against serving it, by its own measurements (`masks.harm`); empty where nothing was measured."""
+        return harm.warnings(self.meta.measured)
 
     @cached_property
     def digest(self) -> str:

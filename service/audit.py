@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import Any
 
@@ -23,8 +24,12 @@ def write(
     before: Any = None,
     after: Any = None,
     reason: str = "",
+    warnings: Iterable[str] = (),
 ) -> None:
-    """Add an entry. ``before`` and ``after`` are JSON."""
+    """Add an entry. ``before`` and ``after`` are JSON. ``warnings``, a line each, are what a change was made in spite
+    of: they follow the reason.
+    """
+    told = [*([reason] if reason else []), *(f"warning: {each}" for each in warnings)]
     connection.execute(
         insert(table).values(
             at=time.time(),
@@ -33,7 +38,7 @@ def write(
             subject=subject,
             before=before,
             after=after,
-            reason=reason or None,
+            reason="\n".join(told) or None,
         )
     )
 

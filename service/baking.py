@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import operator
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ import masks
 from service.bootstrap import Service
 from service.errors import ConflictError, NotFoundError
 from service.routing import Version, resolve
+
+_log = logging.getLogger(__name__)
 
 
 def bake(service: Service, given: Sequence[str]) -> Path:
@@ -21,6 +24,9 @@ def bake(service: Service, given: Sequence[str]) -> Path:
     """
     registry = service.registry
     chosen = list(dict.fromkeys(_given(service, one) for one in given))
+    for version in chosen:
+        if version.warnings:
+            _log.warning("mask %s has warnings: %s", version.label, " ".join(version.warnings))
     baked = chosen[0]
     if len(chosen) > 1:
         union = functools.reduce(operator.or_, (registry.load(version.digest) for version in chosen))

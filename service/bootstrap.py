@@ -116,6 +116,7 @@ class Service:
                 described["counts"]["weights"],
                 described["rank"],
                 self.registry.foreign(record),
+                record.warnings,
             )
             if self.labels.of(record.label) == record.label:
                 metrics.show_mask(record.label, digest, described["granularity"])
@@ -165,6 +166,8 @@ class Service:
     async def register(self, data: bytes) -> tuple[Record, bool]:
         """Register a mask file and make it resident, where it can be. Raises ``ServiceError``."""
         record, created = await self.administer(self.registry.register, data)
+        if record.warnings:
+            _log.warning("mask %s was registered with warnings: %s", record.label, " ".join(record.warnings))
         try:
             choice = resolve(self.policy, record.label)
             self.abilities.check(choice)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 import masks
 from edits.cover import ranks
 from edits.places import is_projection
-from masks import bitmask
+from masks import bitmask, harm
 from service import audit
 from service.database import Database, DatabaseLostError
 from service.errors import ConflictError, InvalidRequestError, NotFoundError
 from service.files import MaskFiles, StoreError
+from service.routing import BASE
 from service.settings import MAX_RANK
 from service.tables import masks as table
+from service.warned import labelled
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +50,11 @@ class Record:
     def label(self) -> str:
         """``name@version``."""
         return f"{self.name}@{self.version}"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What it says against itself (``masks.harm``)."""
+        return harm.warnings(self.description["measured"])
 
 
 def describe(mask: masks.Mask) -> dict[str, Any]:
@@ -142,7 +149,8 @@ class Registry:
                 connection.execute(update(table).where(table.c.digest == mask.digest).values(deleted=False))
             record = _record(connection.execute(select(table).where(table.c.digest == mask.digest)).one())
             if row is None or row.deleted:
-                audit.write(connection, "register", record.label, after={"digest": record.digest})
+                warnings = labelled(record.label, record.warnings)
+                audit.write(connection, "register", record.label, after={"digest": record.digest}, warnings=warnings)
                 return record, True
             return record, False
 
@@ -231,6 +239,16 @@ class Registry:
             for start in range(0, len(digests), 500):
                 some = select(table).where(table.c.digest.in_(digests[start : start + 500]))
                 found |= {row.digest: _record(row) for row in connection.execute(some)}
+        return found
+
+    def measured(self, labels: Iterable[str]) -> dict[str, Any]:
+        """``name@version`` → what was measured of it, of those that are or were registered."""
+        found: dict[str, Any] = {}
+        with self._database.begin(reads=True) as connection:
+            for name, _, version in (label.partition("@") for label in labels if label != BASE):
+                of_one = select(table.c.description).where(table.c.name == name, table.c.version == int(version))
+                if description := connection.scalar(of_one):
+                    found[f"{name}@{version}"] = description["measured"]
         return found
 
     def _find(self, digest: str) -> Record | None:

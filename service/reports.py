@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -23,9 +23,11 @@ class Reports:
         self._thread = ThreadPoolExecutor(1, "excise-report")
         self._last: dict[str, tuple[Experiment, Sequence[Tally], Report]] = {}
 
-    async def document(self, experiment: Experiment, tallies: Sequence[Tally]) -> Report:
-        """What the outcomes say so far."""
-        return await self._in_thread(self._made, experiment, tallies)
+    async def document(
+        self, experiment: Experiment, tallies: Sequence[Tally], measured: Mapping[str, object]
+    ) -> Report:
+        """What the outcomes say so far, beside what was ``measured`` of the masks (which never change)."""
+        return await self._in_thread(self._made, experiment, tallies, measured)
 
     async def drawn(self, document: Report, form: Form) -> bytes:
         """The document as a page or a picture."""
@@ -38,10 +40,10 @@ class Reports:
     async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
-    def _made(self, experiment: Experiment, tallies: Sequence[Tally]) -> Report:
+    def _made(self, experiment: Experiment, tallies: Sequence[Tally], measured: Mapping[str, object]) -> Report:
         last = self._last.get(experiment.name)
         if last is None or last[:2] != (experiment, tallies):
-            made = decision.report(experiment, tallies, self._clock())
+            made = decision.report(experiment, tallies, self._clock(), measured)
             self._last = {experiment.name: (experiment, tallies, made)}  # one is enough: who looks, looks again
             return made
         return last[2]

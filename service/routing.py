@@ -39,6 +39,8 @@ class Version:
     """What their factors take per request, the largest of all matrices; None where one is no layer's projection."""
     foreign: str = ""
     """The fingerprint of the model that it was made for, where that is not the served one."""
+    warnings: tuple[str, ...] = ()
+    """What it says against itself."""
 
     @property
     def label(self) -> str:

@@ -20,6 +20,7 @@ from service.experiments import Experiment
 from service.registry import Record
 from service.routing import BASE, EXPERIMENT, NUMBER, PRODUCTION
 from service.tables import changes, experiments, masks, pointers
+from service.warned import stored
 
 ROUTE = "route"
 _KEPT = 50
@@ -126,7 +127,9 @@ class State:
                     name=experiment.name, revision=experiment.revision, document=experiment.document()
                 )
             )
-            audit.write(connection, "create experiment", experiment.name, after=experiment.document())
+            warnings = _warnings(connection, *(variant.mask for variant in experiment.variants))
+            after = experiment.document()
+            audit.write(connection, "create experiment", experiment.name, after=after, warnings=warnings)
         return experiment
 
     def change(
@@ -158,8 +161,9 @@ class State:
                 .where(experiments.c.name == name)
                 .values(revision=after.revision, document=after.document())
             )
-            why = reason or after.reason
-            audit.write(connection, action, name, before=before.document(), after=after.document(), reason=why)
+            documents: dict[str, Any] = {"before": before.document(), "after": after.document()}
+            warnings = _warnings(connection, after.fallback) if after.status == "stopped" else []
+            audit.write(connection, action, name, **documents, reason=reason or after.reason, warnings=warnings)
             if after.status == "stopped" and _snapshot(connection).route == EXPERIMENT + name:
                 _point(connection, ROUTE, after.fallback, "set route", reason=f"{action}: {name}")
         return after
@@ -195,6 +199,16 @@ class State:
 
 def _alias(mask: str, alias: str) -> str:
     return f"alias {mask} {alias}"
+
+
+def _led(name: str, target: Any) -> str:
+    """What a pointer to ``target`` leads to: of an alias, ``name@version``."""
+    return target if name == ROUTE else f"{name.split(' ')[1]}@{target}"
+
+
+def _warnings(connection: Connection, *targets: str) -> list[str]:
+    snapshot = _snapshot(connection)
+    return stored(connection, snapshot.aliases, snapshot.experiments, *targets)
 
 
 def _snapshot(connection: Connection) -> Snapshot:
@@ -243,7 +257,8 @@ def _check_target(connection: Connection, target: str) -> None:
 def _point(connection: Connection, name: str, target: Any, action: str, reason: str = "") -> None:
     targets = connection.scalar(select(pointers.c.targets).where(pointers.c.name == name))
     before = targets[-1] if targets else None
-    audit.write(connection, action, name, before=before, after=target, reason=reason)
+    warnings = _warnings(connection, _led(name, target))
+    audit.write(connection, action, name, before=before, after=target, reason=reason, warnings=warnings)
     if targets is None:
         start = [BASE, target] if name == ROUTE and target != BASE else [target]
         connection.execute(insert(pointers).values(name=name, targets=start))
@@ -265,6 +280,7 @@ def _back(connection: Connection, name: str, check: Callable[[Any], None]) -> An
         except (NotFoundError, ConflictError):
             continue
         connection.execute(update(pointers).where(pointers.c.name == name).values(targets=targets))
-        audit.write(connection, "roll back", name, before=before, after=targets[-1])
+        warnings = _warnings(connection, _led(name, targets[-1]))
+        audit.write(connection, "roll back", name, before=before, after=targets[-1], warnings=warnings)
         return targets[-1]
     raise ConflictError(f"{name}: there is no target before {before!r} to go back to", code="no_target_before")

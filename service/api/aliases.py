@@ -10,6 +10,7 @@ from service import bootstrap
 from service.api.masks import Name
 from service.api.schemas import CHANGES, AliasList, AliasOut, AliasTo, errors
 from service.errors import NotFoundError
+from service.warned import warnings
 
 router = APIRouter(tags=["aliases"])
 
@@ -17,7 +18,9 @@ Alias = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,63}$")]
 
 
 def _out(name: str, alias: str, version: int) -> AliasOut:
-    return AliasOut(mask=name, alias=alias, version=version, model=f"{bootstrap.current().policy.model}:{name}@{alias}")
+    policy = bootstrap.current().policy
+    said = warnings(policy, f"{name}@{version}")
+    return AliasOut(mask=name, alias=alias, version=version, model=f"{policy.model}:{name}@{alias}", warnings=said)
 
 
 @router.get("/masks/{name}/aliases", responses=errors(404))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
@@ -26,6 +27,7 @@ from service.experiments import (
     stopped,
 )
 from service.routing import resolve
+from service.warned import warnings
 
 router = APIRouter(tags=["experiments"])
 
@@ -111,8 +113,12 @@ class ExperimentList(BaseModel):
 
 
 def _out(experiment: Experiment) -> dict[str, Any]:
+    """With the warnings of its masks; of one that was stopped, of the mask that everybody gets."""
     shares = experiment.shares[-1] if experiment.status == "running" else {}
-    return {"object": "experiment", **experiment.document(), "epoch": experiment.epoch, "share": shares}
+    named = [variant.mask for variant in experiment.variants]
+    said = warnings(bootstrap.current().policy, *([experiment.fallback] if experiment.status == "stopped" else named))
+    rest = {"epoch": experiment.epoch, "share": shares, "warnings": said}
+    return {"object": "experiment", **experiment.document(), **rest}
 
 
 def _known(name: str) -> Experiment:
@@ -229,7 +235,8 @@ async def remove(name: Name) -> Response:
 async def show_report(name: Name, format: Annotated[Literal["json", "html", "png"], Query()] = "json") -> Response:
     """What the outcomes say so far, of all replicas. Looking often costs nothing and misleads nobody."""
     service, experiment = bootstrap.current(), _known(name)
-    document = await service.reports.document(experiment, await service.tallies(experiment))
+    measured = await asyncio.to_thread(service.registry.measured, {variant.mask for variant in experiment.variants})
+    document = await service.reports.document(experiment, await service.tallies(experiment), measured)
     if format == "html":
         return Response(await service.reports.drawn(document, "html"), media_type="text/html; charset=utf-8")
     if format == "png":

@@ -7,12 +7,13 @@ from fastapi import APIRouter
 from service import bootstrap
 from service.api.schemas import CHANGES, ErrorOut, RouteOut, RouteTo
 from service.errors import ConflictError
+from service.warned import warnings
 
 router = APIRouter(tags=["route"])
 
 
 def _out(service: bootstrap.Service, target: str) -> RouteOut:
-    return RouteOut(model=service.policy.model, target=target)
+    return RouteOut(model=service.policy.model, target=target, warnings=warnings(service.policy, target))
 
 
 def _changeable() -> bootstrap.Service:

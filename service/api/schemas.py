@@ -46,6 +46,7 @@ class MaskOut(BaseModel):
     created_at: str
     made: dict[str, Any]
     measured: dict[str, Any]
+    warnings: list[str] = Field(description="what speaks against serving it, by its own measurements; often empty")
 
     @classmethod
     def of(cls, record: Record, model: str) -> MaskOut:
@@ -57,6 +58,7 @@ class MaskOut(BaseModel):
             size=record.size,
             registered_at=record.registered_at,
             model=f"{model}:{record.name}@{record.version}",
+            warnings=list(record.warnings),
             **record.description,
         )
 
@@ -81,6 +83,9 @@ class RouteOut(BaseModel):
     object: Literal["route"] = "route"
     model: str
     target: str
+    warnings: list[str] = Field(
+        description="what the masks that it leads to say against themselves, each after its label"
+    )
 
 
 class AliasTo(Closed):
@@ -97,6 +102,7 @@ class AliasOut(BaseModel):
     alias: str
     version: int
     model: str = Field(description="send this as `model` to be answered under it")
+    warnings: list[str] = Field(description="what the mask says against itself, each after its label")
 
 
 class AliasList(BaseModel):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+
 from service.experiments import Rate
-from service.report.document import Comparison, Difference, Estimate, VariantFigures
-from service.report.words import NOTHING, between, percent, points, points_interval, seconds, signed, tokens
+from service.report.document import Comparison, Difference, Estimate, Offline, Share, VariantFigures
+from service.report.words import NAMES, NOTHING, between, percent, points, points_interval, seconds, signed, tokens
 
 Cell = tuple[str, ...]
 
@@ -37,6 +39,34 @@ def length_gap(comparison: Comparison) -> Cell:
     found = comparison["length"]
     value, low, high = (_signed(each, 1) for each in (found["value"], found["low"], found["high"]))
     return value, between(low, high)
+
+
+def offline(variants: Sequence[VariantFigures]) -> Iterator[tuple[str, list[Cell]]]:
+    """Rows of what was measured of masks before they were served; none where nothing was."""
+    kinds: dict[str, Callable[[Offline], Cell]] = {
+        "perplexity": _rise,
+        "shows the behaviour": lambda found: _sides(found["behaviour"]),
+        NAMES["toxicity"]: lambda found: _sides(found["toxicity"]),
+        NAMES["repetition"]: lambda found: _sides(found["repetition"]),
+    }
+    for what, cell in kinds.items():
+        row: list[Cell] = [cell(found) if (found := each["offline"]) else (NOTHING,) for each in variants]
+        if any(each != (NOTHING,) for each in row):
+            yield f"{what}, offline", row
+
+
+def _rise(found: Offline) -> Cell:
+    rise = found["perplexity"]
+    if rise["value"] is None:
+        return (NOTHING,)
+    low, high = (NOTHING if each is None else f"{signed(100 * each, 1)}%" for each in (rise["low"], rise["high"]))
+    return f"{signed(100 * rise['value'], 1)}%", between(low, high)
+
+
+def _sides(share: Share) -> Cell:
+    """``35.7% → 4.80%``."""
+    before, after = share["before"], share["after"]
+    return (NOTHING,) if before is None or after is None else (f"{percent(before)} → {percent(after)}",)
 
 
 def latency(variant: VariantFigures) -> Cell:

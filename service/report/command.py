@@ -45,12 +45,15 @@ def report(
     from rich.console import Console
 
     from service.report.table import table
+    from service.report.words import warnings
 
     console = Console(highlight=False, markup=False)
     if output is None:
         console.print(table(found))
     else:
         console.print(f"{output}: {found['experiment']}: {found['decision']}", soft_wrap=True)
+        for told in warnings(found):
+            console.print(f"⚠ {told}", style="bold red", soft_wrap=True)
 
 
 def fetch(url: str, name: str, key: str = "") -> Report:

@@ -5,12 +5,13 @@ Pure functions of an experiment and its tallies; nothing here asks a database or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from service.experiments import Experiment
 from service.outcomes.totals import Tally
 from service.report.comparisons import compared, comparisons, level, worse
-from service.report.document import FORMAT, Bound, Comparison, Decision, Report, Split
+from service.report.document import FORMAT, Bound, Comparison, Decision, Report, Split, VariantFigures
 from service.report.guardrails import bounds, crossed
 from service.report.notes import notes
 from service.report.samples import Samples
@@ -20,14 +21,17 @@ from service.report.words import NAMES, evidence, percent
 from service.report.words import level as share
 
 
-def report(experiment: Experiment, tallies: Sequence[Tally], now: float) -> Report:
-    """The whole report, as JSON values; ``now`` in seconds since 1970."""
+def report(
+    experiment: Experiment, tallies: Sequence[Tally], now: float, measured: Mapping[str, object] = MappingProxyType({})
+) -> Report:
+    """The whole report, as JSON values; ``now`` in seconds since 1970, ``measured``: mask → its ``meta.measured``."""
     samples = Samples(experiment, tallies)
     divided, against, guarded = split(samples), comparisons(samples, now), bounds(samples)
     if divided["broken"]:
         nothing = "The split is broken, so this comparison means nothing."
         against = [{**each, "decision": "broken split", "why": nothing} for each in against]
-    variants = figures(samples)
+    variants = figures(samples, measured)
+    against = [_with_warnings(each, variants) for each in against]
     decision, why = _overall(divided, against, guarded)
     return {
         "object": "experiment.report",
@@ -69,6 +73,15 @@ def _peeking(experiment: Experiment) -> str:
         "Look as often as you like, and stop when you like: these e-values and intervals hold at every look, so the "
         f"chance that any variant is ever wrongly called better or worse is at most {share(experiment.alpha)}."
     )
+
+
+def _with_warnings(comparison: Comparison, variants: Sequence[VariantFigures]) -> Comparison:
+    """What the mask of a better variant says against itself stands beside the verdict: it is about one rate alone."""
+    variant = next(each for each in variants if each["name"] == comparison["variant"])
+    if comparison["decision"] != "better" or not variant["warnings"]:
+        return comparison
+    told = f"But its mask {variant['mask']} has warnings: {' '.join(variant['warnings'])}"
+    return {**comparison, "why": f"{comparison['why']} {told}"}
 
 
 def _overall(divided: Split, against: Sequence[Comparison], guarded: Sequence[Bound]) -> tuple[Decision, str]:

@@ -42,11 +42,32 @@ class RateFigures(TypedDict):
     """The interval of the rate over units, at the report's ``alpha``."""
 
 
+class Share(TypedDict):
+    """Of held-out responses, without and with a mask."""
+
+    before: float | None
+    after: float | None
+
+
+class Offline(TypedDict):
+    """What was measured of a mask before it was served, on what was held out when it was made."""
+
+    perplexity: Estimate
+    """Relative increase: 0.01 is one percent."""
+    behaviour: Share
+    toxicity: Share
+    repetition: Share
+
+
 class VariantFigures(TypedDict):
     """What was seen of one variant."""
 
     name: str
     mask: str
+    warnings: list[str]
+    """What its mask says against itself; it comes from outside, as ``offline`` does."""
+    offline: Offline | None
+    """Null without a mask."""
     role: Literal["control", "shown", "mirrored"]
     share: float
     """Of the units, in force; of a mirrored variant: of the units that are copied."""

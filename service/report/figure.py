@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from service.experiments import RATES, Rate
-from service.report.document import Estimate, Report
+from service.report.document import Estimate, Report, VariantFigures
 from service.report.words import NAMES, evidence, percent, points
 
 _DRAWING = Lock()
@@ -144,7 +144,7 @@ def _small(look: Look) -> dict[str, Any]:
 def _framed(axes: Any, report: Report, look: Look, *, named: bool) -> None:
     """What all panels share: variants from the top down, faint lines, no frame."""
     rows = report["variants"]
-    names = [_drawable(each["name"], LONGEST) + (" (mirrored)" if each["role"] == "mirrored" else "") for each in rows]
+    names = [_drawable(each["name"], LONGEST) + _marks(each) for each in rows]
     axes.set_ylim(len(rows) - 0.5, -0.75)
     axes.set_yticks(range(len(rows)), names if named else [""] * len(rows), parse_math=False)
     axes.tick_params(colors=look.ink, labelsize=9, length=0)
@@ -153,6 +153,11 @@ def _framed(axes: Any, report: Report, look: Look, *, named: bool) -> None:
     axes.set_facecolor("none")
     axes.spines[:].set_visible(False)
     axes.locator_params(axis="x", nbins=5)
+
+
+def _marks(variant: VariantFigures) -> str:
+    """What is drawn after a variant's name."""
+    return " (mirrored)" * (variant["role"] == "mirrored") + " (has warnings)" * bool(variant["warnings"])
 
 
 def _drawable(text: str, longest: int) -> str:

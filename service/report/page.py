@@ -9,7 +9,7 @@ from service.experiments import RATES
 from service.report import cells, figure
 from service.report.document import Comparison, Report, VariantFigures
 from service.report.style import STYLE
-from service.report.words import NAMES, NOTHING, chance, evidence, moment, percent, percent_points
+from service.report.words import NAMES, NOTHING, chance, evidence, moment, percent, percent_points, warnings
 
 
 def html(report: Report) -> str:
@@ -17,6 +17,7 @@ def html(report: Report) -> str:
     parts = [
         _head(report),
         *(_comparison(report, comparison) for comparison in report["comparisons"]),
+        _offline(report),
         _counts(report),
         _split(report),
         _guardrails(report),
@@ -47,7 +48,8 @@ def _head(report: Report) -> str:
     return (
         f"<header>\n<p>Experiment <strong>{escape(report['experiment'])}</strong>, {escape(status)}</p>\n"
         f"<h1 class={_class(report['decision'])}>{escape(_capital(report['decision']))}</h1>\n"
-        f"<p class=why>{escape(report['why'])}</p>\n<p class=quiet>{escape(report['peeking'])}</p>\n</header>\n"
+        f"<p class=why>{escape(report['why'])}</p>\n{_warnings(report)}"
+        f"<p class=quiet>{escape(report['peeking'])}</p>\n</header>\n"
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{escape(told)}"></picture>'
     )
@@ -81,6 +83,22 @@ def _comparison(report: Report, comparison: Comparison) -> str:
         f"<span class={_class(comparison['decision'])}>{escape(comparison['decision'])}</span></h2>\n"
         f"<p>{escape(why)} {detail}</p>\n{_table(heads, rows, caption)}\n</section>"
     )
+
+
+def _warnings(report: Report) -> str:
+    items = "\n".join(f"<li>{escape(told)}</li>" for told in warnings(report))
+    return f'<ul class="warned" aria-label="Warnings of masks">\n{items}\n</ul>\n' if items else ""
+
+
+def _offline(report: Report) -> str:
+    """What was measured of the masks before they were served."""
+    variants = report["variants"]
+    rows = [_row(name, row) for name, row in cells.offline(variants)]
+    if not rows:
+        return ""
+    heads = tuple(escape(each["name"]) for each in variants)
+    caption = "From the mask files: on held-out prompts and texts, without → with the mask."
+    return f"<section>\n<h2>Measured offline</h2>\n{_table(heads, rows, caption)}\n</section>"
 
 
 def _counts(report: Report) -> str:

@@ -17,7 +17,7 @@ h2 small { color: var(--quiet); font-weight: normal }
 h2 span { border: 1px solid; border-radius: 1em; padding: 0.1em 0.7em; font-size: 0.8rem; white-space: nowrap }
 .better { color: var(--better) }
 .worse { color: var(--worse) }
-.broken { color: var(--broken) }
+.broken, .warned { color: var(--broken) }
 h2 .undecided { color: var(--quiet) }
 .why { font-size: 1.1rem }
 .quiet, footer, caption { color: var(--quiet); font-size: 0.9rem }

@@ -12,7 +12,7 @@ from rich.text import Text
 from service.experiments import RATES
 from service.report import cells
 from service.report.document import Comparison, Report, VariantFigures
-from service.report.words import NAMES, evidence
+from service.report.words import NAMES, evidence, warnings
 
 _COLOURS = {"better": "bold green", "worse": "bold red", "broken split": "bold red"}
 
@@ -22,6 +22,7 @@ def table(report: Report) -> Group:
     parts: list[Any] = [
         Text(f"{report['experiment']} ({report['status']}): {report['decision']}", _colour(report["decision"])),
         Text(report["why"]),
+        *(Text(f"⚠ {told}", "bold red") for told in warnings(report)),
         Text(report["peeking"], "dim"),
         _variants(report),
     ]
@@ -63,6 +64,7 @@ def _rows(report: Report, against: dict[str, Comparison]) -> Iterator[tuple[str,
     yield "mean length, tokens", [cells.length(variant) for variant in variants]
     yield "mean latency", [cells.latency(variant) for variant in variants]
     yield "95th percentile of latency", [cells.p95(variant) for variant in variants]
+    yield from cells.offline(variants)
     yield f"{NAMES[metric]}, points more than {report['control']}", [gap(variant) for variant in variants]
 
 

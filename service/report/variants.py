@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
+from masks import harm
 from service.experiments import RATES, Experiment, Rate, Variant
 from service.outcomes.totals import LATENCY_EDGES, Totals
 from service.report.document import Estimate, RateFigures, VariantFigures, estimate
+from service.report.offline import offline
 from service.report.samples import Samples, count, mean, moments, value
+from service.routing import BASE
 from service.sequential import mean_interval, quantile_interval, rate_interval
 
 P95 = 0.95
 
 
-def figures(samples: Samples) -> list[VariantFigures]:
-    """Of all variants, the control first. Intervals are at the experiment's α, each by itself."""
+def figures(samples: Samples, measured: Mapping[str, object]) -> list[VariantFigures]:
+    """Of all variants, the control first. Intervals are at the experiment's α, each by itself.
+
+    ``measured``: label of a mask → its ``meta.measured``.
+    """
     experiment = samples.experiment
     ordered = sorted(experiment.variants, key=lambda variant: variant.name != experiment.control)
-    return [_figures(samples, experiment, variant) for variant in ordered]
+    return [_figures(samples, experiment, variant, measured.get(variant.mask)) for variant in ordered]
 
 
 def p95(totals: Totals, alpha: float) -> Estimate:
@@ -27,12 +33,14 @@ def p95(totals: Totals, alpha: float) -> Estimate:
     return estimate(_quantile(totals.latency, P95), interval)
 
 
-def _figures(samples: Samples, experiment: Experiment, variant: Variant) -> VariantFigures:
+def _figures(samples: Samples, experiment: Experiment, variant: Variant, measured: object) -> VariantFigures:
     every, units, alpha = samples.all(variant.name), samples.units(variant.name), experiment.alpha
     control = variant.name == experiment.control
     return {
         "name": variant.name,
         "mask": variant.mask,
+        "warnings": list(harm.warnings(measured)),
+        "offline": None if variant.mask == BASE else offline(measured),
         "role": "mirrored" if variant.mirror else "control" if control else "shown",
         "share": variant.mirror or experiment.shares[-1].get(variant.name, 0.0),
         "responses": every.responses,

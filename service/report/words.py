@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from service.experiments import Metric
-from service.report.document import Bound, Estimate
+from service.report.document import Bound, Estimate, Report
 
 NOTHING = "–"
 
@@ -114,6 +114,11 @@ def percent_points(margin: float) -> str:
     """``1 point``, ``0.5 points``."""
     text = f"{100 * margin:.3g}"
     return f"{text} point" if text == "1" else f"{text} points"
+
+
+def warnings(report: Report) -> list[str]:
+    """Of every variant's mask, after its name: ``detox (detox@1): Perplexity rose by …``."""
+    return [f"{each['name']} ({each['mask']}): {told}" for each in report["variants"] for told in each["warnings"]]
 
 
 def bound_words(bound: Bound, control: str) -> str:

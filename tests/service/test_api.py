@@ -23,7 +23,7 @@ def test_a_mask_goes_to_everybody_and_back_in_two_calls(both):
         async with replica.client() as http, replica.client(READER) as reader:
             assert (await reader.post(CHAT, json=ASK)).headers["x-excise-mask"] == "base"
             answer = await http.put("/route", json={"target": "detox@1"})
-            assert answer.json() == {"object": "route", "model": "demo", "target": "detox@1"}
+            assert answer.json() == {"object": "route", "model": "demo", "target": "detox@1", "warnings": []}
             assert (await reader.post(CHAT, json=ASK)).headers["x-excise-mask"] == "detox@1"
             assert (await http.post("/route/rollback")).json()["target"] == "base"
             assert (await reader.post(CHAT, json=ASK)).headers["x-excise-mask"] == "base"

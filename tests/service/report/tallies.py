@@ -8,6 +8,13 @@ from typing import Any
 from service.experiments import Experiment, Variant, begin
 from service.outcomes.totals import LATENCY_EDGES, Tally, Totals
 
+HARMFUL: dict[str, Any] = {
+    "difference": {"perplexity": [2.45, 2.1, 2.9], "repetitive": [0.6429, 0.34, 0.83]},
+    "before": {"repetitive": [5, 14, 0.16, 0.61]},
+    "after": {"repetitive": [14, 14, 0.78, 1.0]},
+}
+"""Measured of a mask that breaks the model: figures and two warnings."""
+
 BEGAN = 1_760_000_000.0
 LATER = BEGAN + 36_000
 

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 from service.report.command import ReportError
 from service.report.command import report as command
 from service.report.decision import report
-from tests.service.report.tallies import LATER, experiment, tally, totals
+from tests.service.report.tallies import HARMFUL, LATER, experiment, tally, totals
 
-FOUND = report(experiment(), [tally("base", totals(20_000, 600)), tally("detox", totals(20_000, 200))], LATER)
+TALLIES = [tally("base", totals(20_000, 600)), tally("detox", totals(20_000, 200))]
+FOUND, WARNED = (report(experiment(), TALLIES, LATER, measured) for measured in ({}, {"detox@1": HARMFUL}))
 app = typer.Typer()
 app.command()(command)
 
@@ -28,6 +29,7 @@ class Handler(BaseHTTPRequestHandler):
         name = self.path.removeprefix("/experiments/").removesuffix("/report")
         status, body = {
             "tone": (200, FOUND),
+            "warned": (200, WARNED),
             "a%2Fb%20%3Fc": (200, FOUND),
             "new": (200, {**FOUND, "format": 2}),
             "other": (200, {"hello": "world"}),
@@ -73,6 +75,17 @@ def test_the_decision_and_a_table_are_shown(url):
     assert result.exit_code == 0, result.output
     assert "tone (running): better" in result.output.splitlines()[0]
     assert "detox@1" in result.output and "as often as you like" in result.output
+
+
+def test_warnings_of_masks_are_shown_beside_what_was_measured_offline(url, tmp_path):
+    shown = run("warned", "--url", url)
+    assert shown.exit_code == 0, shown.output
+    assert "⚠ detox (detox@1): Perplexity rose by 245.0% (interval 210.0% to 290.0%)." in shown.output
+    assert "But its mask detox@1 has warnings: Perplexity rose" in " ".join(shown.output.split())
+    assert "perplexity, offline" in shown.output and "+245.0%" in shown.output and "35.7% → 100.0%" in shown.output
+    assert "offline" not in run("tone", "--url", url).output.partition("•")[0]
+    written = run("warned", "--url", url, "-o", str(tmp_path / "r.json"))
+    assert "⚠ detox (detox@1): Perplexity rose" in written.output.splitlines()[1]
 
 
 def test_json_is_the_document_and_nothing_else(url):

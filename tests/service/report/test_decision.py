@@ -7,7 +7,7 @@ import pytest
 from service.experiments import Guardrail, Variant, paused
 from service.outcomes.totals import Totals
 from service.report.decision import healthy, report
-from tests.service.report.tallies import BEGAN, LATER, experiment, ramped, tally, totals
+from tests.service.report.tallies import BEGAN, HARMFUL, LATER, experiment, ramped, tally, totals
 
 THREE = (Variant("base", "base", 1.0), Variant("detox", "detox@1", 1.0), Variant("gentle", "gentle@1", 1.0))
 
@@ -234,3 +234,30 @@ def test_a_mirrored_variant_that_is_worse_does_not_stop_the_ramp_of_another():
     one = experiment(*THREE[:2], Variant("shadow", "gentle@1", mirror=0.5))
     arms = [tally("base", totals(4_000, 80)), tally("detox", totals(4_000, 80))]
     assert healthy(one, [*arms, tally("shadow", totals(2_600, 800))])
+
+
+TOLD = [
+    "Perplexity rose by 245.0% (interval 210.0% to 290.0%).",
+    "Repetitive responses became more frequent: 35.7% before, 100.0% after (difference 64.3%, interval 34.0% to "
+    "83.0%).",
+]
+
+
+@pytest.mark.parametrize(("toxic", "decision"), [((600, 200), "better"), ((200, 600), "worse")])
+def test_a_mask_with_warnings_is_not_called_better_without_them(toxic, decision):
+    tallies = [tally("base", totals(2_000, toxic[0])), tally("detox", totals(2_000, toxic[1]))]
+    found = report(experiment(), tallies, LATER, {"detox@1": HARMFUL})
+    json.dumps(found, allow_nan=False)
+    assert found["decision"] == decision
+    beside = f" But its mask detox@1 has warnings: {TOLD[0]} {TOLD[1]}"
+    for why in (found["why"], found["comparisons"][0]["why"]):
+        assert why.endswith(beside) == (decision == "better")
+    base, detox = found["variants"]
+    assert (base["warnings"], base["offline"]) == ([], None)
+    assert detox["warnings"] == TOLD
+    assert detox["offline"] == {
+        "perplexity": {"value": 2.45, "low": 2.1, "high": 2.9},
+        "behaviour": {"before": None, "after": None},
+        "toxicity": {"before": None, "after": None},
+        "repetition": {"before": 5 / 14, "after": 1.0},
+    }

@@ -53,3 +53,13 @@ def test_several_threads_draw_the_same():
     found = some("detox")
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(figure.png, [found] * 4))) == 1
+
+
+def test_a_variant_whose_mask_has_warnings_is_marked():
+    tallies = [tally("base", totals(1_000, 30)), tally("detox", totals(1_000, 25))]
+    plain, warned = (
+        report(experiment(), tallies, LATER, {"detox@1": {"warnings": told}}) for told in ([], list(HOSTILE))
+    )
+    assert [figure._marks(each) for each in warned["variants"]] == ["", " (has warnings)"]
+    assert figure.svg(plain) != figure.svg(warned)
+    assert figure.png(warned).startswith(b"\x89PNG")

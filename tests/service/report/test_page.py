@@ -9,7 +9,7 @@ from service.experiments import Guardrail, Variant, stopped
 from service.report import figure
 from service.report.decision import report
 from service.report.page import html
-from tests.service.report.tallies import LATER, experiment, tally, totals
+from tests.service.report.tallies import HARMFUL, LATER, experiment, tally, totals
 
 DRAWN = figure.svg
 VOID = {"meta", "img", "source", "br"}
@@ -112,3 +112,24 @@ def test_a_page_is_made_from_the_json_alone():
 def test_an_experiment_without_data_has_a_page():
     text = "".join(Reader(html(report(experiment(guardrails=(Guardrail("length"),)), [], LATER))).words)
     assert "Keep watching" in text and "There is nothing to check yet" in text
+
+
+def test_what_was_measured_offline_and_warnings_have_their_place_and_are_only_words():
+    bad = "</li></ul><script>alert(1)</script><b onclick='x'>"
+    warned = {**HARMFUL, "warnings": [bad, "Loops."]}
+    tallies = [tally("base", totals(2_000, 600)), tally("detox", totals(2_000, 200))]
+    text = html(report(experiment(), tallies, LATER, {"detox@1": warned}))
+    read = Reader(text)
+    words = " ".join(" ".join(read.words).split())
+    assert not {"script", "b"} & set(read.tags)
+    assert f"detox (detox@1): {bad}" in words and f"But its mask detox@1 has warnings: {bad} Loops." in words
+    assert words.index("detox (detox@1): Loops.") < words.index("Measured offline") < words.index("Every response")
+    for told in ("+245.0% +210.0 to +290.0%", "35.7% → 100.0%", "repetitive responses, offline"):
+        assert told in words, told
+    assert "shows the behaviour" not in words and "toxic responses, offline" not in words
+    assert ("ul", "class", "warned") in read.attributes
+
+
+def test_without_masks_that_were_measured_nothing_is_said_of_it():
+    body = page("detox").partition("<body>")[2]
+    assert "Measured offline" not in body and ", offline" not in body and "warned" not in body
