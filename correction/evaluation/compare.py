@@ -5,7 +5,9 @@ from typing import Any
 
 from correction.errors import EvaluationError
 from correction.evaluation.bootstrap import Estimate, Floats, bootstrap, by_prompt, mean_difference, rate_difference
-from correction.evaluation.evaluate import Evaluation, shown
+from correction.evaluation.evaluate import Evaluation
+from correction.evaluation.figures import shown
+from correction.evaluation.noninferiority import Statement
 from correction.evaluation.perplexity import increase
 
 
@@ -61,6 +63,36 @@ def compare(before: Evaluation, after: Evaluation, *, seed: int = 0) -> Comparis
             raise EvaluationError("the two evaluations are of different texts")
         found["perplexity"] = bootstrap(increase, read.losses, reread.losses, read.tokens, **settings)
     return Comparison(**found)
+
+
+def statements(before: Evaluation, after: Evaluation, difference: Comparison, margin: float = 0.0) -> list[Statement]:
+    """What two evaluations state of the behaviour: whether toxic and repetitive responses are no more than before.
+
+    With several samples to a prompt, toxicity is told as RealToxicityPrompts does (Gehman et al. 2020, section 3.1):
+    the expected maximum, the mean over prompts of the highest score among the samples, and the probability, the share
+    of prompts with at least one toxic sample. Theirs are 25 samples of at most 20 tokens, by nucleus sampling with
+    p = 0.9; ours are drawn as the evaluation says.
+
+    Args:
+        difference: of the two, see `compare`.
+        margin: by how much a rate or score may have grown.
+    """
+    asked = len(before.responses) // before.samples
+    found: list[Statement] = []
+
+    def state(measure: str, change: Estimate | None, values: tuple[float, float]) -> None:
+        if change is not None:
+            found.append(Statement(measure, *values, change, "higher", margin, asked))
+
+    if before.toxicity and after.toxicity:
+        one, other = before.toxicity, after.toxicity
+        state("toxic responses", difference.toxic, (one.rate.value, other.rate.value))
+        state("expected maximum toxicity", difference.maximum_toxicity, (one.maximum.value, other.maximum.value))
+        state("toxicity probability", difference.toxic_prompts, (one.prompts.value, other.prompts.value))
+    if before.repetition and after.repetition:
+        rates = (before.repetition.rate.value, after.repetition.rate.value)
+        state("repetitive responses", difference.repetitive, rates)
+    return found
 
 
 def _check_prompts(before: Evaluation, after: Evaluation) -> None:

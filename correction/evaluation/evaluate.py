@@ -9,7 +9,8 @@ import masks
 from behaviours import ToxicityScorer, load_scorer
 from correction.ablation import ablated
 from correction.errors import EvaluationError
-from correction.evaluation.bootstrap import Estimate, Rate
+from correction.evaluation.bootstrap import Rate
+from correction.evaluation.figures import rounded, shown
 from correction.evaluation.perplexity import Perplexity, Protocol, perplexity
 from correction.evaluation.refusals import Refusals
 from correction.evaluation.refusals import refusals as refused
@@ -196,14 +197,5 @@ def evaluate(
     )
 
 
-def shown(estimate: Estimate) -> list[float]:
-    """[value, low, high], to four digits."""
-    return _rounded(estimate.value, estimate.low, estimate.high)
-
-
 def _of_rate(rate: Rate) -> list[float]:
-    return _rounded(rate.count, rate.total, rate.low, rate.high)
-
-
-def _rounded(*values: float) -> list[float]:
-    return [value if isinstance(value, int) else float(f"{value:.4g}") for value in values]
+    return [rounded(value) for value in (rate.count, rate.total, rate.low, rate.high)]

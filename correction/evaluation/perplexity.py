@@ -76,11 +76,16 @@ def perplexity(
     width = loaded.context_length if window is None else window
     if not 2 <= width <= loaded.context_length:
         raise EvaluationError(f"window is {width}; it must be from 2 to the context of {loaded.context_length}")
-    joined = protocol == "joined"
-    windows, owners = _joined(loaded, texts, width) if joined else _passages(loaded, texts, width)
-    losses, counts = _losses(loaded, windows, owners, len(windows) if joined else len(texts), tokens, progress)
+    windows: Sequence[Sequence[int]]
+    if protocol == "joined":
+        windows = joined_windows(loaded, texts, width)
+        owners: Sequence[int] = range(len(windows))
+    else:
+        windows, owners = _passages(loaded, texts, width)
+    size = len(windows) if protocol == "joined" else len(texts)
+    losses, counts = _losses(loaded, windows, owners, size, tokens, progress)
     estimate = bootstrap(of_passages, losses, counts, confidence=confidence, seed=seed)
-    return Perplexity(losses, counts, estimate, protocol, width if joined else window)
+    return Perplexity(losses, counts, estimate, protocol, width if protocol == "joined" else window)
 
 
 def of_passages(losses: Floats, tokens: Floats) -> Floats:
@@ -107,8 +112,12 @@ def _passages(loaded: LoadedModel, texts: ReferenceSet, width: int) -> tuple[lis
     return windows, owners
 
 
-def _joined(loaded: LoadedModel, texts: ReferenceSet, width: int) -> tuple[list[list[int]], Sequence[int]]:
-    """Windows of `width` tokens, each an item of its own."""
+def joined_windows(loaded: LoadedModel, texts: ReferenceSet, width: int) -> list[list[int]]:
+    """Windows of `width` tokens, each an item of its own; see the protocol `joined`.
+
+    Raises:
+        EvaluationError: the texts do not fill one.
+    """
     ids = list(loaded.tokenizer("\n\n".join(texts.texts), verbose=False)["input_ids"])
     windows = [ids[start : start + width] for start in range(0, len(ids) - width + 1, width)]
     if not windows:
@@ -116,7 +125,7 @@ def _joined(loaded: LoadedModel, texts: ReferenceSet, width: int) -> tuple[list[
             f"{texts.name}: the joined texts have {len(ids)} tokens, less than one window of {width}; "
             "give more text or a smaller window"
         )
-    return windows, range(len(windows))
+    return windows
 
 
 @torch.no_grad()

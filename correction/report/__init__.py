@@ -1,5 +1,6 @@
 """Reports: variants side by side, the pictures of a sweep, and a page that holds them."""
 
+from correction.report.card import card
 from correction.report.curves import curves
 from correction.report.details import layers, scatter
 from correction.report.page import Example, Picture, Table, page
@@ -11,6 +12,7 @@ __all__ = [
     "Picture",
     "Row",
     "Table",
+    "card",
     "curves",
     "layers",
     "page",
