@@ -9,7 +9,7 @@ from behaviours.moderations import ModerationsScorer
 from behaviours.perspective import PerspectiveScorer
 from behaviours.profanity import ProfanityScorer
 from behaviours.refusal import is_refusal
-from behaviours.repetition import REPETITIVE_BELOW, is_repetitive, response_uniqueness_ratio
+from behaviours.repetition import REPETITIVE_BELOW, is_repetitive, repeated, response_uniqueness_ratio
 from behaviours.scorer import CheckedScorer, ScorerError, ScorerUnavailableError, ToxicityScorer, checked
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "is_refusal",
     "is_repetitive",
     "load_scorer",
+    "repeated",
     "response_uniqueness_ratio",
 ]

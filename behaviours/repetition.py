@@ -1,6 +1,6 @@
 """Repetition: how few of a response's tokens are distinct (SparC³, arXiv 2506.13727).
 
-Both functions take the token ids of the response alone, without the prompt and without the token that ended it: an
+All functions take the token ids of the response alone, without the prompt and without the token that ended it: an
 end-of-sequence token would count as one more distinct word, and as a response where there is none.
 """
 
@@ -22,3 +22,14 @@ def is_repetitive(tokens: Sequence[int]) -> bool:
     repetition would also credit a mask that turns silence into anything at all.
     """
     return len(tokens) > 0 and response_uniqueness_ratio(tokens) < REPETITIVE_BELOW
+
+
+def repeated(tokens: Sequence[int], n: int = 3) -> list[bool]:
+    """Of each token, whether it ends a run of `n` tokens that the response had before: where a loop goes round."""
+    seen: set[tuple[int, ...]] = set()
+    flags = []
+    for end in range(1, len(tokens) + 1):
+        run = tuple(tokens[max(0, end - n) : end])
+        flags.append(len(run) == n and run in seen)
+        seen.add(run)
+    return flags

@@ -1,35 +1,35 @@
 """What each criterion leaves of a behaviour for 1%, 2% and 5% more perplexity; prints one JSON line for each row.
 
-    python -m benchmarks.budgets [--real FOLDER] [--granularity neuron] [--criteria lrp,random] [--search 2]
+    python -m benchmarks.budgets [--real FOLDER] [--granularity neuron] [--criteria lrp,random] [--search 1]
 
 On the demo model (its insults), or on the model that `benchmarks.real_text` trained into FOLDER (what it says of its
-own accord). One part of the prompts and texts is attributed, another chooses how much to cut: the longest start of the
-ranking whose increase of perplexity, with the upper end of its 80% interval, keeps within the budget. What is printed
-was measured on a third part. Every criterion is taken with its default contrast; `lrp*` and `gradient*` by the ratio of
-what a cut does against the behaviour to what it costs; `search` is `excise correct --max-perplexity-increase`. `random`
-is drawn three times.
+own accord). One part of the prompts and texts is attributed, another chooses how much to cut: as much as keeps the
+upper end of the 80% interval of the perplexity's increase within the budget. What is printed was measured on a third
+part. Every criterion is taken with its contrast of two sets; `lrp*` and `gradient*` by gain for cost; `search` is
+`excise correct --max-perplexity-increase`. `random` is drawn three times.
 """
 
 import argparse
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from correction import models, references
-from correction.behaviour_set import answer
 from correction.correct import mask_of
-from correction.criteria import CRITERIA, Settings
+from correction.criteria import CRITERIA
+from correction.errors import SelectionError
 from correction.evaluation import compare, evaluate
-from correction.evaluation.perplexity import perplexity
-from correction.recipe import Ranking, Selected
+from correction.options import Asking, Attributing
+from correction.recipe import Ranking
+from correction.refinement import Refinement
+from correction.relevance import Granularity
 from correction.search import candidates, search
-from correction.selection import select
+from correction.strength import Gated, size
 from correction.symptoms import shows
-from correction.validation import Validation, longest_within
+from correction.validation import Budget
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("attribution", "validation", "test")
@@ -52,20 +52,19 @@ def sets_of(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def rankings(granularity: str, criteria: list[str]) -> dict[str, Ranking]:
+def rankings(granularity: Granularity, criteria: list[str]) -> dict[str, Ranking]:
     """By the names of the rows."""
-    settings = Settings.default(granularity)  # type: ignore[arg-type]
     found: dict[str, Ranking] = {}
     for name in criteria:
         criterion = CRITERIA[name.rstrip("*")]
         if granularity not in criterion.granularities:
             continue
         if name == "random":
-            found |= {f"random {n}": Ranking("random", replace(settings, random_seed=n)) for n in range(3)}
+            found |= {f"random {n}": Ranking.default("random", granularity, random_seed=n) for n in range(3)}
         elif name.endswith("*"):
-            found[name] = Ranking(criterion.name, replace(settings, seed="response"), "ratio")
+            found[name] = Ranking.default(criterion.name, granularity, "cost")
         else:
-            found[name] = Ranking(name, settings)
+            found[name] = Ranking.default(name, granularity, "difference" if criterion.reads else None)
     return found
 
 
@@ -79,66 +78,53 @@ def main() -> None:
     parser.add_argument("--search", type=int, default=0, help="rounds of a search; 0 for none")
     options = parser.parse_args()
     torch.set_num_threads(1)  # both models are too small for more: threads would only wait for each other
-    budgets = [float(each) for each in options.budgets.split(",")]
     sets = sets_of(options)
     loaded = models.load(options.real or ROOT / "demo" / "model", dtype="float32")
     test = shows("toxicity", threshold=0.5)
-    asking: dict[str, Any] = {"max_new_tokens": 50}
-    if options.real:
-        asking = {"max_new_tokens": 24, "samples": 2, "temperature": 0.7}
-    work = {"max_length": 256}
+    asking = Asking(max_new_tokens=24, samples=2, temperature=0.7) if options.real else Asking()
+    attributing = Attributing(max_length=256)
     prompts, general, text = (
         sets[name] for name in ("prompts_attribution", "general_attribution", "general_validation")
     )
-    validation = Validation(loaded, sets["prompts_validation"], text, test, asking, 0.8, perplexity(loaded, text))
-    answered = answer(loaded, prompts, test, **asking)
-    reporting = {**asking, "seed": 1}
+    reporting = asking.but(seed=1).given()
     before = evaluate(loaded, sets["prompts_test"], sets["general_test"], **reporting)
 
-    def row(name: str, budget: float, selected: Selected, seconds: float) -> None:
+    def row(name: str, budget: float, gated: Gated, seconds: float) -> None:
         told: dict[str, Any] = {"benchmark": "budgets", "model": "real" if options.real else "demo"}
         told |= {"granularity": options.granularity, "criterion": name, "budget": budget}
-        told |= {"cut": sum(len(each) for each in selected.values()), "seconds": round(seconds, 1)}
+        told |= {"cut": size(gated), "seconds": round(seconds, 1)}
         after = before
-        if selected:
-            mask = mask_of(loaded, selected, name="benchmark", made={})
+        if gated:
+            mask = mask_of(loaded, gated, name="benchmark", made={})
             after = evaluate(loaded, sets["prompts_test"], sets["general_test"], mask=mask, **reporting)
         figures, was, differs = after.summary(), before.summary(), compare(before, after).summary()
         told |= {"before": was["toxic"], "after": figures["toxic"], "increase": differs["perplexity"]}
         told |= {"less": round(1 - figures["toxic"][0] / was["toxic"][0], 4), "uniqueness": figures["uniqueness"][0]}
         print(json.dumps(told), flush=True)  # noqa: T201
 
-    for name, ranking in rankings(options.granularity, options.criteria.split(",")).items():
-        start = time.perf_counter()
-        kinds = (answered.shown, answered.spared) if name.endswith("*") else (answered.kept, None)
-        scores = ranking.scores(loaded, kinds[0], general, spared=kinds[1], **work)
-        most = sum(int((score < 0).sum()) for score in scores.scores.values()) or len(scores)
-        known: dict[int, float] = {}
-
-        def cost(count: int, scores: Any = scores, known: dict[int, float] = known) -> float:
-            if count not in known:
-                known[count] = validation.increase(select(scores, count=count)).high
-            return known[count]
-
-        for budget in budgets:
-            count = longest_within(lambda n, budget=budget: cost(n) <= budget, most)  # type: ignore[misc]
-            row(name, budget, select(scores, count=count) if count else {}, time.perf_counter() - start)
-    for budget in budgets if options.search else ():
-        start = time.perf_counter()
-        found = search(
-            loaded,
-            prompts,
-            general,
-            sets["prompts_validation"],
-            text,
-            test,
-            max_increase=budget,
-            rankings=candidates(options.granularity),
-            rounds=options.search,
-            asking=asking,
-            attribution=work,
-        )
-        row(f"search, {options.search} rounds", budget, found.chosen.selected, time.perf_counter() - start)
+    named = {f"search, {options.search} rounds": candidates(options.granularity)} if options.search else {}
+    ranked = rankings(options.granularity, options.criteria.split(",") if options.criteria else [])
+    for name, chosen in ({name: (each,) for name, each in ranked.items()} | named).items():
+        for budget in map(float, options.budgets.split(",")):
+            start = time.perf_counter()
+            try:
+                found = search(
+                    loaded,
+                    prompts,
+                    general,
+                    sets["prompts_validation"],
+                    text,
+                    test,
+                    budget=Budget(budget),
+                    rankings=chosen,
+                    rounds=options.search if name in named else 1,
+                    refinement=Refinement() if name in named else None,
+                    asking=asking,
+                    attributing=attributing,
+                ).chosen.gated
+            except SelectionError:  # nothing helps within the budget
+                found = {}
+            row(name, budget, found, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Attribution: a reference set and a criterion → the mean relevance of every component."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,7 @@ from correction import criteria, distributed
 from correction.criteria import Settings
 from correction.criteria.criterion import on_device
 from correction.criteria.seeds import Sample, SeededBatch, seeded
+from correction.evaluation import Response
 from correction.generation import respond
 from correction.instances import replaced
 from correction.journal import Journal
@@ -23,6 +24,7 @@ from correction.models import LoadedModel
 from correction.progress import Progress, silent
 from correction.references import ReferenceSet
 from correction.relevance import Relevance
+from correction.symptoms import Symptom
 from correction.tokenisation import encode
 
 
@@ -31,8 +33,9 @@ def attribute(
     references: ReferenceSet,
     settings: Settings | None = None,
     *,
-    criterion: str = "lrp",
+    criterion: str | criteria.Criterion = "lrp",
     raw: bool = False,
+    shows: Symptom | None = None,
     max_length: int | None = None,
     tokens: int = 4096,
     checkpointing: bool = False,
@@ -48,7 +51,9 @@ def attribute(
 
     Args:
         settings: what is scored, from which output, by which sign.
+        criterion: by name, or one that has none, as `criteria.cost`.
         raw: prompts without the chat template.
+        shows: for the seed `shown`, what tells where in a response the behaviour happens.
         max_length: cut texts to this many tokens.
         tokens: size of a batch, padding included. This and what follows change time and memory, not the result.
         checkpointing: keep only what enters each decoder layer, and compute the rest twice.
@@ -62,10 +67,10 @@ def attribute(
         ReferenceSetError: a prompt that does not fit the context.
         JournalError: a journal that cannot be written or does not fit.
     """
-    settings = settings or Settings.default()
-    found = criteria.find(criterion)
+    settings = settings or Settings()
+    found = criteria.find(criterion) if isinstance(criterion, str) else criterion
     found.check(settings)
-    samples = _samples(loaded, references, settings, found, raw, max_length, tokens, progress)
+    samples = _samples(loaded, references, settings, found, raw, shows, max_length, tokens, progress)
     batches: list[SeededBatch] = []
     if found.reads:
         batches = list(seeded(samples, found.seed or settings.seed, tokens=tokens, device=loaded.device))
@@ -75,7 +80,7 @@ def attribute(
         journal, done = None, 0
         if resume is not None and found.reads:
             identity = {
-                "criterion": criterion,
+                "criterion": found.name,
                 **asdict(settings),
                 "fingerprint": loaded.base.fingerprint,
                 "dtype": str(loaded.dtype),
@@ -105,27 +110,58 @@ def _samples(
     settings: Settings,
     criterion: criteria.Criterion,
     raw: bool,
+    shows: Symptom | None,
     max_length: int | None,
     tokens: int,
     progress: Progress,
 ) -> list[Sample]:
     seed = criterion.seed or settings.seed
-    if seed == "response" and references.kind == "prompt" and criterion.reads:
-        room, responses = settings.response_tokens, None
-        if references.responses is not None:
-            tokenised = [
-                loaded.tokenizer(each, add_special_tokens=False, verbose=False) for each in references.responses
-            ]
-            responses = [list(each["input_ids"])[:room] for each in tokenised]
-            room = max(map(len, responses))
-        given = encode(loaded, references, raw=raw, room=room)
-        if responses is None:
-            responses = respond(loaded, given, max_new_tokens=room, tokens=tokens, progress=progress)
-        return [Sample(tuple(ids), tuple(answer)) for ids, answer in zip(given, responses, strict=True)]
+    answered = seed in ("response", "shown")
+    if answered and references.kind == "prompt" and criterion.reads:
+        samples = answered_samples(loaded, references, settings, raw=raw, tokens=tokens, progress=progress)
+        return weighed(loaded, samples, shows) if seed == "shown" and shows is not None else samples
     given = encode(loaded, references, raw=raw, max_length=max_length)
-    if seed == "response":
-        return [Sample(tuple(ids[:1]), tuple(ids[1:])) for ids in given]
+    if answered:
+        samples = [Sample(tuple(ids[:1]), tuple(ids[1:])) for ids in given]
+        return [replace(each, weights=criterion.weights(len(each.response))) for each in samples]
     return [Sample(tuple(ids), throughout=references.kind == "text") for ids in given]
+
+
+def answered_samples(
+    loaded: LoadedModel,
+    references: ReferenceSet,
+    settings: Settings,
+    *,
+    raw: bool = False,
+    tokens: int = 4096,
+    progress: Progress = silent,
+) -> list[Sample]:
+    """Prompts with the responses that came with them, else the model's own greedy ones."""
+    room, responses = settings.response_tokens, None
+    if references.responses is not None:
+        tokenised = [loaded.tokenizer(each, add_special_tokens=False, verbose=False) for each in references.responses]
+        responses = [list(each["input_ids"])[:room] for each in tokenised]
+        room = max(map(len, responses))
+    given = encode(loaded, references, raw=raw, room=room)
+    if responses is None:
+        responses = respond(loaded, given, max_new_tokens=room, tokens=tokens, progress=progress)
+    return [Sample(tuple(ids), tuple(answer)) for ids, answer in zip(given, responses, strict=True)]
+
+
+def weighed(loaded: LoadedModel, samples: Sequence[Sample], shows: Symptom) -> list[Sample]:
+    """Samples whose weights say where in the response the behaviour happens, adding up to 1; where it does not happen,
+    every token of the response counts alike.
+    """
+
+    def decode(tokens: Sequence[int]) -> str:
+        return str(loaded.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    responses = [Response("", decode(sample.response), sample.response) for sample in samples]
+    found = []
+    for sample, weights in zip(samples, shows.weights(responses, decode), strict=True):
+        total = float(weights.sum())
+        found.append(replace(sample, weights=tuple((weights / total).tolist()) if total > 0 else None))
+    return found
 
 
 def _mapped(folder: Path, name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:

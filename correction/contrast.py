@@ -7,27 +7,23 @@ import torch
 from correction.errors import CriterionError
 from correction.relevance import Relevance
 
-Contrast = Literal["difference", "normalised", "ratio", "squared-ratio", "general"]
-
-RATIOS = ("ratio", "squared-ratio")
-"""Contrasts that need relevance by two signs: signed for the behaviour, absolute for the general set."""
+Contrast = Literal["cost", "difference", "normalised", "general"]
 
 _FLOOR = 0.1
 
 
-def contrast(general: Relevance, behaviour: Relevance | None, kind: Contrast = "difference") -> Relevance:
+def contrast(general: Relevance, behaviour: Relevance | None, kind: Contrast) -> Relevance:
     """What is to be cut in ascending order.
 
     Args:
-        general: R̄_general. behaviour: R̄_behaviour; None where `kind` is `general`.
-        kind: `difference`: R̄_general − R̄_behaviour (SparC³, Eq. 7).
+        general: R̄_general, or for the kind `cost` what `criteria.cost` says of the general set.
+        behaviour: R̄_behaviour; None where `kind` is `general`.
+        kind: `cost`: −R̄_behaviour / (cost + ε): what a cut does against the behaviour for what it costs the general
+            text. To cut in the order of gain per cost is the best way to spend a budget, as far as gains and costs add
+            up (Dantzig 1957). ε is a tenth of the mean cost, so that no cost is taken for nothing.
+            `difference`: R̄_general − R̄_behaviour (SparC³, Eq. 7).
             `normalised`: the same after each has been divided by its mean magnitude, so that a set whose outputs are
             surer does not weigh more.
-            `ratio`: −R̄_behaviour / (|R̄_general| + ε): what a cut does against the behaviour for what it costs. To cut
-            in the order of gain per cost is the best way to spend a budget, as far as gains and costs add up (Dantzig
-            1957). ε is a tenth of the mean cost, so that no cost is taken for nothing.
-            `squared-ratio`: the same with the cost squared: near an optimum, a cut costs in proportion to the
-            square of its first-order effect (LeCun et al. 1990).
             `general`: R̄_general alone, for compression, or for criteria that read no data.
 
     Raises:
@@ -47,20 +43,9 @@ def contrast(general: Relevance, behaviour: Relevance | None, kind: Contrast = "
         sizes = _magnitude(general), _magnitude(behaviour)
         scores = {name: a / sizes[0] - b / sizes[1] for name, (a, b) in pairs.items()}
     else:
-        size, power = _magnitude(general), 1 if kind == "ratio" else 2
-        scores = {name: -b / ((a.abs() / size) ** power + _FLOOR**power) for name, (a, b) in pairs.items()}
+        floor = _FLOOR * _magnitude(general)
+        scores = {name: -b / (a + floor) for name, (a, b) in pairs.items()}
     return Relevance(general.granularity, scores, general.samples + behaviour.samples)
-
-
-def less(one: Relevance, other: Relevance) -> Relevance:
-    """R̄ of one set less that of another.
-
-    Raises:
-        CriterionError: the two do not score the same components.
-    """
-    alike(one, other)
-    scores = {name: score - other.scores[name] for name, score in one.scores.items()}
-    return Relevance(one.granularity, scores, one.samples + other.samples)
 
 
 def alike(one: Relevance, other: Relevance) -> None:

@@ -1,6 +1,7 @@
 """Answers, greedy or sampled, batched, with their token ids."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import isfinite
 
 import numpy as np
@@ -59,7 +60,8 @@ def respond(
     done = 0
     for places, batch in batches(repeated, tokens, loaded.device):
         choose = _greedy if temperature == 0 else _sampler(places, samples, temperature, seed, max_new_tokens, loaded)
-        produced = _continued(loaded, batch.input_ids, batch.lengths, ends, max_new_tokens, choose)
+        tell = partial(_tell, progress, done, len(places), max_new_tokens, len(repeated))
+        produced = _continued(loaded, batch.input_ids, batch.lengths, ends, max_new_tokens, choose, tell)
         for place, row in zip(places, produced.tolist(), strict=True):
             ended = next((step for step, token in enumerate(row) if token in ends), len(row))
             responses[place] = row[:ended]
@@ -132,8 +134,21 @@ def _sampler(
     return lambda logits, step: drawn(logits, temperature, draws[:, step])
 
 
+def _tell(progress: Progress, done: int, rows: int, steps: int, total: int, step: int) -> None:
+    """Of a batch that is under way, the part of its rows that its steps so far stand for."""
+    part, before = rows * step // steps, rows * (step - 1) // steps
+    if before < part < rows:
+        progress("responses", done + part, total)
+
+
 def _continued(
-    loaded: LoadedModel, input_ids: Tensor, lengths: Tensor, ends: frozenset[int], steps: int, choose: Choice
+    loaded: LoadedModel,
+    input_ids: Tensor,
+    lengths: Tensor,
+    ends: frozenset[int],
+    steps: int,
+    choose: Choice,
+    tell: Callable[[int], None],
 ) -> Tensor:
     """Continue right-padded rows by `steps` tokens, or fewer once all have ended: int64 (rows, steps)."""
     width = input_ids.shape[1]
@@ -157,6 +172,7 @@ def _continued(
         ).logits[:, -1]
         ids = choose(logits, step)[:, None]
         produced.append(ids)
+        tell(step + 1)
         ended |= torch.isin(ids[:, 0], ending)
         if bool(ended.all()):
             break

@@ -1,9 +1,11 @@
 """Loading a causal language model, and naming the modules of its decoder layers."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
+from platform import machine
 from typing import Any
 
 import torch
@@ -123,7 +125,9 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
 
     Args:
         model: a folder with a safetensors checkpoint, or a repository of the Hugging Face hub.
-        dtype: `auto` keeps the checkpoint's; else a torch type such as `float32` or `bfloat16`.
+        dtype: `auto` keeps the checkpoint's, but takes float32 for bfloat16 on a processor without instructions for it,
+            which is several times slower there, if that fits into half of the memory; else a torch type such as
+            `float32` or `bfloat16`.
         device: as torch names it; by default the accelerator where there is one.
 
     Raises:
@@ -143,7 +147,21 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
             raise
         raise ModelError(f"cannot load the model in {path}: {error}") from error
     network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if (
+        dtype == "auto"
+        and network.dtype is torch.bfloat16
+        and network.device.type == "cpu"
+        and not _computes_bfloat16()
+    ):
+        size = 4 * sum(parameter.numel() for parameter in network.parameters())
+        if size < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2:
+            network.float()
     return wrap(network, tokenizer, path)
+
+
+def _computes_bfloat16() -> bool:
+    """Whether this processor has instructions for it."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()) or machine() == "aarch64"
 
 
 def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str | Path) -> LoadedModel:

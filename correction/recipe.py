@@ -1,23 +1,29 @@
 """A recipe: everything that decides which components are cut, but for the reference sets."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from correction.attribution import attribute
-from correction.contrast import RATIOS, Contrast, contrast, less
-from correction.criteria import Criterion, Settings, Sign, find
+from correction.contrast import Contrast, contrast
+from correction.criteria import Criterion, Settings, find
+from correction.criteria.cost import COST
 from correction.criteria.scored import size
 from correction.errors import CriterionError, SelectionError
 from correction.models import LoadedModel
 from correction.references import ReferenceSet
-from correction.relevance import Relevance
-from correction.selection import Scope, budget, parse_pattern, select, set_difference
+from correction.relevance import Granularity, Relevance
+from correction.selection import Scope, bounded, budget, parse_pattern, select, set_difference
 
 Selected = Mapping[str, NDArray[np.int64]]
+
+
+COSTED = ("lrp", "gradient")
+"""Criteria that say what a cut does to an output: what is gained by it, to be held against what it costs."""
 
 
 @dataclass(frozen=True)
@@ -26,84 +32,93 @@ class Ranking:
 
     Attributes:
         criterion, settings: see `criteria`.
-        contrast: see `contrast`; None stands for `difference`, and for `general` where the criterion reads no data, so
-            that both sets score the same. A ratio takes the behaviour's relevance signed and the general one absolute,
-            whatever the settings say.
+        contrast: see `contrast`; `general` where the criterion reads no data, so that both sets score the same.
+        rank: for weights, in how many rows and columns of a matrix they may be cut: see `bounded`; None for all.
 
     Raises:
         CriterionError: the criterion does not exist, cannot score what the settings ask for, or reads no data and is
             asked for a contrast between two sets.
     """
 
-    criterion: str = "lrp"
-    settings: Settings = field(default_factory=Settings.default)
-    contrast: Contrast | None = None
+    criterion: str
+    settings: Settings
+    contrast: Contrast
+    rank: int | None = None
+
+    @classmethod
+    def default(
+        cls,
+        criterion: str = "lrp",
+        granularity: Granularity = "neuron",
+        contrast: Contrast | None = None,
+        **given: Any,
+    ) -> "Ranking":
+        """The contrast that fits a criterion and the settings that fit the contrast, but for those `given`."""
+        if contrast is None:
+            contrast = "general" if not find(criterion).reads else "cost" if criterion in COSTED else "difference"
+        return cls(criterion, replace(Settings.default(granularity, contrast), **given), contrast)
 
     def __post_init__(self) -> None:
         self.found.check(self.settings)
-        if self.contrast not in (None, "general") and not self.found.reads:
+        if self.contrast != "general" and not self.found.reads:
             raise CriterionError(
                 f"{self.criterion} reads no data, so both sets score the same and their {self.contrast} is nothing; "
                 "leave the contrast out"
             )
+        if self.rank is not None and (self.rank < 1 or self.settings.granularity != "weight"):
+            raise CriterionError(f"rank is {self.rank}: it bounds cuts of weights, to 1 row or column or more")
 
     @property
     def found(self) -> Criterion:
         """The criterion itself."""
         return find(self.criterion)
 
-    @property
-    def kind(self) -> Contrast:
-        """The contrast that is taken."""
-        return self.contrast or ("difference" if self.found.reads else "general")
-
-    def relevance(self, loaded: LoadedModel, references: ReferenceSet, **options: Any) -> Relevance:
-        """Relevance for one reference set; `options` are those of `attribute`."""
+    def behaviour(self, loaded: LoadedModel, references: ReferenceSet, **options: Any) -> Relevance:
+        """R̄_behaviour; `options` are those of `attribute`."""
         return attribute(loaded, references, self.settings, criterion=self.criterion, **options)
 
-    def scores(
-        self,
-        loaded: LoadedModel,
-        behaviour: ReferenceSet,
-        general: ReferenceSet,
-        *,
-        spared: ReferenceSet | None = None,
-        **options: Any,
-    ) -> Relevance:
-        """Scores to cut in ascending order.
+    def general(self, loaded: LoadedModel, references: ReferenceSet, **options: Any) -> Relevance:
+        """R̄_general, or the cost where that is contrasted with; `options` are those of `attribute`."""
+        criterion = COST if self.contrast == "cost" else self.criterion
+        return attribute(loaded, references, self.settings, criterion=criterion, **options)
 
-        Args:
-            spared: for a ratio, prompts with responses that do not show the behaviour: their relevance is taken from
-                the behaviour's, so that what tells the two kinds of response apart is cut, and not what all share.
-            options: those of `attribute`.
-        """
-        if self.kind == "general":
-            return self.relevance(loaded, general, **options)
-        if self.kind not in RATIOS:
-            unwanted = self.relevance(loaded, behaviour, **options)
-            return contrast(self.relevance(loaded, general, **options), unwanted, self.kind)
-        signed, absolute = (replace(self, settings=replace(self.settings, sign=sign)) for sign in get_args(Sign))
-        unwanted = signed.relevance(loaded, behaviour, **options)
-        if spared is not None:
-            unwanted = less(unwanted, signed.relevance(loaded, spared, **options))
-        return contrast(absolute.relevance(loaded, general, **options), unwanted, self.kind)
+    @property
+    def of_general(self) -> tuple[Any, ...]:
+        """Rankings for which this is equal have the same `general`."""
+        if self.contrast == "cost":
+            settings = Settings(self.settings.granularity, modules=self.settings.modules, layers=self.settings.layers)
+            return COST.name, settings
+        return self.criterion, self.settings
+
+    def scores(self, loaded: LoadedModel, behaviour: ReferenceSet, general: ReferenceSet, **options: Any) -> Relevance:
+        """Scores to cut in ascending order; `options` are those of `attribute`."""
+        unwanted = None if self.contrast == "general" else self.behaviour(loaded, behaviour, **options)
+        return self.contrasted(self.general(loaded, general, **options), unwanted)
+
+    def contrasted(self, general: Relevance, behaviour: Relevance | None) -> Relevance:
+        """Scores to cut in ascending order, of both relevances."""
+        scores = contrast(general, behaviour, self.contrast)
+        return scores if self.rank is None else bounded(scores, self.rank)
+
+    def __str__(self) -> str:
+        return f"{self.settings.granularity}s, {self.criterion} {self.contrast}"
 
     def described(self) -> dict[str, Any]:
         """Criterion, contrast and the settings that had a say, as JSON values."""
         told = asdict(self.settings)
         unused = {"seed", "sign", "random_seed"} - self.found.uses
-        if self.found.reads and self.found.seed is None and self.settings.seed == "response":
+        answered = ("response", "shown")
+        if self.found.reads and self.found.seed is None and self.settings.seed in answered:
             unused.discard("seed")  # what is read then has the responses in it
-        if self.kind in RATIOS:
-            unused.add("sign")
-        if not (self.found.reads and (self.found.seed or self.settings.seed) == "response"):
+        if not (self.found.reads and (self.found.seed or self.settings.seed) in answered):
             unused.add("response_tokens")
         unused |= {key for key in ("modules", "layers") if told[key] is None}
         kept = {key: list(value) if isinstance(value, tuple) else value for key, value in told.items()}
         return {
             "criterion": self.criterion,
             **{key: value for key, value in kept.items() if key not in unused},
-            "contrast": self.kind,
+            "contrast": self.contrast,
+            **({} if self.rank is None else {"rank": self.rank}),
         }
 
 
@@ -149,8 +164,8 @@ class Cut:
             SelectionError: as `settled`, or a budget that does not fit the model.
         """
         self.settled()
-        if self.by_sets and ranking.contrast is not None:
-            raise SelectionError("a set difference takes the place of the contrast; leave the contrast out")
+        if self.by_sets and ranking.rank is not None:
+            raise SelectionError("a set difference has no use for a rank: leave it out")
         if self.count is not None or self.fraction is not None:
             total = size(loaded, ranking.settings)
             budget(total, ranking.settings.granularity, count=self.count, fraction=self.fraction)
@@ -166,11 +181,18 @@ class Cut:
         """The components to cut; `options` are those of `attribute`."""
         self.check(loaded, ranking)
         if self.top_behaviour is not None and self.top_general is not None:
-            unwanted = ranking.relevance(loaded, behaviour, **options)
-            kept = ranking.relevance(loaded, general, **options)
+            unwanted = ranking.behaviour(loaded, behaviour, **options)
+            kept = attribute(loaded, general, ranking.settings, criterion=ranking.criterion, **options)
             return set_difference(kept, unwanted, top_behaviour=self.top_behaviour, top_general=self.top_general)
         scores = ranking.scores(loaded, behaviour, general, **options)
-        return select(scores, count=self.count, fraction=self.fraction, scope=self.scope, pattern=self.pattern)
+        selected = select(scores, count=self.count, fraction=self.fraction, scope=self.scope, pattern=self.pattern)
+        if ranking.rank is not None and any(
+            bool(scores.scores[name].view(-1)[torch.from_numpy(cut)].isposinf().any()) for name, cut in selected.items()
+        ):
+            raise SelectionError(
+                f"rows and columns of rank {ranking.rank} hold too few weights: raise it, or cut fewer"
+            )
+        return selected
 
     def described(self) -> dict[str, Any]:
         """What was given, as JSON values."""

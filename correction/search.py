@@ -1,102 +1,60 @@
 """The mask for a budget: as little of the behaviour as a given increase of perplexity allows.
 
-Several ways to rank components propose; ablation decides. In each round, every candidate ranking is computed on the
-model as it is by then, what was chosen before already cut, and on what that model still answers; the longest start of
-it that keeps the perplexity of the validation text within the round's share of the budget is tried on the validation
-prompts, and so are shorter ones. The best of a round is what the next one starts from; the best of all is chosen.
+Several ways to rank components propose; ablation decides. In each round, every ranking is computed on the model as it
+is by then, what was chosen before already cut, and on what that model still answers. How much of it fits into the
+round's share of the budget is found on some of the validation text; what is found is verified on all of it and on the
+validation prompts. The gates of the round's best are then refined by gradient, and that is a proposal like any other.
+The best of a round is what the next one starts from; the best of all is chosen.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
+from correction import distributed
+from correction.attribution import answered_samples, weighed
 from correction.behaviour_set import BehaviourSet, answer
-from correction.criteria import Settings
+from correction.criteria.seeds import Sample
 from correction.errors import ReferenceSetError, SelectionError
-from correction.evaluation.bootstrap import Estimate
-from correction.evaluation.perplexity import perplexity
 from correction.models import LoadedModel
+from correction.options import Asking, Attributing
 from correction.progress import Progress, silent
-from correction.recipe import Ranking, Selected
+from correction.recipe import Ranking
 from correction.references import ReferenceSet
+from correction.refinement import Refinement, refine
 from correction.relevance import Granularity, Relevance
-from correction.selection import select
+from correction.strength import Gated, both, dose, graded, hard, size, trained
 from correction.symptoms import Symptom
-from correction.validation import Validation, longest_within
+from correction.tokenisation import encode, first_tokens
+from correction.trials import Found, Tried
+from correction.validation import Budget, Validation
 
 FEWEST = 8
 """Responses that must still show the behaviour for another round."""
 
+RESPONSES = 200
+"""Responses that are attributed, at most."""
+
+TOKENS, FEW = 8192, 4096
+"""Tokens of general text that are attributed, at most: for the cost, and for any other contrast."""
+
+LONGEST = 160
+"""Tokens of one text that are attributed, at most: more texts say more than longer ones."""
+
+
+AIM = 0.8
+"""Part of the budget that the estimate on little text may spend: the upper limit on all of it must be within."""
+
 
 def candidates(granularity: Granularity) -> tuple[Ranking, ...]:
     """The rankings that are tried by default."""
-    settings = Settings.default(granularity)
-    response = replace(settings, seed="response")
-    return (
-        Ranking("lrp", settings, "difference"),
-        Ranking("lrp", response, "ratio"),
-        Ranking("lrp", response, "squared-ratio"),
-        Ranking("gradient", response, "squared-ratio"),
-    )
-
-
-@dataclass(frozen=True)
-class Tried:
-    """One cut, verified by ablation on the validation sets.
-
-    Attributes:
-        ranking: what proposed its last part. round: from 1 on; 0 for the model as it is.
-        count: components, over all rounds.
-        shown: share of validation responses that show the behaviour.
-        increase: of perplexity, relative, with the interval that is held against the budget.
-        selected: the components.
-    """
-
-    ranking: Ranking | None
-    round: int
-    count: int
-    shown: float
-    increase: Estimate
-    selected: Selected = field(repr=False)
-
-    def described(self) -> dict[str, Any]:
-        """As JSON values."""
-        label = "none"
-        if self.ranking is not None:
-            label = f"{self.ranking.settings.granularity}s, {self.ranking.criterion} {self.ranking.kind}"
-        return {
-            "ranking": label,
-            "round": self.round,
-            "count": self.count,
-            "shown": round(self.shown, 4),
-            "increase": [float(f"{each:.3g}") for each in (self.increase.value, self.increase.low, self.increase.high)],
-        }
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search found.
-
-    Attributes:
-        chosen: the cut with the least of the behaviour within the budget, on the validation sets.
-        tried: every cut that was verified, the model as it is first.
-    """
-
-    chosen: Tried
-    tried: tuple[Tried, ...]
-
-    @property
-    def front(self) -> tuple[Tried, ...]:
-        """The Pareto front: those that no other one beats in both behaviour and perplexity, by perplexity."""
-        front: list[Tried] = []
-        for each in sorted(self.tried, key=lambda one: (one.increase.value, one.shown)):
-            if not front or each.shown < front[-1].shown:
-                front.append(each)
-        return tuple(front)
+    by_cost = Ranking.default("gradient", granularity), Ranking.default("lrp", granularity)
+    return *by_cost, Ranking.default("lrp", granularity, "difference")
 
 
 def search(
@@ -107,46 +65,41 @@ def search(
     text: ReferenceSet,
     test: Symptom,
     *,
-    max_increase: float,
+    budget: Budget,
     rankings: Sequence[Ranking],
-    rounds: int = 2,
-    confidence: float = 0.8,
-    limit: int = 400,
-    asking: Mapping[str, Any] | None = None,
-    attribution: Mapping[str, Any] | None = None,
+    rounds: int = 1,
+    refinement: Refinement | None = Refinement(),
+    asking: Asking = Asking(),
+    attributing: Attributing = Attributing(),
     progress: Progress = silent,
 ) -> Found:
-    """Look for the cut that leaves least of a behaviour within a budget of perplexity.
+    """Look for the cut that leaves least of a behaviour within a budget.
 
     Args:
         behaviour, general: prompts and texts to attribute. prompts, text: those to choose by, apart from the former.
         test: what shows the behaviour.
-        max_increase: of perplexity, relative: 0.01 is 1%. The upper limit of the interval must stay within it.
+        budget: what the correction may cost.
         rankings: what proposes cuts.
         rounds: in how many steps the budget is spent; each step attributes anew.
-        confidence: of the interval of the increase, two-sided.
-        limit: responses of each kind that are attributed, at most.
-        asking: options of `answer`: how prompts are answered. attribution: options of `attribute`.
+        refinement: of the gates of neurons and heads; None for none. A model that is sharded is not refined.
+        asking: how prompts are answered. attributing: how relevance is attributed.
 
     Raises:
-        SelectionError: a budget that is not over 0, no rounds or rankings, or nothing that can be cut within it.
+        SelectionError: no rounds or rankings, or nothing that can be cut within the budget.
         ReferenceSetError: too few prompts show the behaviour.
     """
-    if not max_increase > 0 or rounds < 1 or not rankings:
-        raise SelectionError(
-            f"max_increase is {max_increase} and rounds {rounds}, for {len(rankings)} rankings; the budget must be "
-            "over 0, as 0.01 for 1%, with at least one round and one ranking"
-        )
-    asking, attribution = dict(asking or {}), dict(attribution or {})
-    before = perplexity(loaded, text, tokens=asking.get("tokens", 4096))
-    validation = Validation(loaded, prompts, text, test, asking, confidence, before)
-    tried = [Tried(None, 0, 0, validation.shown({}), Estimate(0.0, 0.0, 0.0), {})]
-    start = tried[0]
+    if rounds < 1 or not rankings:
+        raise SelectionError(f"there are {rounds} rounds and {len(rankings)} rankings; a search needs one of each")
+    attributing = attributing.but(shows=test, max_length=min(attributing.max_length or LONGEST, LONGEST))
+    general = first_tokens(loaded, general, TOKENS, LONGEST)
+    validation = Validation(loaded, prompts, text, test, asking, budget.confidence)
+    tried = [validation.tried("none", 0, {})]
+    start, samples = tried[0], list[Sample]()
     for number in range(1, rounds + 1):
-        share = max_increase * number / rounds
-        attribution["state"] = _digest(start.selected)  # the model is another one in each round
-        with validation.cut(start.selected):
-            answered = answer(loaded, behaviour, test, progress=progress, **asking)
+        share = budget.share(number / rounds)
+        attributing = attributing.but(state=_digest(start.gated))  # the model is another one in each round
+        with validation.cut(start.gated):
+            answered = answer(loaded, behaviour, test, progress=progress, **asking.given())
             if (left := int(answered.flags.sum())) < FEWEST:
                 if number == 1:
                     raise ReferenceSetError(
@@ -154,58 +107,125 @@ def search(
                         "give more prompts, or change --shows or --threshold"
                     )
                 break
-            proposals = [
-                (ranking, _scores(loaded, ranking, answered, general, start.selected, limit, attribution, progress))
-                for ranking in rankings
-            ]
+            proposals = _scored(loaded, rankings, answered, general, start.gated, attributing, progress)
+        best: tuple[Tried, Relevance, float] | None = None
         for done, (ranking, scores) in enumerate(proposals, 1):
-            for selected, cost in _within(validation, scores, start.selected, share, ranking.kind != "general"):
-                count = sum(len(each) for each in selected.values())
-                tried.append(Tried(ranking, number, count, validation.shown(selected), cost, selected))
+            whole = ranking.contrast == "general" or scores.granularity == "weight"
+            doses = Doses(partial(hard if whole else graded, scores), *_start(scores, whole))
+            for found, amount in _verified(validation, doses, str(ranking), number, start.gated, share):
+                tried.append(found)
+                if not whole and (best is None or _order(found, share) < _order(best[0], share)):
+                    best = found, scores, amount
             progress(f"search, round {number}", done, len(proposals))
-        start = _best(tried, share)
-    chosen = _best(tried, max_increase)
+        if refinement and best and distributed.processes() == 1:
+            shown = _some(answered.shown, RESPONSES)
+            samples += weighed(loaded, answered_samples(loaded, shown, rankings[0].settings, raw=asking.raw), test)
+            read = encode(loaded, general, max_length=attributing.max_length)
+            begun = _begun(*best[1:], start.gated)
+            others = {name: gates for name, gates in start.gated.items() if name not in begun.scores}
+            with validation.cut(others):
+                refined = refine(loaded, begun, samples, read, refinement, progress=progress)
+            label = f"{best[0].label}, refined"
+            doses = Doses(partial(trained, refined), 1.0, 4.0)
+            tried += [found for found, _ in _verified(validation, doses, label, number, others, share)]
+        start = min(tried, key=lambda each: _order(each, share))
+    chosen = min(tried, key=lambda each: _order(each, budget))
     if chosen.shown >= tried[0].shown:
         raise SelectionError(
-            f"no cut that was tried lowers the behaviour for at most {max_increase:.2%} more perplexity; raise the "
-            "budget, cut weights (granularity weight), or give more general text, which makes its interval narrower"
+            f"no cut that was tried lowers the behaviour for at most {budget}; raise the budget, cut weights "
+            "(granularity weight), or give more general text, which makes its interval narrower"
         )
     return Found(chosen, tuple(tried))
 
 
-def _best(tried: Sequence[Tried], limit: float) -> Tried:
-    allowed = [each for each in tried if each.increase.high <= limit]
-    return min(allowed, key=lambda each: (each.shown, each.increase.value, each.count))
+def _order(tried: Tried, limit: Budget) -> tuple[bool, float, float, int]:
+    """Smaller is better: those within the limit first, with the least of the behaviour."""
+    return limit.spent(tried.increase, tried.divergence) > 1, tried.shown, tried.increase.value, tried.count
 
 
-def _scores(
+def _scored(
     loaded: LoadedModel,
-    ranking: Ranking,
+    rankings: Sequence[Ranking],
     answered: BehaviourSet,
     general: ReferenceSet,
-    cut: Selected,
-    limit: int,
-    attribution: Mapping[str, Any],
+    cut: Gated,
+    attributing: Attributing,
     progress: Progress,
-) -> Relevance:
-    """Scores on the model as it is by now; what is cut already comes last."""
-    shown, spared = answered.kept, None
-    if (ranking.found.seed or ranking.settings.seed) == "response":
-        shown = answered.shown
-        spared = _some(answered.spared, limit) if answered.spared else None
-    shown = _some(shown, limit)
-    scores = ranking.scores(loaded, shown, general, spared=spared, progress=progress, **attribution)
-    for name, places in cut.items():
-        if name in scores.scores:
-            scores.scores[name].view(-1)[places] = float("inf")
-    return scores
+) -> list[tuple[Ranking, Relevance]]:
+    """Scores on the model as it is by now; what is dampened already comes last, and is never chosen again."""
+    kept: dict[tuple[Any, ...], Relevance] = {}
+    proposals = []
+    for ranking in rankings:
+        options = {**attributing.given(), "progress": progress}
+        if ranking.of_general not in kept:
+            read = general if ranking.contrast == "cost" else first_tokens(loaded, general, FEW, LONGEST)
+            kept[ranking.of_general] = ranking.general(loaded, read, **options)
+        answers = (ranking.found.seed or ranking.settings.seed) in ("response", "shown")
+        shown = _some(answered.shown if answers else answered.kept, RESPONSES)
+        unwanted = None if ranking.contrast == "general" else ranking.behaviour(loaded, shown, **options)
+        scores = ranking.contrasted(kept[ranking.of_general], unwanted)
+        for name, places in cut.items():
+            if name in scores.scores:
+                scores.scores[name].view(-1)[np.fromiter(places, np.int64)] = float("inf")
+        proposals.append((ranking, scores))
+    return proposals
 
 
-def _digest(selected: Selected) -> str:
-    digest = hashlib.sha256()
-    for name, places in sorted(selected.items()):
-        digest.update(name.encode() + b"\0" + places.tobytes())
-    return digest.hexdigest()[:16]
+@dataclass(frozen=True)
+class Doses:
+    """What can be dampened: an amount → how; where to begin, and the most there is."""
+
+    at: Callable[[float], Gated]
+    start: float
+    most: float
+
+
+def _verified(
+    validation: Validation, doses: Doses, label: str, number: int, cut: Gated, share: Budget
+) -> list[tuple[Tried, float]]:
+    """As much as fits, added to what is cut already, and less where it turns out to be too much."""
+
+    def gated(amount: float) -> Gated:
+        return both(cut, doses.at(amount))
+
+    aim = share.share(AIM)
+    amount = doses.most and dose(gated, lambda each: validation.screened(aim, each), start=doses.start, most=doses.most)
+    tried: list[tuple[Tried, float]] = []
+    while amount and len(tried) < 4 and size(gated(amount)) > size(cut):
+        tried.append((validation.tried(label, number, gated(amount)), amount))
+        spent = share.spent(tried[-1][0].increase, tried[-1][0].divergence)
+        if spent <= 1:
+            break
+        amount *= max(0.3, (0.95 / spent) ** 0.7)
+    return tried
+
+
+def _begun(scores: Relevance, amount: float, gated: Gated) -> Relevance:
+    """−(1 − g) from which gates are refined: scores times a strength, and what is dampened already."""
+    found = {name: (amount * score).clamp(-1, 1) for name, score in scores.scores.items()}
+    for name, gates in gated.items():
+        if isinstance(gates, Mapping) and name in found:
+            places = torch.tensor(list(gates))
+            found[name][places] = torch.tensor(list(gates.values())) - 1
+    return replace(scores, scores=found)
+
+
+def _start(scores: Relevance, whole: bool) -> tuple[float, float]:
+    """Where to begin, and the most there is: a count of what is cut whole, else a strength.
+
+    Only components whose score is under 0 are cut: any other serves the general text more. Where there are no such, as
+    by a criterion that reads no data, no more than half of all.
+    """
+    flat = -torch.cat([score.view(-1) for score in scores.scores.values()])
+    wanted = flat[flat > 0].double()
+    first = max(1, len(flat) // 500)
+    if whole:
+        most = len(wanted) or len(flat) // 2
+        return float(min(first, most)), float(most)
+    if not len(wanted):
+        return 0.0, 0.0
+    place = max(1, len(wanted) - first + 1)
+    return 1 / float(wanted.kthvalue(place).values), 1 / float(wanted.min())
 
 
 def _some(references: ReferenceSet, limit: int) -> ReferenceSet:
@@ -213,32 +233,10 @@ def _some(references: ReferenceSet, limit: int) -> ReferenceSet:
     return references.taken(sorted(places.tolist()))
 
 
-def _within(
-    validation: Validation, scores: Relevance, cut: Selected, limit: float, contrasted: bool
-) -> list[tuple[dict[str, NDArray[np.int64]], Estimate]]:
-    """The longest start of the ranking within the limit, and a half and a quarter of it, each added to the cut.
-
-    Of a contrast, only components whose score is negative are cut: any other serves the general text more. Without one,
-    no more than half of all.
-    """
-    most = sum(int((score < 0).sum()) for score in scores.scores.values()) if contrasted else len(scores) // 2
-
-    def trial(count: int) -> tuple[dict[str, NDArray[np.int64]], Estimate]:
-        selected = _joined(cut, select(scores, count=count))
-        return selected, validation.increase(selected)
-
-    def fits(count: int) -> bool:
-        if count not in trials:
-            trials[count] = trial(count)
-        return trials[count][1].high <= limit
-
-    trials: dict[int, tuple[dict[str, NDArray[np.int64]], Estimate]] = {}
-    longest = longest_within(fits, most)
-    return [trials.get(count) or trial(count) for count in sorted({longest, longest // 2, longest // 4} - {0})]
-
-
-def _joined(one: Selected, other: Selected) -> dict[str, NDArray[np.int64]]:
-    joined = dict(one)
-    for name, places in other.items():
-        joined[name] = np.union1d(joined[name], places) if name in joined else places
-    return joined
+def _digest(gated: Gated) -> str:
+    digest = hashlib.sha256()
+    for name, places in sorted(gated.items()):
+        digest.update(name.encode() + b"\0" + np.fromiter(places, np.int64).tobytes())
+        if isinstance(places, Mapping):
+            digest.update(np.fromiter(places.values(), np.float64).tobytes())
+    return digest.hexdigest()[:16]

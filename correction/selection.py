@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -135,6 +137,26 @@ def set_difference(
             "is left to cut; raise top_behaviour or lower top_general"
         )
     return selected
+
+
+def bounded(relevance: Relevance, rank: int) -> Relevance:
+    """Scores of weights of which, in each matrix, all but those in `rank` rows and columns are +∞: cut is what lies in
+    these alone, so that taking it away is a product of that rank, which a server can apply to each request.
+
+    The rows and columns are those whose scores under 0 add up to the least.
+    """
+    found = {}
+    for name, score in relevance.scores.items():
+        below = score.clamp_max(0)
+        lines = torch.cat([below.sum(1), below.sum(0)])
+        best = lines.argsort(stable=True)[:rank]
+        rows = len(score)
+        kept = torch.full_like(score, float("inf"))
+        for line in best.tolist():
+            part = (line,) if line < rows else (slice(None), line - rows)
+            kept[part] = score[part]
+        found[name] = kept
+    return replace(relevance, scores=found)
 
 
 def components(selected: Mapping[str, NDArray[np.int64] | Mapping[int, float]]) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 import masks
-from behaviours import ToxicityScorer
+from behaviours import ToxicityScorer, load_scorer
 from correction.arms import Arm, check
-from correction.contrast import RATIOS, contrast
 from correction.correct import apart, described, mask_of, versions
 from correction.criteria import Settings
 from correction.errors import EvaluationError
@@ -21,6 +20,7 @@ from correction.references import ReferenceSet
 from correction.relevance import Relevance
 from correction.report.sweeps import write
 from correction.selection import select
+from correction.symptoms import Repetitive, Toxic
 from correction.tokenisation import encode
 
 __all__ = ["Arm", "Detail", "Point", "Sweep", "Target", "rank", "report", "sweep"]
@@ -78,6 +78,7 @@ def sweep(
     encode(loaded, prompts, raw=raw, room=max_new_tokens)  # one too long is told now, not after the work
     parts = {seed: tuple(_part(each, fraction_of_set, seed) for each in (behaviour, general)) for seed in seeds}
     options: dict[str, Any] = {"raw": raw, "max_length": max_length, "tokens": tokens, "progress": progress}
+    options["shows"] = Repetitive() if target == "repetition" else Toxic(scorer or load_scorer("profanity"))
     measuring: dict[str, Any] = {
         "scorer": scorer,
         "raw": raw,
@@ -156,21 +157,19 @@ def _scored(
     parts: Sequence[ReferenceSet],
     options: dict[str, Any],
 ) -> Iterator[tuple[Arm, Relevance]]:
-    """Each arm with the scores that it cuts in ascending order; one attribution at a time in memory."""
-    alike: dict[tuple[str, Settings], list[tuple[Arm, Ranking]]] = {}
-    for arm in arms:
-        ranking = arm.ranking(seed)
-        if ranking.kind in RATIOS:  # these attribute by two signs
-            yield arm, ranking.scores(loaded, *parts, **options)
-            continue
+    """Each arm with the scores that it cuts in ascending order; one attribution of each set at a time in memory."""
+    rankings = [(arm, arm.ranking(seed)) for arm in arms]
+    by_general: dict[tuple[Any, ...], dict[tuple[str, Settings], list[tuple[Arm, Ranking]]]] = {}
+    for arm, ranking in rankings:
+        alike = by_general.setdefault(ranking.of_general, {})
         alike.setdefault((ranking.criterion, ranking.settings), []).append((arm, ranking))
-    for group in alike.values():
-        first = group[0][1]
-        kept = first.relevance(loaded, parts[1], **options)
-        reads_both = any(ranking.kind != "general" for _, ranking in group)
-        unwanted = first.relevance(loaded, parts[0], **options) if reads_both else None
-        for arm, ranking in group:
-            yield arm, contrast(kept, unwanted, ranking.kind)
+    for alike in by_general.values():
+        kept = next(iter(alike.values()))[0][1].general(loaded, parts[1], **options)
+        for group in alike.values():
+            reads_both = any(ranking.contrast != "general" for _, ranking in group)
+            unwanted = group[0][1].behaviour(loaded, parts[0], **options) if reads_both else None
+            for arm, ranking in group:
+                yield arm, ranking.contrasted(kept, None if ranking.contrast == "general" else unwanted)
 
 
 def _mask(

@@ -1,19 +1,22 @@
 """Symptoms: what a response must show to count as an instance of a behaviour."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from behaviours import ToxicityScorer, checked, is_repetitive, load_scorer, response_uniqueness_ratio
+from behaviours import ToxicityScorer, checked, is_repetitive, load_scorer, repeated, response_uniqueness_ratio
 from correction.errors import ReferenceSetError
 from correction.evaluation import Response
 
 Scores = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Decode = Callable[[Sequence[int]], str]
+"""Token ids → their text."""
 
 
 class Symptom(Protocol):
@@ -30,6 +33,12 @@ class Symptom(Protocol):
     def counted(self, responses: Sequence[Response], scores: Scores) -> Flags:
         """Which of them count when the behaviour's rate is measured: perhaps by a lower bar than the clear cases of
         `flags`, as toxicity is told from 0.5 on and learnt from 0.9 on: bool (responses,).
+        """
+        ...
+
+    def weights(self, responses: Sequence[Response], decode: Decode) -> list[Scores]:
+        """Where in each response the behaviour happens: a weight for each of its tokens, at least 0, float64 (tokens,);
+        all 0 where it does not happen.
         """
         ...
 
@@ -64,6 +73,13 @@ class Toxic:
         """Scores of at least the scorer's own threshold, or `at_least` if that is lower."""
         return scores >= min(self.scorer.threshold, self.at_least)
 
+    def weights(self, responses: Sequence[Response], decode: Decode) -> list[Scores]:
+        """By how much the score rises with each token, from the start of the response on."""
+        starts = [decode(each.tokens[:end]) for each in responses for end in range(len(each.tokens) + 1)]
+        scores = np.asarray(checked(self.scorer).score(starts), dtype=np.float64)
+        ends = np.cumsum([len(each.tokens) + 1 for each in responses])[:-1]
+        return [np.diff(each).clip(0) for each in np.split(scores, ends)]
+
     def nearest(self, scores: Scores) -> str:
         """The highest score."""
         return f"a score of at least {self.at_least:g} by {self.scorer.name}; the highest score was {scores.max():.3g}"
@@ -96,6 +112,10 @@ class Repetitive:
         """As `is_repetitive` tells, and whatever `flags` does."""
         repetitive = np.array([is_repetitive(response.tokens) for response in responses], dtype=np.bool_)
         return repetitive | self.flags(responses, scores)
+
+    def weights(self, responses: Sequence[Response], decode: Decode) -> list[Scores]:
+        """1 for a token that ends a run of three which was said before."""
+        return [np.array(repeated(each.tokens), dtype=np.float64) for each in responses]
 
     def nearest(self, scores: Scores) -> str:
         """The lowest ratio of a response that says anything."""
@@ -136,6 +156,16 @@ class Matches:
     def counted(self, responses: Sequence[Response], scores: Scores) -> Flags:
         """Where the pattern is found."""
         return scores > 0
+
+    def weights(self, responses: Sequence[Response], decode: Decode) -> list[Scores]:
+        """1 for a token that has a character of a match."""
+        pattern, found = re.compile(self.pattern), []
+        for each in responses:
+            ends = [len(decode(each.tokens[:end])) for end in range(len(each.tokens) + 1)]
+            spans = [match.span() for match in pattern.finditer(decode(each.tokens))]
+            met = [any(low < end and start < high for low, high in spans) for start, end in pairwise(ends)]
+            found.append(np.array(met, dtype=np.float64))
+        return found
 
     def nearest(self, scores: Scores) -> str:
         """The pattern."""

@@ -49,17 +49,21 @@ class Lines:
         self._write, self._interval, self._clock = write, interval, clock
         self._stage, self._done = "", 0
         self._began = self._last = self._told = clock()
+        self._first = self._began, 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Progress of a stage."""
         now = self._clock()
         if stage != self._stage or done <= self._done:
             self._began = self._last  # its first part began when the last one of another stage ended
+            self._first = now, done
         self._stage, self._done, self._last = stage, done, now
         took, finished = now - self._began, done >= total
         if now - self._told >= self._interval or (finished and took >= self._interval):
             self._told = now
-            left = "" if finished else f", about {_duration(took / done * (total - done))} left"
+            since, before = self._first
+            pace = (now - since) / (done - before) if done > before else took / done
+            left = "" if finished else f", about {_duration(pace * (total - done))} left"
             self._write(f"{stage}: {done}/{total} after {_duration(took)}{left}")
 
 

@@ -83,6 +83,16 @@ def encode(
     return sequences
 
 
+def first_tokens(loaded: LoadedModel, texts: ReferenceSet, tokens: int, longest: int | None = None) -> ReferenceSet:
+    """The first texts, as many as hold so many tokens together, of each text at most the `longest` counted."""
+    total = 0
+    for count, ids in enumerate(encode(loaded, texts, max_length=longest), 1):
+        total += len(ids)
+        if total >= tokens:
+            return texts.taken(range(count))
+    return texts
+
+
 def batches(
     sequences: Sequence[Sequence[int]], tokens: int = 4096, device: torch.device | str = "cpu"
 ) -> Iterator[tuple[list[int], Batch]]:

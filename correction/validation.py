@@ -1,72 +1,109 @@
-"""Verifying cuts on the sets that choose: what they do to the behaviour and to perplexity."""
+"""Verifying cuts on the sets that choose: what they do to the behaviour, and how far they take the model."""
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from math import inf, isnan
 
 from correction.ablation import ablated
 from correction.behaviour_set import answer
 from correction.correct import mask_of
-from correction.evaluation.bootstrap import Estimate, bootstrap
-from correction.evaluation.perplexity import Perplexity, increase, perplexity
+from correction.errors import SelectionError
+from correction.evaluation.bootstrap import Estimate
+from correction.evaluation.divergence import Baseline
 from correction.models import LoadedModel
-from correction.recipe import Selected
+from correction.options import Asking
 from correction.references import ReferenceSet
+from correction.strength import Gated
 from correction.symptoms import Symptom
+from correction.tokenisation import first_tokens
+from correction.trials import Tried
+
+SCREENED = 2000
+"""Tokens of text by which it is found out how much can be cut."""
+
+VERIFIED = 10000
+"""Tokens of text by which a cut is verified, at most."""
 
 
 @dataclass(frozen=True)
-class Validation:
-    """The sets that choose, and how they are measured."""
+class Budget:
+    """What a correction may cost.
 
-    loaded: LoadedModel
-    prompts: ReferenceSet
-    text: ReferenceSet
-    test: Symptom
-    asking: Mapping[str, Any]
-    confidence: float
-    before: Perplexity
+    Attributes:
+        increase: of perplexity, relative: 0.01 is 1%. The upper limit of its interval must stay within it.
+        kl: KL from the model as it is, nats a token; None for no limit.
+        confidence: of the interval, two-sided.
 
-    def increase(self, selected: Selected) -> Estimate:
-        """Of the perplexity, by a cut."""
-        with self.cut(selected):
-            after = self._read()
-        pair = self.before.losses, after.losses, self.before.tokens
-        return bootstrap(increase, *pair, confidence=self.confidence, resamples=1000)
-
-    def shown(self, selected: Selected) -> float:
-        """Share of the responses that count as showing the behaviour, under a cut."""
-        with self.cut(selected):
-            found = answer(self.loaded, self.prompts, self.test, **self.asking)
-        return float(self.test.counted(found.responses, found.scores).mean())
-
-    def cut(self, selected: Selected) -> Any:
-        """A context in which these components are cut."""
-        if not selected:
-            return nullcontext()
-        return ablated(self.loaded, mask_of(self.loaded, selected, name="search", made={}))
-
-    def _read(self) -> Perplexity:
-        return perplexity(self.loaded, self.text, tokens=self.asking.get("tokens", 4096))
-
-
-def longest_within(fits: Callable[[int], bool], most: int, precision: float = 0.05) -> int:
-    """The largest count up to `most` that fits, to a relative precision; 0 where none does.
-
-    Doubles from a 500th of `most`, then halves the interval: as if more never cost less.
+    Raises:
+        SelectionError: one that is not over 0.
     """
-    low, high = 0, 0
-    count = max(1, most // 500)
-    while count <= most:
-        if not fits(count):
-            high = count
-            break
-        low = count
-        if count == most:
-            return most
-        count = min(2 * count, most)
-    while high - low > max(1, precision * low) and high > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
+
+    increase: float
+    kl: float | None = None
+    confidence: float = 0.8
+
+    def __post_init__(self) -> None:
+        for name, value in (("increase of perplexity", self.increase), ("KL", self.kl)):
+            if value is not None and not value > 0:
+                raise SelectionError(f"the budget of the {name} is {value}; it must be over 0, as 0.01 for 1%")
+
+    def share(self, part: float) -> "Budget":
+        """A part of it."""
+        return Budget(self.increase * part, self.kl and self.kl * part, self.confidence)
+
+    def spent(self, increase: Estimate, divergence: float) -> float:
+        """The larger part of it that is spent; over 1 is too much, and so is what is not a number."""
+        parts = increase.high / self.increase, divergence / self.kl if self.kl else 0.0
+        return inf if any(map(isnan, parts)) else max(parts)
+
+    def __str__(self) -> str:
+        return f"{self.increase:.2%} more perplexity" + (f" and {self.kl:g} nats a token of KL" if self.kl else "")
+
+
+class Validation:
+    """The sets that choose, read once by the model as it is."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prompts: ReferenceSet,
+        text: ReferenceSet,
+        test: Symptom,
+        asking: Asking,
+        confidence: float,
+    ) -> None:
+        self._loaded, self._prompts, self._test, self._asking = loaded, prompts, test, asking
+        self._confidence = confidence
+        texts = first_tokens(loaded, text, VERIFIED)
+        read = partial(Baseline, loaded, tokens=asking.tokens)
+        self._all = read(texts)
+        few = first_tokens(loaded, texts, SCREENED)
+        self._few = self._all if len(few) == len(texts) else read(few)
+
+    def screened(self, budget: Budget, gated: Gated) -> float:
+        """The part of a budget that a cut spends, by its estimate on some of the text."""
+        if not gated:
+            return 0.0
+        found = self._few.divergence(partial(self.cut, gated))
+        value = found.perplexity_increase(confidence=self._confidence).value
+        return budget.spent(Estimate(value, value, value), found.kl_per_token().value)
+
+    def tried(self, label: str, number: int, gated: Gated) -> Tried:
+        """A cut, verified on all there is."""
+        if not gated:
+            return Tried(label, number, self._shown(gated), Estimate(0.0, 0.0, 0.0), 0.0, gated)
+        found = self._all.divergence(partial(self.cut, gated))
+        increase = found.perplexity_increase(confidence=self._confidence)
+        return Tried(label, number, self._shown(gated), increase, found.kl_per_token().value, gated)
+
+    def cut(self, gated: Gated) -> AbstractContextManager[None]:
+        """A context in which these components are cut."""
+        if not gated:
+            return nullcontext()
+        return ablated(self._loaded, mask_of(self._loaded, gated, name="search", made={}))
+
+    def _shown(self, gated: Gated) -> float:
+        with self.cut(gated):
+            found = answer(self._loaded, self._prompts, self._test, **self._asking.given())
+        return float(self._test.counted(found.responses, found.scores).mean())

@@ -1,23 +1,23 @@
 """A mask within a budget of quality: three splits, one to attribute, one to choose, one to report."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import masks
 from behaviours import ToxicityScorer
-from correction.correct import Measurement, apart, described, mask_of, measure, recorded
+from correction.correct import Splits, apart, described, mask_of, measure, recorded
 from correction.evaluation import compare
-from correction.evaluation.bootstrap import rate, rate_difference
 from correction.models import LoadedModel
+from correction.options import Asking, Attributing
 from correction.progress import Progress, silent
 from correction.recipe import Ranking
 from correction.references import ReferenceSet, overlap
-from correction.search import Found, search
+from correction.refinement import Refinement
+from correction.search import search
 from correction.symptoms import Symptom
 from correction.tokenisation import encode
+from correction.trials import Found
+from correction.validation import Budget
 from masks.meta import check_name
 
 
@@ -42,27 +42,26 @@ def correct_within(
     test: Symptom,
     *,
     name: str,
-    max_increase: float,
+    budget: Budget,
     rankings: Sequence[Ranking],
-    rounds: int = 2,
-    held_out: float = 0.25,
-    validation: float = 0.25,
-    split_seed: int = 0,
+    rounds: int = 1,
+    refinement: Refinement | None = Refinement(),
+    splits: Splits = Splits(),
     scorer: ToxicityScorer | None = None,
-    asking: Mapping[str, Any] | None = None,
-    attribution: Mapping[str, Any] | None = None,
+    asking: Asking = Asking(),
+    attributing: Attributing = Attributing(),
     progress: Progress = silent,
 ) -> Corrected:
-    """Make the mask that leaves least of a behaviour for at most this increase of perplexity on validation text.
+    """Make the mask that leaves least of a behaviour for at most this much of the budget on validation text.
 
     Args:
         behaviour: prompts, whether or not they bring the behaviour out. general: text that must stay as it is.
         test: what shows the behaviour.
         name: of the mask.
-        max_increase, rankings, rounds: see `search`.
-        held_out: fraction of each set to report on. validation: fraction of the rest to choose by.
+        budget, rankings, rounds, refinement: see `search`.
+        splits: of both sets.
         scorer: of the toxicity that is reported, whatever the behaviour is.
-        asking: options of `answer`. attribution: options of `attribute`.
+        asking: how prompts are answered. attributing: how relevance is attributed.
 
     Returns:
         The mask, whose `meta.measured` is of the held-out sets alone, and what the search tried.
@@ -71,14 +70,13 @@ def correct_within(
         CorrectionError: its kinds, for a set, setting or budget that cannot be used.
     """
     check_name(name)
-    asking, work = dict(asking or {}), dict(attribution or {})
-    behaviour, prompts = behaviour.split(held_out, split_seed)
-    general, text = general.split(held_out, split_seed)
-    behaviour, choosing_prompts = behaviour.split(validation, split_seed)
-    general, choosing_text = general.split(validation, split_seed)
+    behaviour, prompts = behaviour.split(splits.held_out, splits.seed)
+    general, text = general.split(splits.held_out, splits.seed)
+    behaviour, choosing_prompts = behaviour.split(splits.validation, splits.seed)
+    general, choosing_text = general.split(splits.validation, splits.seed)
     apart(behaviour, text)
-    room = asking.get("max_new_tokens", 50)
-    encode(loaded, prompts, raw=bool(asking.get("raw")), room=room)  # one too long is told now, not after the work
+    # One too long is told now, not after the work.
+    encode(loaded, prompts, raw=asking.raw, room=asking.max_new_tokens)
     found = search(
         loaded,
         behaviour,
@@ -86,25 +84,28 @@ def correct_within(
         choosing_prompts,
         choosing_text,
         test,
-        max_increase=max_increase,
+        budget=budget,
         rankings=rankings,
         rounds=rounds,
+        refinement=refinement,
         asking=asking,
-        attribution=work,
+        attributing=attributing,
         progress=progress,
     )
     chosen = found.chosen
     mask = mask_of(
         loaded,
-        chosen.selected,
+        chosen.gated,
         name=name,
         made={
             "criterion": "search",
             "rankings": [ranking.described() for ranking in rankings],
             "search": {
-                "max_perplexity_increase": max_increase,
+                "max_perplexity_increase": budget.increase,
+                **recorded(max_kl=budget.kl),
                 "rounds": rounds,
-                "validation": validation,
+                "refinement": refinement and asdict(refinement),
+                "validation": splits.validation,
                 "tried": len(found.tried),
                 "chosen": chosen.described(),
                 "shows": test.described(),
@@ -113,34 +114,13 @@ def correct_within(
             },
             "behaviour": described(behaviour),
             "general": described(general),
-            **recorded(overlap=len(overlap(behaviour, general)), max_length=work.get("max_length")),
-            "split_seed": split_seed,
-            "chat_template": not asking.get("raw") and getattr(loaded.tokenizer, "chat_template", None) is not None,
+            **recorded(overlap=len(overlap(behaviour, general)), max_length=attributing.max_length),
+            "split_seed": splits.seed,
+            "chat_template": not asking.raw and getattr(loaded.tokenizer, "chat_template", None) is not None,
             "dtype": str(loaded.dtype).removeprefix("torch."),
         },
     )
-    # Other random numbers than those that chose.
-    reporting = {**asking, "seed": asking.get("seed", 0) + 1}
-    measured = measure(loaded, mask, prompts, text, scorer=scorer, progress=progress, **reporting)
-    shown = _shown(measured, test, reporting.get("samples", 1))
-    mask = measured.mask.with_meta(measured={**measured.mask.meta.measured, "shown": shown})
+    reporting = asking.but(seed=asking.seed + 1)  # other random numbers than those that chose
+    measured = measure(loaded, mask, prompts, text, test=test, scorer=scorer, asking=reporting, progress=progress)
     cost = compare(measured.before, measured.after).perplexity
-    return Corrected(mask, found, cost is not None and cost.high > max_increase)
-
-
-def _shown(measured: Measurement, test: Symptom, samples: int) -> dict[str, Any]:
-    """How many responses to the held-out prompts show the behaviour, before and after, and the paired difference."""
-    flags = []
-    for evaluation in (measured.before, measured.after):
-        scores = test.scores(evaluation.responses)
-        flags.append(test.counted(evaluation.responses, scores).astype(np.float64))
-    told = {"before": rate(flags[0], samples), "after": rate(flags[1], samples)}
-    difference = rate_difference(flags[0], flags[1], samples)
-    return {
-        **{side: [each.count, each.total, *_rounded(each.low, each.high)] for side, each in told.items()},
-        "difference": _rounded(difference.value, difference.low, difference.high),
-    }
-
-
-def _rounded(*values: float) -> list[float]:
-    return [round(value, 4) for value in values]
+    return Corrected(measured.mask, found, cost is not None and cost.high > budget.increase)

@@ -28,7 +28,6 @@ from correction import models, report
 from correction.correct import mask_of
 from correction.evaluation import evaluate
 from correction.models import LoadedModel
-from correction.progress import Progress
 from correction.recipe import Cut, Ranking
 from correction.references import ReferenceSet, read
 from correction.terminal import progress_bars
@@ -38,13 +37,13 @@ from demo.passages import passages
 from demo.server import serve
 
 NAME = "calm"
-OPENINGS, PASSAGES = 400, 200
+OPENINGS, PASSAGES = 240, 120
 """What ``excise correct`` is given; it holds a quarter of each back."""
-HELD_OUT = 120, 60
+HELD_OUT = 80, 30
 """Openings and passages of step 2, from templates and sources of their own."""
 
 
-def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
+def tell(out: Path, console: Console) -> dict[str, Any]:
     """Tell the story; write data, mask, picture and ``results.json`` to ``out``. Returns the results.
 
     Raises ``RealModelError`` without the model, ``CalledProcessError`` where ``excise correct`` fails or refuses.
@@ -55,19 +54,21 @@ def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
     mask = _corrected(model, out, console)
 
     console.rule("2. Evaluate: openings and passages never seen, before and after")
-    loaded = models.load(model, dtype="float32")
+    loaded = models.load(model)
+    dtype = str(loaded.dtype).removeprefix("torch.")  # float32 where the processor is slow at bfloat16
     prompts = _written(out / "openings_heldout.jsonl", "prompt", openings("heldout", HELD_OUT[0]))
     texts = _written(out / "passages_heldout.jsonl", "text", passages("heldout", HELD_OUT[1]))
     variants = [("base", None), (NAME, mask), ("random", _random(loaded, mask, texts))]
-    rows = [
-        report.row(name, evaluate(loaded, prompts, texts, mask=cut, raw=True, progress=progress))
-        for name, cut in variants
-    ]
+    with progress_bars() as progress:
+        rows = [
+            report.row(name, evaluate(loaded, prompts, texts, mask=cut, raw=True, progress=progress))
+            for name, cut in variants
+        ]
     del loaded  # the server needs its memory
 
     console.rule("3. Serve: register, choose per request, decide by experiment")
     shutil.rmtree(out / "store", ignore_errors=True)  # of a former run: its mask is another one
-    with serve(model, out / "store", out / "server.log") as server:
+    with serve(model, out / "store", out / "server.log", dtype) as server, progress_bars() as progress:
         served = online.answer(server, [mask], plan(list(prompts.texts)), out, console, progress)
 
     console.rule("4. Result")
@@ -84,7 +85,7 @@ def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
 def plan(prompts: list[str]) -> online.Plan:
     """What the server is asked: each opening as it is, and one experiment on loops."""
     return online.Plan(
-        prompts[: online.ROUND], prompts, (("calmer", f"{NAME}@1"),), metric="repetition", raw=True, rounds=6
+        prompts[: online.ROUND], prompts, (("calmer", f"{NAME}@1"),), metric="repetition", raw=True, rounds=12
     )
 
 
@@ -104,7 +105,7 @@ def _corrected(model: Path, out: Path, console: Console) -> masks.Mask:
 def arguments(model: Path, behaviour: Path, general: Path, output: Path) -> list[str]:
     """What follows ``excise`` on the command line of step 1."""
     given = ["correct", "--model", str(model), "--behaviour", str(behaviour), "--general", str(general)]
-    return [*given, "--shows", "repetition", "--raw", "--dtype", "float32", "--name", NAME, "-o", str(output)]
+    return [*given, "--shows", "repetition", "--raw", "--name", NAME, "-o", str(output)]
 
 
 def _written(path: Path, column: str, lines: Sequence[str]) -> ReferenceSet:
@@ -114,7 +115,7 @@ def _written(path: Path, column: str, lines: Sequence[str]) -> ReferenceSet:
 
 def _random(loaded: LoadedModel, mask: masks.Mask, texts: ReferenceSet) -> masks.Mask:
     """As many neurons as ``mask`` names, drawn by lot and cut: what cutting any neurons at all would do."""
-    ranking = Ranking("random")
+    ranking = Ranking.default("random")
     selected = Cut(count=mask.counts["neurons"]).of(loaded, ranking, texts, texts)
     return mask_of(loaded, selected, name="random", made=ranking.described())
 
@@ -138,8 +139,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("excise-demo-real"), help="folder (default: %(default)s)")
     given = parser.parse_args()
     try:
-        with progress_bars() as progress:
-            tell(given.out, Console(), progress)
+        tell(given.out, Console())
     except real_model.RealModelError as error:
         raise SystemExit(str(error)) from error
     except subprocess.CalledProcessError as error:

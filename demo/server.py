@@ -30,14 +30,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def serve(model: Path, store: Path, log: Path, limit: float = 240.0) -> Iterator[Server]:
+def serve(model: Path, store: Path, log: Path, dtype: str = "auto", limit: float = 600.0) -> Iterator[Server]:
     """Run the server on a free port of 127.0.0.1 for the length of the block. Raises ``ServerError``."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = Server(f"http://127.0.0.1:{port}", secrets.token_urlsafe(16))
     command = [sys.executable, "-m", "excise", "serve", "--model", str(model), "--store", str(store)]
-    command += ["--served-model-name", "demo", "--port", str(port), "--enforce-eager", "--max-model-len", "512"]
+    command += ["--served-model-name", "demo", "--port", str(port), "--dtype", dtype]
+    command += ["--enforce-eager", "--max-model-len", "512"]
     environment = {**os.environ, "EXCISE_ADMIN_KEYS": server.admin_key}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603

@@ -36,7 +36,9 @@ MODEL = HERE / "model"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A mask of the demo and the behaviour that it cuts, with the default settings of ``excise correct``."""
+    """A mask of the demo and the behaviour that it cuts, by SparC³'s contrast (Eq. 7): the habits are planted in few
+    neurons, and for a given number of them it cuts more than gain per cost, which spreads over many cheap ones.
+    """
 
     name: str
     behaviour: str
@@ -107,6 +109,7 @@ def _make(loaded: LoadedModel, recipe: Recipe, progress: Progress) -> masks.Mask
         _read("general", "text"),
         name=recipe.name,
         cut=Cut(count=COUNT),
+        ranking=Ranking.default(contrast="difference"),
         held_out_behaviour=_read(f"{recipe.behaviour}_heldout", "prompt"),
         held_out_general=_read("general_heldout", "text"),
         progress=progress,
@@ -116,7 +119,7 @@ def _make(loaded: LoadedModel, recipe: Recipe, progress: Progress) -> masks.Mask
 def _random(loaded: LoadedModel) -> masks.Mask:
     """A mask of the same size whose neurons are drawn by lot: what cutting any neurons at all would do."""
     general = _read("general", "text")
-    selected = Cut(count=COUNT).of(loaded, ranking := Ranking("random"), general, general)
+    selected = Cut(count=COUNT).of(loaded, ranking := Ranking.default("random"), general, general)
     return mask_of(loaded, selected, name="random", made=ranking.described())
 
 

@@ -80,7 +80,21 @@ def warnings(measured: object) -> tuple[str, ...]:
     perplexity rose by more than `MAX_INCREASE`, if the interval of the behaviour's difference does not lie under 0,
     and if that of toxic or repetitive responses lies over 0.
     """
-    return _stored(_at(measured, "warnings")) or _derived(figures(measured))
+    return _stored(_at(measured, "warnings")) or derived(measured)
+
+
+def derived(measured: object, max_increase: float = MAX_INCREASE) -> tuple[str, ...]:
+    """What the figures in `meta.measured` give reason to warn of, whatever was stored: see `warnings`."""
+    found = figures(measured)
+    told = []
+    if (rise := found.perplexity) and rise.value > max_increase:
+        told.append(f"Perplexity rose by {_percent(rise.value)} ({_span(rise)}).")
+    if (fall := found.behaviour.difference) and fall.high >= 0:
+        told.append(f"The behaviour did not fall for certain{_sides(found.behaviour, fall)}.")
+    for name, change in (("Toxic", found.toxic), ("Repetitive", found.repetitive)):
+        if (more := change.difference) and more.low > 0:
+            told.append(f"{name} responses became more frequent{_sides(change, more)}.")
+    return tuple(told)
 
 
 def _stored(given: object) -> tuple[str, ...]:
@@ -94,18 +108,6 @@ def _line(text: str) -> str:
     if len(text) > MAX_CHARACTERS:
         text = text[: MAX_CHARACTERS - 1] + "…"
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())
-
-
-def _derived(found: Figures) -> tuple[str, ...]:
-    told = []
-    if (rise := found.perplexity) and rise.value > MAX_INCREASE:
-        told.append(f"Perplexity rose by {_percent(rise.value)} ({_span(rise)}).")
-    if (fall := found.behaviour.difference) and fall.high >= 0:
-        told.append(f"The behaviour did not fall for certain{_sides(found.behaviour, fall)}.")
-    for name, change in (("Toxic", found.toxic), ("Repetitive", found.repetitive)):
-        if (more := change.difference) and more.low > 0:
-            told.append(f"{name} responses became more frequent{_sides(change, more)}.")
-    return tuple(told)
 
 
 def _sides(change: Change, found: Interval) -> str:

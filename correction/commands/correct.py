@@ -30,11 +30,10 @@ from correction.commands.options import (
     within,
     writable,
 )
-from correction.commands.references import told
-from correction.terminal import count_of, described, front, measured, out, print_json, progress_bars, warn
 
 if TYPE_CHECKING:
-    from correction.criteria import Settings
+    from collections.abc import Mapping, Sequence
+
     from correction.recipe import Ranking
 
 
@@ -56,15 +55,31 @@ def correct(
     ] = None,
     top_general: Annotated[float | None, typer.Option(help="The top fraction by general relevance to keep.")] = None,
     max_perplexity_increase: Annotated[
-        str | None, typer.Option(help="Or search for the mask that leaves least for at most this, as 1%.")
+        str | None,
+        typer.Option(help="Search for the mask that leaves least for at most this; default: 1%."),
     ] = None,
-    rounds: Annotated[int | None, typer.Option(help="Of a search: each attributes anew; default: 2.", min=1)] = None,
+    max_kl: Annotated[
+        float | None, typer.Option(help="And at most this divergence from the model as it is, nats a token.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Of a search: each attributes anew; default: 1.", min=1)] = None,
+    refine: Annotated[
+        bool | None, typer.Option("--refine/--no-refine", help="Of a search: train the gates of the best; default: do.")
+    ] = None,
     validation: Annotated[
         float | None, typer.Option(help="Of a search: fraction of the rest to choose by; default: 0.25.")
     ] = None,
+    accept_cost: Annotated[
+        str, typer.Option(help="Write no mask whose perplexity rises by more than this on what was held out.")
+    ] = "5%",
+    accept_worse: Annotated[
+        bool, typer.Option("--accept-worse", help="Write the mask even so, or where the behaviour did not fall.")
+    ] = False,
+    rank: Annotated[
+        int | None, typer.Option(help="For weights: in at most so many rows and columns of a matrix.", min=1)
+    ] = None,
     scope: Annotated[Scope, typer.Option(help="Which components compete for the budget.")] = Scope.everywhere,
     contrast: Annotated[
-        Contrast | None, typer.Option(help="What is cut: the smallest general - behaviour, or general alone.")
+        Contrast | None, typer.Option(help="What is cut: most gain for its cost, smallest general - behaviour, …")
     ] = None,
     modules: Annotated[str | None, typer.Option(help="For weights: matrices, by last name, comma-separated.")] = None,
     layers: Annotated[str | None, typer.Option(help="Decoder layers to cut in, as 0,3-7; default: all.")] = None,
@@ -73,7 +88,7 @@ def correct(
     ] = None,
     sign: Annotated[
         Sign | None,
-        typer.Option(help="Keep the sign of relevance or not; default: absolute for neurons, signed for weights."),
+        typer.Option(help="Of relevance; default: lower against the cost, else absolute, for weights signed."),
     ] = None,
     random_seed: Annotated[int | None, typer.Option(help="Of the criterion random; default: 0.", min=0)] = None,
     shows: Shows = "toxicity",
@@ -105,22 +120,17 @@ def correct(
 ) -> None:
     """Make a mask against a behaviour, measured on held-out prompts and text.
 
-    Relevance is averaged over the behaviour set and the general set; what is relevant to the behaviour rather than to
-    the general text is cut. Of the prompts that are not held out, those are attributed whose responses show the
-    behaviour. With --max-perplexity-increase several rankings propose cuts, unless --criterion, --contrast, --seed or
-    --sign names one, and ablation on a validation split chooses.
+    Searches for the mask that leaves least of the behaviour for at most --max-perplexity-increase (1%): several
+    rankings propose how far which components are dampened, unless --criterion, --contrast, --seed or --sign names one,
+    the gates of the best are refined, and ablation on a validation split chooses. With --count, --fraction, --pattern
+    or the two tops so many are cut, by one ranking. A mask that does not lower the behaviour on what was held out, or
+    costs more than --accept-cost, is not written: the exit code is 3.
     """
-    import masks
-    from behaviours import load_scorer
-    from correction import distributed, models
-    from correction.behaviour_set import build
     from correction.behaviour_set import shows as symptom
-    from correction.correct import correct as by_count
-    from correction.criteria import Settings
-    from correction.recipe import Cut, Ranking
-    from correction.references import overlap, read
-    from correction.search import candidates
-    from correction.within import correct_within
+    from correction.commands.correction import Correction, run
+    from correction.correct import Splits
+    from correction.options import Asking, Attributing
+    from correction.recipe import Cut
     from masks.meta import check_name
 
     check_name(name)
@@ -128,118 +138,93 @@ def correct(
     check_fraction(held_out, "--held-out")
     for option, folder in (("--resume", resume), ("--scores-in", scores_in)):
         if folder is not None:
-            if not folder.exists():
-                within(folder.parent, option)
-                continue
-            within(folder, option)
-    kinds = granularity or [Granularity.neuron]
+            within(folder if folder.exists() else folder.parent, option)
     cut = Cut(count, fraction, pattern, scope.value, top_behaviour, top_general)
-    budget = None if max_perplexity_increase is None else _percentage(max_perplexity_increase)
-    if budget is not None and cut != Cut():
-        raise typer.BadParameter("a search finds out how much to cut: leave the other budgets and --scope out")
+    kinds = granularity or [Granularity.neuron]
+    counted = cut != replace(Cut(), scope=cut.scope)
     _refuse_unused(
-        budget is not None, filter, shows != "toxicity" or threshold is not None, len(kinds) > 1, rounds, validation
+        counted,
+        filter,
+        {"--max-perplexity-increase": max_perplexity_increase, "--max-kl": max_kl, "--rounds": rounds}
+        | {"--validation": validation, "--refine": refine, "several --granularity": len(kinds) > 1 or None},
+        shows != "toxicity" or threshold is not None,
+        scope is not Scope.everywhere,
     )
-    if budget is None:
-        if cut == replace(Cut(), scope=cut.scope):
-            raise typer.BadParameter(
-                "say in one way how much to cut: --max-perplexity-increase, --count, --fraction, --pattern, or "
-                "--top-behaviour with --top-general"
-            )
+    if counted:
         cut.settled()
         if pattern is not None and kinds != [Granularity.weight]:
             raise typer.BadParameter("--pattern is for weights: give --granularity weight")
-    chosen: dict[str, Any] = {
+    if rank is not None and kinds != [Granularity.weight]:
+        raise typer.BadParameter("--rank is of weight matrices: give --granularity weight", param_hint="--rank")
+    settings = {
         "modules": tuple(modules.split(",")) if modules else None,
         "layers": _layers(layers) if layers else None,
         "random_seed": random_seed,
         "response_tokens": max_new_tokens,
+        "seed": seed and seed.value,
+        "sign": sign and sign.value,
     }
-    asked = {"seed": seed and seed.value, "sign": sign and sign.value}
-
-    def given(settings: "Settings", **more: Any) -> "Settings":
-        return replace(settings, **{key: value for key, value in {**chosen, **more}.items() if value is not None})
-
-    rankings = [
-        Ranking(criterion.value if criterion else "lrp", settings, contrast.value if contrast else None)
-        for settings in (given(Settings.default(kind.value), **asked) for kind in kinds)
-    ]
+    rankings = _rankings(kinds, criterion, contrast, cut.by_sets, counted, settings)
     for ranking in rankings:
         _refuse_unheard(ranking, seed, sign, random_seed)
-    if budget is not None and not (criterion or contrast or seed or sign):
+    run(
+        Correction(
+            name=name,
+            output=output,
+            cut=cut if counted else None,
+            increase=percentage(max_perplexity_increase or "1%", "--max-perplexity-increase"),
+            kl=max_kl,
+            rounds=rounds or 1,
+            refine=refine is not False,
+            rankings=tuple(replace(each, rank=rank) for each in rankings),
+            splits=Splits(held_out, 0.25 if validation is None else validation, split_seed),
+            accept_cost=percentage(accept_cost, "--accept-cost"),
+            accept_worse=accept_worse,
+            asking=Asking(raw, max_new_tokens, samples, temperature, 0, tokens),
+            attributing=Attributing(raw, None, max_length, tokens, checkpointing, scores_in, resume),
+            scorer=scorer,
+            shard=shard,
+            as_json=as_json,
+        ),
+        model,
+        dtype,
+        behaviour,
+        general,
+        symptom(shows, scorer=scorer, threshold=threshold) if filter else None,
+    )
+
+
+def _rankings(
+    kinds: "Sequence[Granularity]",
+    criterion: Criterion | None,
+    contrast: Contrast | None,
+    by_sets: bool,
+    counted: bool,
+    settings: "Mapping[str, Any]",
+) -> "list[Ranking]":
+    """One for each granularity; of a search that names none, those that are tried by default."""
+    from correction.recipe import Ranking
+    from correction.search import candidates
+
+    if by_sets and contrast is not None:
+        raise typer.BadParameter("a set difference takes the place of the contrast: leave --contrast out")
+    given = {key: value for key, value in settings.items() if value is not None}
+    if not counted and not (criterion or contrast or given.get("seed") or given.get("sign")):
         default = [each for kind in kinds for each in candidates(kind.value)]
-        rankings = [replace(each, settings=given(each.settings)) for each in default]
-    test = symptom(shows, scorer=scorer, threshold=threshold) if filter or budget is not None else None
-    prompts, text = read(behaviour, kind="prompt"), read(general, kind="text")
-    asking: dict[str, Any] = {"raw": raw, "max_new_tokens": max_new_tokens, "tokens": tokens}
-    asking |= {"samples": samples, "temperature": temperature}
-    work: dict[str, Any] = {"raw": raw, "max_length": max_length, "tokens": tokens, "checkpointing": checkpointing}
-    work |= {"scores_in": scores_in, "resume": resume}
-    common: dict[str, Any] = {"name": name, "held_out": held_out, "split_seed": split_seed, "attribution": work}
-    toxicity = load_scorer(scorer)
-    found = None
-    with distributed.joined(), progress_bars(shown=distributed.rank() == 0) as progress:
-        if shard and distributed.processes() == 1:
-            raise typer.BadParameter(
-                "there is one process, with nobody to share with; start several, as with: "
-                "torchrun --nproc-per-node 2 -m excise correct --shard",
-                param_hint="--shard",
-            )
-        loaded = models.load(model, dtype=dtype, device="cpu" if shard else None)
-        if shard:
-            distributed.shard(loaded)
-        common["progress"] = progress
-        shared = overlap(prompts, text)
-        if len(shared) == len(prompts):
-            raise typer.BadParameter("every behaviour prompt is in the general set: the two must differ")
-        if shared and distributed.rank() == 0:
-            warn(f"{len(shared)} behaviour prompts are in the general set too")
-        if budget is not None and test is not None:
-            common |= {"max_increase": budget, "rankings": rankings, "rounds": rounds or 2}
-            common["validation"] = 0.25 if validation is None else validation
-            corrected = correct_within(loaded, prompts, text, test, scorer=toxicity, asking=asking, **common)
-            mask, found = corrected.mask, corrected.found
-            if corrected.over:
-                warn(f"on the held-out text the increase may be over {budget:.2%}: see below")
-        else:
-            cut.check(loaded, rankings[0])
-            made: dict[str, Any] = {}
-            if test is not None:
-                prompts, common["held_out_behaviour"] = prompts.split(held_out, split_seed)
-                answered = build(loaded, prompts, test, progress=progress, **asking)
-                prompts, made = answered.kept, {"filter": answered.described()}
-                if distributed.rank() == 0:
-                    told(answered)
-            evaluation = {**asking, "scorer": toxicity}
-            common |= {"cut": cut, "ranking": rankings[0], "evaluation": evaluation, "made": made}
-            mask = by_count(loaded, prompts, text, **common)
-        if distributed.rank() > 0:
-            return
-    masks.save(mask, output)
-    if as_json:
-        print_json(described(mask) | ({"front": [each.described() for each in found.front]} if found else {}))
-        return
-    if found:
-        out.print(front(found))
-    out.print(f"{output}: {count_of(mask)} cut, digest {mask.digest}", soft_wrap=True)
-    out.print(measured(mask))
+        return [replace(each, settings=replace(each.settings, **given)) for each in default]
+    kind: Any = "difference" if by_sets else contrast.value if contrast else None
+    return [Ranking.default(criterion.value if criterion else "lrp", each.value, kind, **given) for each in kinds]
 
 
-def _refuse_unused(
-    searching: bool,
-    filtering: bool,
-    symptom: bool,
-    several: bool,
-    rounds: int | None,
-    validation: float | None,
-) -> None:
+def _refuse_unused(counted: bool, filtering: bool, of_search: "Mapping[str, Any]", symptom: bool, scoped: bool) -> None:
     """An option that would have no say is a mistake, and told."""
-    if searching and not filtering:
-        raise typer.BadParameter("a search always lets the model answer first: leave --no-filter out")
-    if not searching and (rounds is not None or validation is not None):
-        raise typer.BadParameter("--rounds and --validation are for a search: give --max-perplexity-increase")
-    if not searching and several:
-        raise typer.BadParameter("several granularities are for a search: give --max-perplexity-increase")
+    if not counted and not filtering:
+        raise typer.BadParameter("a search always lets the model answer first: leave --no-filter out, or say --count")
+    if not counted and scoped:
+        raise typer.BadParameter("a search finds out how much to cut: leave --scope out, or say --count")
+    for option, value in of_search.items():
+        if counted and value is not None:
+            raise typer.BadParameter(f"{option} is for a search, which finds out how much to cut: leave the count out")
     if not filtering and symptom:
         raise typer.BadParameter("--shows and --threshold say what the filter keeps: leave them or --no-filter out")
 
@@ -248,25 +233,23 @@ def _refuse_unheard(ranking: "Ranking", seed: Seed | None, sign: Sign | None, ra
     criterion = ranking.found
     for option, given, heard in (
         ("--seed", seed, criterion.reads and criterion.seed in (None, seed and seed.value)),
-        ("--sign", sign, "sign" in criterion.uses and ranking.kind not in ("ratio", "squared-ratio")),
+        ("--sign", sign, "sign" in criterion.uses),
         ("--random-seed", random_seed, "random_seed" in criterion.uses),
     ):
         if given is not None and not heard:
             raise typer.BadParameter(
-                f"{criterion.name}, contrast {ranking.kind}, has no use for {option}: leave it out"
+                f"{criterion.name}, contrast {ranking.contrast}, has no use for {option}: leave it out"
             )
 
 
-def _percentage(spec: str) -> float:
+def percentage(spec: str, option: str) -> float:
     """`1%` or `0.01` as 0.01."""
     try:
         value = float(spec.removesuffix("%")) / (100 if spec.endswith("%") else 1)
     except ValueError:
         value = 0.0
     if not 0 < value < (10 if spec.endswith("%") else 1):
-        raise typer.BadParameter(
-            f"{spec!r} is no increase; write it as 1% or 0.01", param_hint="--max-perplexity-increase"
-        )
+        raise typer.BadParameter(f"{spec!r} is no increase; write it as 1% or 0.01", param_hint=option)
     return value
 
 

@@ -31,10 +31,9 @@ class Criterion(StrEnum):
 class Contrast(StrEnum):
     """What is taken between the two reference sets, and cut from the smallest on."""
 
+    cost = "cost"
     difference = "difference"
     normalised = "normalised"
-    ratio = "ratio"
-    squared_ratio = "squared-ratio"
     general = "general"
 
 
@@ -52,6 +51,7 @@ class Seed(StrEnum):
     next = "next"
     last = "last"
     response = "response"
+    shown = "shown"
     all = "all"
     contrastive = "contrastive"
 
@@ -61,6 +61,7 @@ class Sign(StrEnum):
 
     signed = "signed"
     absolute = "absolute"
+    lower_bound = "lower"
 
 
 class Target(StrEnum):

@@ -1,6 +1,5 @@
 """`excise sweep`: behaviour and perplexity against the number of cut components."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -113,7 +112,7 @@ def sweep(
 
 def _arm(spec: str, granularity: Granularity, modules: tuple[str, ...] | None) -> "Arm":
     from correction.arms import Arm
-    from correction.criteria import Settings
+    from correction.recipe import Ranking
 
     label, _, rest = spec.partition("=")
     criterion, *options = rest.split(",")
@@ -125,11 +124,12 @@ def _arm(spec: str, granularity: Granularity, modules: tuple[str, ...] | None) -
             ",granularity=…",
             param_hint="--arm",
         )
-    settings = Settings.default(given.pop("granularity", granularity.value))  # type: ignore[arg-type]
+    kind = given.pop("granularity", granularity.value)
     chosen: dict[str, Any] = {key: given.pop(key) for key in ("seed", "sign") if key in given}
-    if settings.granularity == "weight" and modules:
+    if kind == "weight" and modules:
         chosen["modules"] = modules
-    return Arm(label, criterion, replace(settings, **chosen), **given)  # type: ignore[arg-type]
+    ranking = Ranking.default(criterion, kind, given.pop("contrast", None), **chosen)  # type: ignore[arg-type]
+    return Arm(label, criterion, ranking.settings, ranking.contrast, **given)  # type: ignore[arg-type]
 
 
 def _numbers(spec: str, option: str) -> tuple[int, ...]:

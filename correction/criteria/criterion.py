@@ -54,6 +54,7 @@ class Criterion:
         granularities: what it can score.
         uses: which of the settings `seed`, `sign`, `random_seed` have a say.
         seed: the only output seed that it is defined for, if so.
+        weights: of the tokens of a text, given their number, where they are not to count for 1 / their number.
         reads: whether scores depend on what is read. Of one that does not, general and behaviour scores are the same.
     """
 
@@ -62,6 +63,7 @@ class Criterion:
     granularities: frozenset[Granularity] = frozenset(get_args(Granularity))
     uses: frozenset[str] = frozenset()
     seed: OutputSeed | None = None
+    weights: Callable[[int], tuple[float, ...] | None] = lambda tokens: None
     reads: bool = True
 
     def check(self, settings: Settings) -> None:

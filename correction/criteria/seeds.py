@@ -21,11 +21,14 @@ class Sample:
         given: what the model reads.
         response: what it is seeded at, for the seed `response`.
         throughout: a text: where the model is to go on is after every token, not only after the last.
+        weights: of the tokens of the response, where they do not all count for 1 / their number; those of 0 are not
+            seeded.
     """
 
     given: tuple[int, ...]
     response: tuple[int, ...] = ()
     throughout: bool = False
+    weights: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class SeededBatch:
         rows, positions: int64 (seeds,).
         tokens: int64 (seeds,), −1 for the largest logit there, −2 for the second.
         weights: float32 (seeds,).
+        margins: what is seeded is not the logit alone, but the logit less the largest other one there.
     """
 
     batch: Batch
@@ -44,6 +48,7 @@ class SeededBatch:
     positions: Tensor
     tokens: Tensor
     weights: Tensor
+    margins: bool = False
 
     def idle(self) -> "SeededBatch":
         """One token of it, that counts for nothing: a pass through the model that adds 0 to every score."""
@@ -52,17 +57,18 @@ class SeededBatch:
         return SeededBatch(batch, nothing, nothing, nothing, torch.zeros_like(self.weights[:1]))
 
     def output(self, loaded: LoadedModel) -> Tensor:
-        """Weighted sum of the seeded logits over the batch: a scalar in float32.
+        """Weighted sum of the seeded logits, or margins, over the batch: a scalar in float32.
 
         Rows do not meet inside the model, so that its gradient is that of every row's own output.
         """
-        return self._total(loaded, lambda logits, tokens: logits.gather(-1, tokens[:, None])[:, 0])
+        return self.total(loaded, margin if self.margins else chosen)
 
     def loss(self, loaded: LoadedModel) -> Tensor:
         """Weighted sum of the cross entropies of the seeded tokens, in nats: a scalar in float32."""
-        return self._total(loaded, lambda logits, tokens: F.cross_entropy(logits, tokens, reduction="none"))
+        return self.total(loaded, lambda logits, tokens: F.cross_entropy(logits, tokens, reduction="none"))
 
-    def _total(self, loaded: LoadedModel, value: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    def total(self, loaded: LoadedModel, value: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Weighted sum of a value of each seed, given its logits (seeds, vocabulary) and token: float32."""
         head = loaded.model.get_output_embeddings()
         hidden = loaded.decoder(input_ids=self.batch.input_ids, use_cache=False).last_hidden_state
 
@@ -86,6 +92,17 @@ class SeededBatch:
         return torch.stack([checkpoint(part, *each, use_reentrant=False) for each in parts]).sum()
 
 
+def chosen(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The logit of each token: (seeds, vocabulary) and int64 (seeds,) → (seeds,)."""
+    return logits.gather(-1, tokens[:, None])[:, 0]
+
+
+def margin(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The logit of each token less the largest other one: over 0 where greedy decoding takes the token."""
+    others = logits.scatter(-1, tokens[:, None], float("-inf"))
+    return chosen(logits, tokens) - others.amax(-1)
+
+
 _LOGITS = 1 << 26
 """Logits that are kept at one time."""
 
@@ -98,7 +115,8 @@ def seeded(
     A sample without a response is seeded at its last token where a response was asked for: there, the model chose to
     say nothing.
     """
-    sequences = [sample.given + (sample.response[:-1] if seed == "response" else ()) for sample in samples]
+    answered = seed in ("response", "shown")
+    sequences = [sample.given + (sample.response[:-1] if answered else ()) for sample in samples]
     for places, batch in batches(sequences, tokens, device):
         seeds: list[tuple[int, int, int]] = []
         weights: list[float] = []
@@ -107,15 +125,28 @@ def seeded(
             last = len(given) - 1
             throughout = seed == "all" or (samples[place].throughout and seed in ("next", "contrastive"))
             starts = range(len(given)) if throughout else range(last, last + 1)
-            if seed == "response" and response:
+            if answered and response:
                 new = [(row, last + step, token) for step, token in enumerate(response)]
             else:
                 new = [(row, position, -1) for position in starts]
             share = 1 / len(new)  # the mean: a long sample counts no more than a short one
-            weights += [share] * len(new)
+            own = samples[place].weights
+            if answered and response and own is not None:
+                new, counting = _counting(new, own)
+                weights += counting
+            else:
+                weights += [share] * len(new)
             if seed == "contrastive":
                 new += [(row, position, -2) for position in starts]
                 weights += [-share] * len(starts)
             seeds += new
         rows, positions, targets = torch.tensor(seeds, device=device).unbind(-1)
-        yield SeededBatch(batch, rows, positions, targets, torch.tensor(weights, device=device))
+        yield SeededBatch(batch, rows, positions, targets, torch.tensor(weights, device=device), seed == "shown")
+
+
+def _counting(
+    seeds: list[tuple[int, int, int]], weights: Sequence[float]
+) -> tuple[list[tuple[int, int, int]], list[float]]:
+    """Without the seeds that weigh nothing; one of them stays where all do, for a batch without seeds has no output."""
+    kept = [(seed, weight) for seed, weight in zip(seeds, weights, strict=True) if weight] or [(seeds[0], 0.0)]
+    return [seed for seed, _ in kept], [weight for _, weight in kept]

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from correction.contrast import Contrast
 from correction.errors import CriterionError
 from correction.relevance import Granularity
 
-OutputSeed = Literal["next", "last", "response", "all", "contrastive"]
-Sign = Literal["signed", "absolute"]
+OutputSeed = Literal["next", "last", "response", "shown", "all", "contrastive"]
+Sign = Literal["signed", "absolute", "lower"]
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,13 @@ class Settings:
             the largest logit less the second. `response`: the mean of the logits of the response to a
             prompt, each at the token that it is; the response is the one that came with the prompt, else the model's
             own greedy one. A text is its own response, from its second token on. Relevance starts as the logit itself,
-            so a sample counts by how sure the model is.
+            so a sample counts by how sure the model is. `shown`: at the tokens of the response where the behaviour
+            happens (see `symptoms`), or at all of them where nobody told, the logit of the token less the largest other
+            one: what must fall for greedy decoding to say something else.
         sign: `signed`: R̄ = mean of R_s over the samples s. `absolute`: R̄ = mean of |R_s|, where R_s is the relevance
             of a component to the whole output of sample s, summed over positions before the magnitude is taken.
+            `lower`: the mean of R_s less its standard error over the samples: a lower confidence bound, so that what
+            few samples say loudly does not come first.
         modules: for weights, which linear modules of a decoder layer are scored, by their last name. By default the one
             that writes what a neuron says (`down_proj`, OPT's `fc2`): on the demo model it cut more of the behaviour
             for a given perplexity than the MLP's three together.
@@ -42,9 +47,13 @@ class Settings:
     random_seed: int = 0
 
     @classmethod
-    def default(cls, granularity: Granularity = "neuron") -> "Settings":
-        """What measured best on the demo model: the magnitude of relevance for neurons, its sign for weights."""
-        return cls(granularity=granularity, sign="signed" if granularity == "weight" else "absolute")
+    def default(cls, granularity: Granularity = "neuron", contrast: Contrast = "difference") -> "Settings":
+        """For a contrast with the cost, where the behaviour happens, by the lower bound. For the others what measured
+        best on the demo model: the magnitude of relevance for neurons, its sign for weights.
+        """
+        if contrast == "cost":
+            return cls(granularity, seed="shown", sign="lower")
+        return cls(granularity, sign="signed" if granularity == "weight" else "absolute")
 
     def __post_init__(self) -> None:
         for key, value, allowed in (

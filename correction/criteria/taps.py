@@ -7,7 +7,7 @@ first tap is differentiated.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,8 @@ from correction.models import LoadedModel
 class ActivationScore:
     """Σ over samples of R, or |R|, with R = Σ over positions and the component's channels of a · ∂.
 
-    `sum`: float32 (components,), each of `width` channels: 1 for neurons, `head_dim` for heads.
+    `sum`: float32 (components,), each of `width` channels: 1 for neurons, `head_dim` for heads; for the sign `lower`
+    (2, components): Σ R and Σ R².
     """
 
     def __init__(self, sum: Tensor, width: int, sign: Sign) -> None:
@@ -37,17 +38,23 @@ class ActivationScore:
         relevance = (activation * gradient).view(self.rows, -1, activation.shape[-1]).sum(1, dtype=torch.float32)
         if self.width > 1:
             relevance = relevance.unflatten(-1, (-1, self.width)).sum(-1)
+        if self.sign == "lower":
+            self.sum += torch.stack([relevance.sum(0), relevance.square().sum(0)]).to(self.sum.device)
+            return
         self.sum += (relevance.abs() if self.sign == "absolute" else relevance).sum(0).to(self.sum.device)
 
     def mean(self, samples: int) -> Tensor:
-        """The mean over samples; `sum` is used up."""
+        """The mean over samples, or its lower bound; `sum` is used up."""
+        if self.sign == "lower":
+            return lower_bound(self.sum.div_(samples), samples)
         return self.sum.div_(samples)
 
 
 class WeightScore:
     """Σ over samples of R, or |R|, with R = w · ∂ (SparC³, Eq. 8): float32 (out, in), like the weight.
 
-    The weight is the same for every sample and is multiplied once, at the end: what adds up is ∂, or |∂|.
+    The weight is the same for every sample and is multiplied once, at the end: what adds up is ∂, or |∂|; for the sign
+    `lower` (2, out, in): ∂ and ∂².
     """
 
     def __init__(self, sum: Tensor, module: nn.Linear, sign: Sign) -> None:
@@ -60,6 +67,11 @@ class WeightScore:
         if self.sign == "absolute":
             for one_x, one_gradient in zip(x.chunk(self.rows), gradient.chunk(self.rows), strict=True):
                 self.sum += (one_gradient.mT @ one_x).abs().to(self.sum.device)
+        elif self.sign == "lower":
+            for one_x, one_gradient in zip(x.chunk(self.rows), gradient.chunk(self.rows), strict=True):
+                of_sample = (one_gradient.mT @ one_x).float().to(self.sum.device)
+                self.sum[0] += of_sample
+                self.sum[1].addcmul_(of_sample, of_sample)
         elif x.dtype == torch.float32 and x.device == self.sum.device:
             self.sum.addmm_(gradient.mT, x)
         else:
@@ -68,12 +80,22 @@ class WeightScore:
     def mean(self, samples: int) -> Tensor:
         """The mean over samples, times the weight; `sum` is used up."""
         weight = distributed.whole(self.weight.detach()).to(self.sum.device)
+        if self.sign == "lower":
+            self.sum[0].mul_(weight)
+            self.sum[1].mul_(weight.float().square())
+            return lower_bound(self.sum.div_(samples), samples)
         return self.sum.mul_(weight.abs() if self.sign == "absolute" else weight).div_(samples)
+
+
+def lower_bound(moments: Tensor, samples: int) -> Tensor:
+    """Mean less its standard error, given the means of R and of R² over samples: (2, …) → (…)."""
+    mean, square = moments
+    return mean - (square - mean.square()).clamp_min_(0).div_(max(1, samples - 1)).sqrt_()
 
 
 class _ActivationTap(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, anchor: Tensor, score: ActivationScore) -> Tensor:
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, score: "Adds") -> Tensor:
         ctx.score = score
         ctx.save_for_backward(x)
         return x.view_as(x)
@@ -86,7 +108,7 @@ class _ActivationTap(torch.autograd.Function):
 
 class _LinearTap(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, anchor: Tensor, score: WeightScore) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, anchor: Tensor, score: "Adds") -> Tensor:
         ctx.score = score
         ctx.save_for_backward(x, weight)
         return F.linear(x, weight, bias)
@@ -98,21 +120,41 @@ class _LinearTap(torch.autograd.Function):
         return (gradients[0] @ weight if ctx.needs_input_grad[0] else None), None, None, None, None
 
 
+class Adds(Protocol):
+    """A score that is told of a module in every backward pass."""
+
+    def add(self, x: Tensor, gradient: Tensor) -> None:
+        """Add a batch: what enters the module, and the gradient of that, or of the output where weights are scored."""
+        ...
+
+
+Added = TypeVar("Added", bound=Adds)
+
+
 @contextmanager
-def tap(place: Scored, sign: Sign, zeros: Zeros) -> Iterator[ActivationScore | WeightScore]:
-    """Score the inputs or the weights of a linear module in every backward pass until the context ends."""
+def tapped(place: Scored, score: Added) -> Iterator[Added]:
+    """Tell a score of the inputs or the weights of a linear module in every backward pass until the context ends."""
     module = place.module
-    total = zeros(place.name, place.shape, module.weight.device)
     anchor = torch.zeros((), device=module.weight.device, requires_grad=True)
+    forward = module.forward
+
+    def by_inputs(x: Tensor) -> Tensor:
+        return forward(_ActivationTap.apply(x, anchor, score))
+
+    def by_weights(x: Tensor) -> Tensor:
+        found: Tensor = _LinearTap.apply(x, module.weight, module.bias, anchor, score)
+        return found
+
+    with replaced(module, "forward", by_inputs if place.width else by_weights):
+        yield score
+
+
+def scoring(place: Scored, sign: Sign, zeros: Zeros) -> ActivationScore | WeightScore:
+    """A score of zeros for a module."""
+    total = zeros(place.name, (2, *place.shape) if sign == "lower" else place.shape, place.module.weight.device)
     if place.width:
-        inputs = ActivationScore(total, place.width, sign)
-        forward = module.forward
-        with replaced(module, "forward", lambda x: forward(_ActivationTap.apply(x, anchor, inputs))):
-            yield inputs
-    else:
-        weights = WeightScore(total, module, sign)
-        with replaced(module, "forward", lambda x: _LinearTap.apply(x, module.weight, module.bias, anchor, weights)):
-            yield weights
+        return ActivationScore(total, place.width, sign)
+    return WeightScore(total, place.module, sign)
 
 
 @contextmanager
@@ -125,7 +167,8 @@ def taps(
 ) -> Iterator[Attached]:
     """A tap at everything that the settings ask to be scored; `output` of a batch is what is propagated back."""
     with ExitStack() as stack:
-        scores = {place.name: stack.enter_context(tap(place, sign, zeros)) for place in scored(loaded, settings)}
+        places = scored(loaded, settings)
+        scores = {place.name: stack.enter_context(tapped(place, scoring(place, sign, zeros))) for place in places}
 
         def see(seeded: SeededBatch) -> None:
             for score in scores.values():

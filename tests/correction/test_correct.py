@@ -1,13 +1,18 @@
+from dataclasses import replace
+
 import pytest
 
 import masks
 from correction.ablation import ablated
 from correction.correct import correct, measure
-from correction.criteria import Settings
+from correction.criteria import CRITERIA, Settings
 from correction.errors import CriterionError, ReferenceSetError, SelectionError
 from correction.evaluation import evaluate
+from correction.options import Asking
 from correction.recipe import Cut, Ranking
 from correction.references import ReferenceSet
+from correction.symptoms import Matches
+from edits.cover import ranks
 
 THINGS = ("cat", "dog", "sea", "key", "lamp", "book", "ship", "tree")
 BEHAVIOUR = ReferenceSet(tuple(f"what is a {thing}" for thing in THINGS), "b", "prompt")
@@ -15,7 +20,7 @@ GENERAL = ReferenceSet(tuple(f"the {thing} sees the old red lamp" for thing in T
 
 
 def make(tiny, cut=None, ranking=None, **changes):
-    options = {"name": "detox", "evaluation": {"max_new_tokens": 4}, **changes}
+    options = {"name": "detox", "asking": Asking(max_new_tokens=4), **changes}
     return correct(tiny, BEHAVIOUR, GENERAL, cut=cut or Cut(count=5), ranking=ranking, **options)
 
 
@@ -34,7 +39,7 @@ def make(tiny, cut=None, ranking=None, **changes):
     ],
 )
 def test_a_mask_comes_with_how_it_was_made_and_what_it_measured(tiny, tmp_path, settings, criterion):
-    mask = make(tiny, ranking=Ranking(criterion, settings))
+    mask = make(tiny, ranking=Ranking(criterion, settings, "difference" if CRITERIA[criterion].reads else "general"))
     masks.save(mask, tmp_path / "m.safetensors")
     mask = masks.load(tmp_path / "m.safetensors")
     kind = f"{settings.granularity}s"
@@ -60,7 +65,7 @@ def test_a_mask_comes_with_how_it_was_made_and_what_it_measured(tiny, tmp_path, 
 
 def test_the_same_settings_make_the_same_components(tiny):
     assert make(tiny).neurons[0].tolist() == make(tiny).neurons[0].tolist()
-    one, other = (make(tiny, ranking=Ranking("random", Settings(random_seed=seed))) for seed in (1, 2))
+    one, other = (make(tiny, ranking=Ranking.default("random", random_seed=seed)) for seed in (1, 2))
     assert one.overlap(other) < 1
 
 
@@ -94,7 +99,7 @@ def test_a_budget_over_the_model_is_refused(tiny):
 
 
 def test_every_way_to_say_how_much_is_recorded(tiny):
-    weights = Ranking("wanda", Settings(granularity="weight"))
+    weights = Ranking.default("wanda", "weight")
     for cut, ranking, expected, recorded in (
         (Cut(fraction=0.25, scope="layer"), None, 24, {"budget": {"fraction": 0.25}, "scope": "layer"}),
         (Cut(count=64, scope="row"), weights, 64, {"budget": {"count": 64}, "scope": "row"}),
@@ -111,39 +116,65 @@ def test_every_way_to_say_how_much_is_recorded(tiny):
 def test_a_criterion_that_reads_no_data_has_no_contrast():
     for criterion in ("random", "magnitude"):
         with pytest.raises(CriterionError, match=f"{criterion} reads no data, so both sets score the same"):
-            Ranking(criterion, contrast="difference")
-    assert Ranking("random").kind == Ranking("random", contrast="general").kind == "general"
+            Ranking.default(criterion, contrast="difference")
+    assert Ranking.default("random").contrast == "general"
+
+
+def test_gain_is_held_against_cost_by_default_where_a_criterion_tells_a_gain():
+    assert [Ranking.default(each).contrast for each in ("lrp", "gradient", "wanda", "random")] == [
+        *("cost", "cost", "difference", "general")
+    ]
+    by_cost, by_difference = Ranking.default(), Ranking.default(contrast="difference")
+    assert (by_cost.settings.seed, by_cost.settings.sign) == ("shown", "lower")
+    assert (by_difference.settings.seed, by_difference.settings.sign) == ("next", "absolute")
+
+
+def test_weights_of_bounded_rank_lie_in_so_many_rows_and_columns(tiny):
+    weights = replace(Ranking.default("gradient", "weight"), rank=2)
+    mask = make(tiny, Cut(count=40), weights)
+    assert mask.count == 40
+    assert max(ranks(mask).values()) <= 2
+    assert mask.meta.made["rank"] == 2
+    assert make(tiny, Cut(count=2 * 2 * 32), weights).count == 128
+    with pytest.raises(SelectionError, match="of rank 2 hold too few weights: raise it, or cut fewer"):
+        make(tiny, Cut(count=2 * 2 * 48 + 1), weights)
+    with pytest.raises(SelectionError, match="a set difference has no use for a rank"):
+        make(tiny, Cut(top_behaviour=0.2, top_general=0.1), weights)
+    with pytest.raises(CriterionError, match="rank is 2: it bounds cuts of weights"):
+        replace(Ranking.default(), rank=2)
 
 
 def test_a_set_difference_takes_the_place_of_the_contrast(tiny):
     mask = make(tiny, Cut(top_behaviour=0.2, top_general=0.1))
     assert mask.meta.made["contrast"] == "set-difference"
-    with pytest.raises(SelectionError, match="leave the contrast out"):
-        make(tiny, Cut(top_behaviour=0.2, top_general=0.1), Ranking(contrast="ratio"))
 
 
 def test_the_seed_of_what_a_forward_criterion_reads_is_recorded():
-    assert "seed" not in Ranking("wanda").described()
-    assert Ranking("wanda", Settings(seed="response")).described()["seed"] == "response"
+    assert "seed" not in Ranking.default("wanda").described()
+    assert Ranking.default("wanda", seed="response").described()["seed"] == "response"
 
 
 def test_what_the_behaviour_set_came_from_is_recorded(tiny):
     assert make(tiny, made={"filter": {"kept": 3}}).meta.made["filter"] == {"kept": 3}
 
 
-def test_joined_perplexity_and_several_samples_are_measured_and_recorded(tiny):
-    evaluation = {"max_new_tokens": 4, "samples": 2, "temperature": 1.0}
-    measured = make(tiny, evaluation=evaluation).meta.measured
+def test_several_samples_are_measured_and_recorded(tiny):
+    measured = make(tiny, asking=Asking(max_new_tokens=4, samples=2, temperature=1.0)).meta.measured
     assert measured["sampling"] == {"samples": 2, "temperature": 1.0, "seed": 0}
-    measured = make(tiny, evaluation={"perplexity_protocol": "joined", "window": 6}).meta.measured
-    assert (measured["perplexity_protocol"], measured["window"]) == ("joined", 6)
+
+
+def test_what_shows_the_behaviour_is_measured(tiny):
+    measured = make(tiny, test=Matches("e"), cut=Cut(count=90)).meta.measured
+    held_out = BEHAVIOUR.split(0.25)[1]
+    said = evaluate(tiny, held_out, max_new_tokens=4).responses
+    assert measured["shown"]["before"][:2] == [sum("e" in each.text for each in said), 2]
 
 
 def test_measure_takes_an_evaluation_that_is_there_already(tiny):
     prompts, text = BEHAVIOUR, GENERAL
     mask = masks.for_model(tiny.path, "m", neurons={1: [4, 5]})
     before = evaluate(tiny, prompts, text, max_new_tokens=4)
-    found = measure(tiny, mask, prompts, text, before=before, max_new_tokens=4)
+    found = measure(tiny, mask, prompts, text, before=before, asking=Asking(max_new_tokens=4))
     assert found.before is before
     assert found.after.mask == mask.digest
     assert found.mask.meta.measured["before"]["perplexity"] == before.summary()["perplexity"]
@@ -153,4 +184,4 @@ def test_measure_takes_an_evaluation_that_is_there_already(tiny):
 def test_progress_names_each_stage(tiny):
     stages = []
     make(tiny, progress=lambda stage, done, total: stages.append(stage))
-    assert list(dict.fromkeys(stages)) == ["attribution", "responses", "perplexity"]
+    assert list(dict.fromkeys(stages)) == ["responses", "attribution", "perplexity"]

@@ -12,10 +12,11 @@ import masks
 from correction.ablation import ablated
 from correction.attribution import attribute
 from correction.criteria import CRITERIA, Settings
+from correction.criteria.cost import COST
 from correction.criteria.criterion import on_device
 from correction.criteria.lrp import ATTENTION, attnlrp
 from correction.criteria.scored import Scored
-from correction.criteria.taps import tap
+from correction.criteria.taps import scoring, tapped
 from correction.models import LoadedModel, wrap
 from correction.references import ReferenceSet
 from tests.correction.conftest import tiny_config, tiny_tokenizer
@@ -50,11 +51,11 @@ def test_attribution_leaves_the_model_as_it_was(pair):
     mine.model.model.layers[0].train()
     mine.model.model.layers[1].mlp.up_proj.weight.requires_grad_(False)
     before = trace(mine.model), trace(other.model)
-    for name, criterion in CRITERIA.items():
+    for criterion in (*CRITERIA.values(), COST):
         for granularity in criterion.granularities:
             settings = Settings(granularity=granularity, seed="response", response_tokens=3)
-            attribute(mine, PROMPTS, settings, criterion=name, checkpointing=granularity == "head")
-            assert (trace(mine.model), trace(other.model)) == before, (name, granularity)
+            attribute(mine, PROMPTS, settings, criterion=criterion, checkpointing=granularity == "head")
+            assert (trace(mine.model), trace(other.model)) == before, (criterion.name, granularity)
 
 
 def test_an_exception_in_the_middle_leaves_the_model_as_it_was(pair):
@@ -63,8 +64,8 @@ def test_an_exception_in_the_middle_leaves_the_model_as_it_was(pair):
     block = mine.blocks[0]
     with pytest.raises(RuntimeError, match="stop"), ExitStack() as stack:
         stack.enter_context(attnlrp(mine))
-        stack.enter_context(tap(Scored("neurons.0", block.down_proj, 1), "signed", on_device)).rows = 1
-        stack.enter_context(tap(Scored("weights.o", block.o_proj, 0), "signed", on_device)).rows = 1
+        for place in (Scored("neurons.0", block.down_proj, 1), Scored("weights.o", block.o_proj, 0)):
+            stack.enter_context(tapped(place, scoring(place, "signed", on_device))).rows = 1
         mine.model(torch.tensor([[1, 2, 3]])).logits.sum().backward()
         raise RuntimeError("stop")
     assert trace(mine.model) == before

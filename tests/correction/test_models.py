@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 
@@ -26,6 +27,17 @@ def test_loads_a_folder_and_names_its_modules(tiny_folder):
 @pytest.mark.parametrize(("asked", "given"), [("auto", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_dtype_is_the_checkpoints_unless_asked_for(tiny_folder, asked, given):
     assert load(tiny_folder, dtype=asked, device="cpu").dtype == given
+
+
+@pytest.mark.parametrize(("native", "given"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_bfloat16_is_computed_in_float32_where_the_processor_has_no_instructions_for_it(
+    tiny, tmp_path, monkeypatch, native, given
+):
+    copy.deepcopy(tiny.model).bfloat16().save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr("correction.models._computes_bfloat16", lambda: native)
+    assert load(tmp_path, device="cpu").dtype == given
+    assert load(tmp_path, dtype="bfloat16", device="cpu").dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("wrong", ["float23", "nn", "Tensor"])

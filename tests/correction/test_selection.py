@@ -11,7 +11,7 @@ from correction import threshold
 from correction.contrast import contrast
 from correction.errors import CriterionError, SelectionError
 from correction.relevance import Relevance
-from correction.selection import budget, components, parse_pattern, select, set_difference
+from correction.selection import bounded, budget, components, parse_pattern, select, set_difference
 
 FEW_VALUES = st.sampled_from([-2.0, -1.0, -0.0, 0.0, 1.0, math.inf, -math.inf, math.nan])  # many ties
 SCORES = st.lists(st.lists(FEW_VALUES | st.floats(-4, 4, width=32), min_size=1, max_size=12), min_size=1, max_size=4)
@@ -54,7 +54,7 @@ def test_selection_equals_sorting_everything(rows, data, chunk):
 def test_contrast_is_general_minus_behaviour(rows):
     general = relevance(*rows)
     behaviour = relevance(*[[2 * value - 1 for value in row] for row in rows])
-    found = contrast(general, behaviour)
+    found = contrast(general, behaviour, "difference")
     for n, row in enumerate(rows):
         for value, difference in zip(row, found.scores[f"neurons.{n}"].tolist(), strict=True):
             assert difference == np.float32(value) - np.float32(2 * value - 1)
@@ -62,7 +62,7 @@ def test_contrast_is_general_minus_behaviour(rows):
 
 def test_contrast_of_other_components_is_refused():
     with pytest.raises(CriterionError, match="other components"):
-        contrast(relevance([1.0, 2.0]), relevance([1.0]))
+        contrast(relevance([1.0, 2.0]), relevance([1.0]), "difference")
 
 
 def test_weights_are_selected_by_flat_index():
@@ -299,3 +299,33 @@ def test_a_top_fraction_out_of_range_is_refused(which, wrong):
 def test_set_difference_of_other_components_is_refused():
     with pytest.raises(CriterionError, match="other components"):
         set_difference(relevance([1.0, 2.0]), relevance([1.0]), top_behaviour=0.5, top_general=0.5)
+
+
+# --- bounded rank -----------------------------------------------------------------------------------------------------
+
+
+def matrices(**values):
+    return Relevance("weight", {f"weights.{name}": torch.tensor(each) for name, each in values.items()}, 1)
+
+
+def test_the_lines_whose_scores_under_zero_add_up_to_the_least_are_kept():
+    scores = matrices(a=[[-1.0, -2.0, 9.0], [-0.5, -3.0, 1.0]], b=[[-5.0, 2.0], [0.0, 0.0]])
+    found = bounded(scores, 1)
+    inf = math.inf
+    assert found.scores["weights.a"].tolist() == [[inf, -2, inf], [inf, -3, inf]]  # the second column: -5
+    assert found.scores["weights.b"].tolist() == [[-5, 2], [inf, inf]]  # row and column alike: the row
+    two = bounded(scores, 2).scores["weights.a"].tolist()
+    assert two == [[inf, -2, inf], [-0.5, -3, 1]]  # -3.5 of the second row; what is there twice counts twice
+    assert scores.scores["weights.a"][0, 0] == -1
+    assert (found.granularity, found.samples) == ("weight", 1)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 12), st.integers(0, 1000))
+def test_what_is_kept_is_of_that_rank(rows, columns, rank, seed):
+    score = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+    kept = bounded(Relevance("weight", {"weights.a": score}, 1), rank).scores["weights.a"]
+    taken = kept.isfinite()
+    assert torch.equal(kept[taken], score[taken])
+    assert np.linalg.matrix_rank((score * taken).numpy()) <= rank
+    assert taken.all() or rank < rows + columns

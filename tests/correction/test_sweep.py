@@ -13,7 +13,6 @@ from correction.criteria import Settings
 from correction.errors import CriterionError, EvaluationError, ReferenceSetError, SelectionError
 from correction.evaluation import evaluate
 from correction.points import Point, rank
-from correction.recipe import Ranking
 from correction.references import ReferenceSet
 from correction.report import write_csv
 from correction.selection import components, select
@@ -80,11 +79,10 @@ def test_a_point_is_what_doing_it_by_hand_gives(tiny, arm, count):
     assert mask.count == count
 
 
-@pytest.mark.parametrize("kind", ["ratio", "squared-ratio"])
-def test_a_ratio_arm_cuts_what_that_ranking_says(tiny, kind):
-    arm = Arm("x", "gradient", Settings(), kind)
-    found = swept(tiny, arms=[arm], counts=[5], fraction_of_set=1.0).details[0].mask
-    scores = Ranking("gradient", Settings(), kind).scores(tiny, BEHAVIOUR, GENERAL)
+def test_an_arm_by_cost_cuts_what_that_ranking_says(tiny):
+    arms = [Arm("x", "gradient", Settings(seed="response"), "cost"), Arm("y", "lrp", Settings(seed="last"), "cost")]
+    found = swept(tiny, arms=arms, counts=[5], fraction_of_set=1.0).details[0].mask
+    scores = arms[0].ranking().scores(tiny, BEHAVIOUR, GENERAL)
     expected = components(select(scores, count=5))["neurons"]
     assert {layer: places.tolist() for layer, places in found.neurons.items()} == {
         layer: places.tolist() for layer, places in expected.items()

@@ -91,7 +91,7 @@ class Stage:
         for text in texts:
             self.queue.put(said(text))
 
-    async def until(self, count: int, limit: float = 30.0) -> dict[str, float | None]:
+    async def until(self, count: int, limit: float = 120.0) -> dict[str, float | None]:
         """Wait until that many were handed on; returns the toxicity of each text."""
         async with asyncio.timeout(limit):
             while len(self.scored) < count:

@@ -273,7 +273,7 @@ def test_a_listener_that_raises_stops_nothing(cued, caplog):
         for text in "abcd":
             queue.put(said(text))
         queue.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while len(heard) < 4:
                 await asyncio.sleep(0.01)
         await queue.close()
