@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,23 +30,31 @@ def ablated(loaded: LoadedModel, mask: masks.Mask, *, allow_other_base: bool = F
                 listed = getattr(mask, kind).get(block.index)
                 if listed is not None:
                     gates = mask.gate_values(kind, block.index)
-                    handle = module.register_forward_pre_hook(_gate(module, listed, gates, width))
-                    stack.callback(handle.remove)
+                    stack.enter_context(scaled(module, _row(module, listed, gates, width)))
         parameters = dict(loaded.model.named_parameters())
         for name in mask.weights:
             stack.enter_context(_zeroed(parameters[name], mask.weight_indices(name)))
         yield
 
 
-def _gate(module: nn.Linear, listed: np.ndarray, gates: np.ndarray, width: int) -> Any:
-    row = torch.ones(module.in_features // width, dtype=module.weight.dtype, device=module.weight.device)
-    row[torch.from_numpy(listed.astype(np.int64))] = torch.from_numpy(gates).to(row)
-    row = row.repeat_interleave(width)
+@contextmanager
+def scaled(module: nn.Linear, row: Tensor) -> Iterator[None]:
+    """Within the block what enters a module is multiplied by a row: (in,)."""
 
-    def gate(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def scale(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (inputs[0] * row, *inputs[1:])
 
-    return gate
+    handle = module.register_forward_pre_hook(scale)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _row(module: nn.Linear, listed: np.ndarray, gates: np.ndarray, width: int) -> Tensor:
+    row = torch.ones(module.in_features // width, dtype=module.weight.dtype, device=module.weight.device)
+    row[torch.from_numpy(listed.astype(np.int64))] = torch.from_numpy(gates).to(row)
+    return row.repeat_interleave(width)
 
 
 @contextmanager

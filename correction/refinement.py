@@ -13,7 +13,6 @@ positions. What comes out is a score of every component, −(1 − g), to be rou
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from correction.ablation import scaled
 from correction.criteria.seeds import Sample, SeededBatch, margin, seeded
 from correction.errors import SelectionError
 from correction.instances import frozen
@@ -188,9 +188,5 @@ def _gated(loaded: LoadedModel, places: Mapping[str, Tensor], dampened: Mapping[
                     gate = torch.ones(module.in_features // width, device=loaded.device)
                     gate = gate.index_put((places[name].to(loaded.device),), 1 - dampened[name])
                     gate = gate.repeat_interleave(width).to(module.weight.dtype)
-                    stack.callback(module.register_forward_pre_hook(partial(_times, gate)).remove)
+                    stack.enter_context(scaled(module, gate))
         yield
-
-
-def _times(gate: Tensor, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (inputs[0] * gate, *inputs[1:])

@@ -191,8 +191,8 @@ def _verified(
     aim = share.share(AIM)
     amount = doses.most and dose(gated, lambda each: validation.screened(aim, each), start=doses.start, most=doses.most)
     tried: list[tuple[Tried, float]] = []
-    while amount and len(tried) < 4 and size(gated(amount)) > size(cut):
-        tried.append((validation.tried(label, number, gated(amount)), amount))
+    while amount and len(tried) < 4 and size(chosen := gated(amount)) > size(cut):
+        tried.append((validation.tried(label, number, chosen), amount))
         spent = share.spent(tried[-1][0].increase, tried[-1][0].divergence)
         if spent <= 1:
             break

@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 import masks
-from behaviours import load_scorer
+from behaviours import ToxicityScorer, load_scorer
 from correction import distributed, models
 from correction.behaviour_set import build
 from correction.commands.references import told
@@ -64,7 +64,7 @@ def run(asked: Correction, model: str, dtype: str, behaviour: str, general: str,
         typer.Exit: it does not, with code `HARMFUL`; nothing is written.
     """
     prompts, text = read(behaviour, kind="prompt"), read(general, kind="text")
-    load_scorer(asked.scorer)  # mistakes are told before the model is loaded
+    toxicity = load_scorer(asked.scorer)  # mistakes are told before the model is loaded
     budget = Budget(asked.increase, asked.kl)
     with distributed.joined(), progress_bars(shown=distributed.rank() == 0) as progress:
         if asked.shard and distributed.processes() == 1:
@@ -81,7 +81,7 @@ def run(asked: Correction, model: str, dtype: str, behaviour: str, general: str,
             raise typer.BadParameter("every behaviour prompt is in the general set: the two must differ")
         if shared and distributed.rank() == 0:
             warn(f"{len(shared)} behaviour prompts are in the general set too")
-        mask, found = _made(asked, budget, loaded, prompts, text, test, progress)
+        mask, found = _made(asked, budget, toxicity, loaded, prompts, text, test, progress)
         if distributed.rank() > 0:
             return
     against = harm.derived(mask.meta.measured, asked.accept_cost)
@@ -110,6 +110,7 @@ def run(asked: Correction, model: str, dtype: str, behaviour: str, general: str,
 def _made(
     asked: Correction,
     budget: Budget,
+    toxicity: ToxicityScorer,
     loaded: LoadedModel,
     prompts: ReferenceSet,
     text: ReferenceSet,
@@ -117,7 +118,6 @@ def _made(
     progress: Progress,
 ) -> tuple[masks.Mask, Found | None]:
     """The mask, and what was tried where it was searched for."""
-    toxicity = load_scorer(asked.scorer)
     if asked.cut is None:
         if test is None:
             raise typer.BadParameter("a search must know what shows the behaviour: leave --no-filter out")
