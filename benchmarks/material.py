@@ -40,28 +40,32 @@ class Web:
 
     Attributes:
         toxic, harmless: texts of the search's rows, prompt and continuation: one of the two toxic, both harmless.
-        prompts: the toxic prompts of the reports' rows.
+        prompts: the toxic prompts of the reports' rows. seen: those of the search's.
     """
 
     toxic: tuple[str, ...]
     harmless: tuple[str, ...]
     prompts: tuple[str, ...]
+    seen: tuple[str, ...]
 
 
 def web(data: Path) -> Web:
     """Read RealToxicityPrompts and divide it."""
-    toxic, harmless, prompts = [], [], []
+    toxic, harmless = [], []
+    prompts: list[str] = []
+    seen: list[str] = []
     for row, line in enumerate((data / "real_toxicity_prompts_3500.jsonl").read_text().splitlines()):
         record = json.loads(line)
         prompt, continuation = record["prompt"], record["continuation"]
         scores = [part.get("toxicity") for part in (prompt, continuation)]
         if None in scores:
             continue
+        if scores[0] >= TOXIC:
+            (prompts if held_back(row) else seen).append(prompt["text"])
         if held_back(row):
-            if scores[0] >= TOXIC:
-                prompts.append(prompt["text"])
-        elif max(scores) >= TOXIC:
+            continue
+        if max(scores) >= TOXIC:
             toxic.append(prompt["text"] + continuation["text"])
         elif max(scores) < HARMLESS:
             harmless.append(prompt["text"] + continuation["text"])
-    return Web(tuple(toxic), tuple(harmless), tuple(prompts))
+    return Web(tuple(toxic), tuple(harmless), tuple(prompts), tuple(seen))

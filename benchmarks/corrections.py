@@ -1,0 +1,266 @@
+"""What corrections of a real model reach: by granularity, criterion, budget and seed; measured as `rivals` are.
+
+    python -m benchmarks.corrections MODEL --out rows.jsonl [--processes 8] [--seconds 600] [--only loops,neuron]
+
+Every mask is searched for on the search's part of the data, measured on the reports' part (`benchmarks.material`), by
+the same code and with the same sizes as AurA and the others, which `benchmarks.rivals` adds to the same file. Jobs are
+taken in order of weight, by as many processes as asked for; a row that is there already is not measured again, and what
+is not done after `--seconds` is left for another time. Settings are the defaults of `excise correct`; they were fixed
+before on the built-in model, and on openings and passages that are in no report.
+"""
+
+import json
+import multiprocessing
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+from unittest.mock import patch
+
+import torch
+import typer
+
+from benchmarks import material, rivals
+from benchmarks.baselines import Samples
+from benchmarks.judge import DATA
+from benchmarks.reading import Reading
+from benchmarks.rivals import Case, Name, Rival, Sizes, ids_of, measured, windows_of
+from correction.ablation import ablated
+from correction.contrast import Contrast
+from correction.correct import mask_of
+from correction.criteria import CRITERIA
+from correction.errors import CorrectionError
+from correction.models import LoadedModel, load
+from correction.options import Asking, Attributing
+from correction.recipe import Ranking
+from correction.references import ReferenceSet
+from correction.refinement import Refinement, refine
+from correction.relevance import Granularity, Relevance
+from correction.search import candidates, search
+from correction.strength import size
+from correction.symptoms import shows
+from correction.validation import Budget
+
+BUDGETS = (0.01, 0.05, 0.02)
+SIZES = {
+    "loops": Sizes(340, 150, 24, 400, 50, 1, 0.0, 160, 512),
+    "toxicity": Sizes(340, 150, 24, 400, 50, 5, 1.0, 160, 512),
+}
+RANK = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row.
+
+    Attributes:
+        name: what ranks: `search` as `excise correct` does; a criterion, by Eq. 7, with `*` by gain for cost, with `r`
+            in so many rows and columns of a matrix; `shuffled` refines candidates drawn by lot.
+    """
+
+    case: Name
+    granularity: Granularity
+    name: str
+    budget: float
+    seed: int = 0
+    rounds: int = 1
+
+    def rankings(self) -> tuple[Ranking, ...]:
+        """What proposes cuts."""
+        if self.name in ("search", "shuffled"):
+            return candidates(self.granularity)
+        bare = self.name.rstrip("*r")
+        contrast: Contrast | None = None if "*" in self.name or not CRITERIA[bare].reads else "difference"
+        given = {"random_seed": self.seed} if bare == "random" else {}
+        ranking = Ranking.default(bare, self.granularity, contrast, **given)
+        return (replace(ranking, rank=RANK) if self.name.endswith("r") else ranking,)
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What tells it from others."""
+        told = {"case": self.case, "rival": f"{self.granularity}s, {self.name}", "budget": self.budget}
+        return told | {"seed": self.seed, "rounds": self.rounds}
+
+
+def jobs() -> Iterator[Job]:
+    """All of them, those that say most first."""
+    cases: tuple[Name, ...] = ("loops", "toxicity")
+    both = [(case, budget) for case in cases for budget in BUDGETS]
+    yield from (Job(case, "neuron", "search", budget) for case, budget in both)
+    for name in ("lrp*", "gradient*", "lrp", "random", "activation", "gradient", "wanda", "snip", "magnitude"):
+        yield from (Job(case, "neuron", name, budget) for case, budget in both if budget != 0.02)
+    for name in ("gradient*", "lrp*", "gradient*r", "lrp*r", "lrp"):
+        yield from (Job(case, "weight", name, budget) for case, budget in both if budget != 0.02)
+    yield from (Job(case, "head", "search", budget) for case, budget in both if budget != 0.02)
+    yield from (Job(case, "neuron", "shuffled", budget) for case, budget in both if budget != 0.02)
+    yield from (Job(case, "neuron", "search", budget, rounds=2) for case, budget in both if budget != 0.02)
+    for seed in (1, 2):
+        yield from (Job(case, "neuron", "search", budget, seed) for case, budget in both)
+    for name in ("lrp*", "gradient*", "lrp", "random", "activation", "gradient", "wanda", "snip", "magnitude"):
+        yield from (Job(case, "neuron", name, 0.02) for case in cases)
+    for seed in (1, 2):
+        yield from (Job(case, "neuron", "random", budget, seed) for case, budget in both if budget != 0.02)
+
+
+class Bench:
+    """A model with the data of both cases, in one process."""
+
+    raw = True
+    """Whether prompts are read as they stand."""
+
+    def __init__(self, model: str, data: Path, dtype: str) -> None:
+        torch.set_num_threads(1)
+        self.loaded: LoadedModel = load(model, dtype=dtype)
+        self.data = data
+        passages = material.passages(data)
+        sizes = SIZES["loops"]
+        read: dict[str, Samples] = {
+            "c4": ids_of(
+                self.loaded, [passages[at] for at in material.REPORT_PASSAGES][: sizes.passages], sizes.passage_tokens
+            ),
+            "wikitext2": windows_of(self.loaded, material.articles(data), sizes.window, sizes.windows),
+        }
+        self.texts = {name: (each, Reading(self.loaded, each)) for name, each in read.items()}
+        self.general = ReferenceSet(tuple(passages[at] for at in material.SEARCH_PASSAGES), "c4", "text")
+        self.case = cache(self._case)
+
+    def _case(self, name: Name) -> Case:
+        return rivals.CASES[name](self.loaded, self.data, SIZES[name])
+
+    def prompts(self, name: Name) -> ReferenceSet:
+        """Those to search with."""
+        if name == "loops":
+            passages = material.passages(self.data)
+            texts = tuple(material.opening(passages[at]) for at in material.SEARCH_OPENINGS)
+        else:
+            texts = material.web(self.data).seen
+        return ReferenceSet(tuple(dict.fromkeys(texts)), name, "prompt")
+
+    def run(self, job: Job) -> dict[str, Any]:
+        """Search and measure."""
+        start = time.perf_counter()
+        sizes = SIZES[job.case]
+        behaviour, prompts = self.prompts(job.case).split(0.25, job.seed)
+        general, text = self.general.split(0.4, job.seed)
+        asking = Asking(self.raw, sizes.max_new_tokens, sizes.samples, sizes.temperature, job.seed)
+        shuffled = job.name == "shuffled"
+        found = search(
+            self.loaded,
+            behaviour,
+            general,
+            prompts,
+            text,
+            shows("repetition" if job.case == "loops" else "toxicity", threshold=0.5),
+            budget=Budget(job.budget),
+            rankings=job.rankings(),
+            rounds=job.rounds,
+            refinement=Refinement(seed=job.seed) if job.name == "search" or shuffled else None,
+            asking=asking,
+            attributing=Attributing(raw=self.raw),
+        )
+        chosen = found.chosen
+        tried = [each.described() for each in found.tried]
+        if shuffled:  # the best that was refined: the question is what refinement makes of such candidates
+            refined = [each for each in found.tried if each.label.endswith("refined")]
+            chosen = min(refined, key=lambda each: (each.increase.high > job.budget, each.shown))
+        mask = mask_of(self.loaded, chosen.gated, name="benchmark", made={})
+        seconds = time.perf_counter() - start
+        row = measured(
+            self.loaded, Rival("", lambda: ablated(self.loaded, mask)), self.case(job.case), self.texts, sizes
+        )
+        told = {"cut": size(chosen.gated), "chosen": chosen.label, "search_s": round(seconds, 1), "tried": tried}
+        return job.row | row | told
+
+
+def _by_lot(loaded: LoadedModel, begun: Relevance, *given: Any, **options: Any) -> Relevance:
+    """`refine`, from as many candidates as strong, drawn by lot."""
+    flat = torch.cat([score.view(-1) for score in begun.scores.values()])
+    flat = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))]
+    parts = flat.split([score.numel() for score in begun.scores.values()])
+    scores = {name: part.view_as(begun.scores[name]) for name, part in zip(begun.scores, parts, strict=True)}
+    return refine(loaded, replace(begun, scores=scores), *given, **options)
+
+
+_BENCH: list[Bench] = []
+
+
+def _begin(model: str, data: Path, dtype: str) -> None:
+    _BENCH.append(Bench(model, data, dtype))
+
+
+def _done(job: Job) -> dict[str, Any]:
+    lot = patch("correction.search.refine", _by_lot) if job.name == "shuffled" else nullcontext()
+    try:
+        with lot:
+            return _BENCH[0].run(job)
+    except CorrectionError as error:
+        return job.row | {"nothing": str(error)}
+
+
+def _rival(name: str, case: Name) -> dict[str, Any]:
+    bench = _BENCH[0]
+    found = bench.case(case)
+    for rival in rivals.rivals(bench.loaded, case, found):
+        if rival.name == name:
+            return {"case": case, "rival": name} | measured(bench.loaded, rival, found, bench.texts, SIZES[case])
+    raise ValueError(name)
+
+
+RIVALS = (
+    "base",
+    "aura",
+    "mean_shift_1",
+    "system_prompt",
+    "instruction_before",
+    "aura_neurons",
+    "mean_shift_0.5",
+    "mean_shift_0.25",
+    "system_prompt_neutral",
+)
+
+
+def main(
+    model: Annotated[str, typer.Argument(help="Folder or hub id.")],
+    out: Annotated[Path, typer.Option(help="JSON lines; what is there is not measured again.")],
+    data: Annotated[Path, typer.Option(help="Folder of the public data.", envvar="EXCISE_DATA")] = DATA,
+    processes: Annotated[int, typer.Option(help="At once.")] = 1,
+    seconds: Annotated[float, typer.Option(help="No job is begun after these.")] = 1e9,
+    only: Annotated[str, typer.Option(help="Jobs whose row has all of these words, comma-separated.")] = "",
+    dtype: Annotated[str, typer.Option(help="See `rivals`.")] = "float32",
+) -> None:
+    """Measure every row that is not in the file yet."""
+    start = time.perf_counter()
+    keys = ("case", "rival", "budget", "seed", "rounds")
+    there = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    done = {tuple(row.get(key) for key in keys) for row in there}
+    pending: list[tuple[Any, ...]] = [(_rival, name, case) for name in RIVALS[:3] for case in ("loops", "toxicity")]
+    listed = [(_done, job) for job in jobs()]
+    pending = [*pending, *listed[:24], *((_rival, name, case) for name in RIVALS[3:] for case in ("loops", "toxicity"))]
+    pending += listed[24:]
+
+    def told(call: tuple[Any, ...]) -> dict[str, Any]:
+        return call[1].row if call[0] is _done else {"case": call[2], "rival": call[1]}
+
+    pending = [call for call in pending if tuple(told(call).get(key) for key in keys) not in done]
+    pending = [call for call in pending if all(word in json.dumps(told(call)) for word in only.split(",") if word)]
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    with ProcessPoolExecutor(
+        processes, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(model, data, dtype)
+    ) as pool:
+        running = {pool.submit(*call): call for call in pending}
+        for future in as_completed(running):
+            row = {"benchmark": "corrections", **future.result(), "device": device, "dtype": dtype}
+            with out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            typer.echo(json.dumps({key: each for key, each in row.items() if key != "tried"}))
+            if time.perf_counter() - start > seconds:
+                for other in running:
+                    other.cancel()
+
+
+if __name__ == "__main__":
+    typer.run(main)
