@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import masks
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
 from service.errors import InvalidRequestError
@@ -24,7 +25,7 @@ GATED_ARCHITECTURES = (
 )
 
 _ADAPTERS = "adapters carry the masks; --max-resident-masks says how many"
-_LOADER = "the loader is chosen by --mask"
+_LOADER = "its loader reads the files that masks are made for"
 _OURS = {
     "api_key": "give keys with Excise's own --api-key or EXCISE_API_KEYS",
     "api_server_count": "routes and metrics live in one API process",
@@ -111,6 +112,8 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
     from vllm.entrypoints.launchers.api_server.entry import run_server
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
+    if beside := [path.name for path in masks.checkpoint_files(launch.folder).others()]:
+        logging.getLogger(__name__).info("not read as weights of the model: %s", ", ".join(beside))
     options = configured(launch, settings, mask=mask, gated=gated)
     validate_parsed_serve_args(options)
     uvloop.run(run_server(options))
@@ -131,8 +134,9 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
         # vLLM hashes this into the key of its compile cache, so graphs with gates are never taken for graphs without.
         ours = {"gates": importlib.metadata.version("excise"), "max_weight_rank": settings.max_weight_rank}
         options.additional_config = {**options.additional_config, "excise": ours}
-    if mask:
-        options.load_format, options.model_loader_extra_config = LOAD_FORMAT, {"mask": str(mask)}
+    options.load_format, options.model_loader_extra_config = LOAD_FORMAT, {"mask": str(mask)} if mask else {}
+    if options.config_format == "auto":
+        options.config_format = "hf"  # what masks know of the model is in its config.json; never params.json
     return options
 
 

@@ -76,6 +76,7 @@ launch = server.prepare(sys.argv[1], ["--max-model-len", "256"])
 for settings, gated in (({}, False), ({}, True), ({"max_weight_rank": 0}, True), ({}, True)):
     options = server.configured(launch, parse(**settings), mask=None, gated=gated)
     config = AsyncEngineArgs.from_cli_args(options).create_engine_config()
+    assert (config.load_config.load_format, config.model_config.config_format) == ("excise", "hf")
     print("HASH", config.compute_hash(), int(config.compilation_config.mode))
 """
 
