@@ -22,7 +22,7 @@ from masks.errors import (
 )
 from masks.file import dumps, load, loads, save
 from masks.fit import check
-from masks.folder import CheckpointFiles, checkpoint_files, configuration
+from masks.folder import CheckpointFiles, checkpoint_files, configuration, is_pointer
 from masks.geometry import BaseModel, Geometry
 from masks.handmade import for_model
 from masks.mask import Mask
@@ -51,6 +51,7 @@ __all__ = [
     "dumps",
     "fingerprint",
     "for_model",
+    "is_pointer",
     "load",
     "loads",
     "parameters",
