@@ -56,12 +56,47 @@ def encode(
     Raises:
         ReferenceSetError: a prompt that does not fit (prompts are never cut), or one that has no tokens.
     """
-    tokenizer = loaded.tokenizer
+    limit = _limit(loaded, room)
+    sequences = []
+    for number, ids in enumerate(_token_ids(loaded, references, raw), 1):
+        if references.kind == "text":
+            ids = ids[: min(limit, max_length or limit)]
+        if len(ids) > limit:
+            raise ReferenceSetError(
+                f"{references.name}: prompt {number} has {len(ids)} tokens; the context of {loaded.context_length} "
+                f"leaves {limit} beside a response of {room}. Shorten or drop it"
+            )
+        sequences.append(ids)
+    return sequences
+
+
+def fitting(loaded: LoadedModel, prompts: ReferenceSet, *, raw: bool = False, room: int = 0) -> ReferenceSet:
+    """The prompts that leave `room` tokens of the context for a response, with the responses that they came with.
+
+    Raises:
+        ReferenceSetError: none does, or one has no tokens.
+    """
+    limit = _limit(loaded, room)
+    places = [place for place, ids in enumerate(_token_ids(loaded, prompts, raw)) if len(ids) <= limit]
+    if not places:
+        raise ReferenceSetError(
+            f"{prompts.name}: all {len(prompts)} prompts are too long: the context of {loaded.context_length} tokens "
+            f"leaves {limit} beside a response of {room}. Give shorter ones, or lower --max-new-tokens"
+        )
+    return prompts.taken(places)
+
+
+def _limit(loaded: LoadedModel, room: int) -> int:
     limit = loaded.context_length - room
     if limit < 1:
         raise ReferenceSetError(f"no room: {room} tokens asked for, and the context has {loaded.context_length}")
+    return limit
+
+
+def _token_ids(loaded: LoadedModel, references: ReferenceSet, raw: bool) -> Iterator[list[int]]:
+    """Of each reference, however long."""
+    tokenizer = loaded.tokenizer
     chat = references.kind == "prompt" and not raw and getattr(tokenizer, "chat_template", None) is not None
-    sequences = []
     for number, text in enumerate(references.texts, 1):
         if chat:
             text = str(
@@ -70,17 +105,9 @@ def encode(
                 )
             )
         ids = list(tokenizer(text, add_special_tokens=not chat, verbose=False)["input_ids"])
-        if references.kind == "text":
-            ids = ids[: min(limit, max_length or limit)]
         if not ids:
             raise ReferenceSetError(f"{references.name}: number {number} has no tokens in this model's vocabulary")
-        if len(ids) > limit:
-            raise ReferenceSetError(
-                f"{references.name}: prompt {number} has {len(ids)} tokens; the context of {loaded.context_length} "
-                f"leaves {limit} beside a response of {room}. Shorten or drop it"
-            )
-        sequences.append(ids)
-    return sequences
+        yield ids
 
 
 def first_tokens(loaded: LoadedModel, texts: ReferenceSet, tokens: int, longest: int | None = None) -> ReferenceSet:
