@@ -14,10 +14,9 @@ def short_enough(loaded: LoadedModel, prompts: ReferenceSet, *, raw: bool, room:
         ReferenceSetError: none does.
     """
     kept = fitting(loaded, prompts, raw=raw, room=room)
-    if lost := len(prompts) - len(kept):
-        if distributed.rank() == 0:
-            warn(
-                f"{prompts.name}: {lost} of {len(prompts)} prompts are left out, too long for the context of "
-                f"{loaded.context_length} tokens with a response of {room}"
-            )
+    if (lost := len(prompts) - len(kept)) and distributed.rank() == 0:
+        warn(
+            f"{prompts.name}: {lost} of {len(prompts)} prompts are left out, too long for the context of "
+            f"{loaded.context_length} tokens with a response of {room}"
+        )
     return kept

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import logging
 import os
+import socket
 from argparse import ArgumentParser, Namespace
 from copy import copy
 from dataclasses import dataclass
@@ -94,6 +96,8 @@ def prepare(model: str, options: list[str]) -> Launch:
     names = given.served_model_name or []
     if len(names) > 1:
         raise InvalidRequestError("give one --served-model-name: masks are named after it", code="bad_option")
+    if not given.uds:
+        _check_free(given.host or "", given.port)
     folder = Path(model)
     if not folder.is_dir():
         if model.startswith((".", "/", "~")) or model.count("/") > 1:
@@ -138,6 +142,21 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
     if options.config_format == "auto":
         options.config_format = "hf"  # what masks know of the model is in its config.json; never params.json
     return options
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise ``InvalidRequestError`` where nothing can listen: told now, not when the engine is up."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as vLLM's own: a port just let go is free
+        try:
+            tried.bind((host, port))
+        except (OSError, OverflowError) as error:
+            why = "another program listens there" if getattr(error, "errno", 0) == errno.EADDRINUSE else str(error)
+            raise InvalidRequestError(
+                f"cannot listen on {host or 'any address'}, port {port}: {why}; give others with --host and --port",
+                code="bad_option",
+                param="--port",
+            ) from error
 
 
 def _accelerator() -> bool:

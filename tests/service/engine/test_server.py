@@ -1,5 +1,6 @@
 """Starting the server: what is refused before an engine is started, however it is spelt."""
 
+import socket
 import subprocess
 import sys
 
@@ -64,6 +65,22 @@ def test_a_bad_start_is_one_clear_line(tmp_path, options, said):
     assert run.returncode == 1
     assert said in run.stderr.replace("\n", " ")
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_that_is_taken_is_one_clear_line(tmp_path, host):
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
+        try:
+            taken.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        test_a_bad_start_is_one_clear_line(
+            tmp_path,
+            ["--model", str(MODEL), "--host", host, "--port", port],
+            f"cannot listen on {host}, port {port}: another program listens there; give others with",
+        )
 
 
 HASHES = """
