@@ -11,7 +11,7 @@ later turns are left out: a prompt is rendered as one message. As text, it is al
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 COLUMNS = ("messages", "conversations", "conversation")
 INSTRUCTION = "instruction"
@@ -20,7 +20,7 @@ _USERS = ("user", "human")
 _ANSWERERS = ("assistant", "gpt", "model", "bot", "chatgpt")
 
 
-def is_turns(value: object) -> bool:
+def is_turns(value: object) -> TypeGuard[list[Any]]:
     """Whether this is the turns of a conversation."""
     return isinstance(value, list) and bool(value) and all(_said(turn) is not None for turn in value)
 

@@ -156,9 +156,9 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
         architecture_of(AutoConfig.from_pretrained(folder))
         masks.parameters(path)  # a damaged file is told by name, before anything is loaded
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, output_loading_info=True)
-    network: Any = loaded[0]
-    if missing := sorted(loaded[1]["missing_keys"]):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, output_loading_info=True)
+    network, told = loaded
+    if missing := sorted(told["missing_keys"]):
         more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
         raise ModelError(f"the checkpoint in {path} lacks {missing[0]}{more}; download the model again")
     network.config._name_or_path = str(path)
