@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,15 +100,22 @@ def _token_ids(loaded: LoadedModel, references: ReferenceSet, raw: bool) -> Iter
     chat = references.kind == "prompt" and not raw and getattr(tokenizer, "chat_template", None) is not None
     for number, text in enumerate(references.texts, 1):
         if chat:
-            text = str(
-                tokenizer.apply_chat_template(
-                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-                )
-            )
+            text = _rendered(tokenizer, text, f"{references.name}: number {number}")
         ids = list(tokenizer(text, add_special_tokens=not chat, verbose=False)["input_ids"])
         if not ids:
             raise ReferenceSetError(f"{references.name}: number {number} has no tokens in this model's vocabulary")
         yield ids
+
+
+def _rendered(tokenizer: Any, prompt: str, where: str) -> str:
+    message = [{"role": "user", "content": prompt}]
+    try:
+        return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # of any type: a template is a program that somebody else wrote
+        reason = " ".join(str(error).split())[:300]
+        raise ReferenceSetError(
+            f"{where}: the model's chat template fails ({type(error).__name__}: {reason}); --raw leaves it out"
+        ) from error
 
 
 def first_tokens(loaded: LoadedModel, texts: ReferenceSet, tokens: int, longest: int | None = None) -> ReferenceSet:

@@ -38,6 +38,15 @@ def test_prompts_that_leave_no_room_for_a_response_can_be_left_out_with_theirs(t
         fitting(tiny, prompts.taken([1]), raw=True, room=4)
 
 
+@pytest.mark.parametrize("template", ["{{ raise_exception('no system prompt') }}", "{% if %}", "{{ messages.x.y }}"])
+def test_a_chat_template_that_fails_is_one_sentence(tiny, monkeypatch, template):
+    monkeypatch.setattr(tiny.tokenizer, "chat_template", template)
+    with pytest.raises(
+        ReferenceSetError, match=r"p: number 1: the model's chat template fails \(.*--raw leaves it out"
+    ):
+        encode(tiny, ReferenceSet(("sea",), "p", "prompt"))
+
+
 def test_batches_keep_to_their_budget_and_lose_nothing():
     sequences = [[n] * length for n, length in enumerate([3, 9, 1, 4, 4, 30, 2])]
     seen = {}
