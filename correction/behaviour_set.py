@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from correction.models import LoadedModel
 from correction.progress import Progress, silent
 from correction.references import ReferenceSet, normalised
 from correction.symptoms import Flags, Matches, Repetitive, Scores, Symptom, Toxic, shows
-from correction.tokenisation import encode
+from correction.tokenisation import encode, fitting
 
 __all__ = ["BehaviourSet", "Matches", "Repetitive", "Symptom", "Toxic", "build", "save", "shows"]
 
@@ -152,13 +151,12 @@ def answer(
     first: dict[str, str] = {}
     for text in candidates.texts:
         first.setdefault(normalised(text), text)
-    distinct = list(first.values())
-    fitting, sequences = _fitting(loaded, distinct, candidates, raw, max_new_tokens)
-    answered = ReferenceSet(tuple(fitting), candidates.name, candidates.kind)
+    distinct = ReferenceSet(tuple(first.values()), candidates.name, candidates.kind)
+    answered = fitting(loaded, distinct, raw=raw, room=max_new_tokens)
     responses = said_to(
         loaded,
-        fitting,
-        sequences,
+        answered.texts,
+        encode(loaded, answered, raw=raw, room=max_new_tokens),
         max_new_tokens=max_new_tokens,
         samples=samples,
         temperature=temperature,
@@ -176,7 +174,7 @@ def answer(
         test=test,
         candidates=len(candidates),
         duplicates=len(candidates) - len(distinct),
-        too_long=len(distinct) - len(fitting),
+        too_long=len(distinct) - len(answered),
         raw=raw,
         max_new_tokens=max_new_tokens,
         samples=samples,
@@ -216,24 +214,3 @@ def save(references: ReferenceSet, path: str | Path) -> None:
     finally:
         with contextlib.suppress(OSError):  # there is none after the rename
             draft.unlink()
-
-
-def _fitting(
-    loaded: LoadedModel, texts: Sequence[str], candidates: ReferenceSet, raw: bool, room: int
-) -> tuple[list[str], list[list[int]]]:
-    """The texts that leave room for a response, and their token ids."""
-    fitting, sequences = [], []
-    for text in texts:
-        try:
-            sequences += encode(loaded, ReferenceSet((text,), candidates.name, candidates.kind), raw=raw, room=room)
-            fitting.append(text)
-        except ReferenceSetError:
-            # The same as a text would be cut, not refused: what is still wrong is no matter of length.
-            encode(loaded, ReferenceSet((text,), candidates.name, "text"), room=room)
-    if not fitting:
-        raise ReferenceSetError(
-            f"{candidates.name}: all {len(texts)} candidates are too long: the context of {loaded.context_length} "
-            f"tokens leaves {loaded.context_length - room} beside a response of {room}. Give shorter ones, or lower "
-            "--max-new-tokens"
-        )
-    return fitting, sequences

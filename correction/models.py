@@ -1,11 +1,14 @@
 """Loading a causal language model, and naming the modules of its decoder layers."""
 
+import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
 from platform import machine
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -14,6 +17,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 import masks
 from correction.errors import ArchitectureError, ModelError
+
+ADAPTER = "adapter_config.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,28 +131,37 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
     """Load a local folder or a hub id.
 
     Args:
-        model: a folder with a safetensors checkpoint, or a repository of the Hugging Face hub.
+        model: a folder with a safetensors checkpoint, or a repository of the Hugging Face hub. An adapter in that
+            folder is left out.
         dtype: `auto` keeps the checkpoint's, but takes float32 for bfloat16 on a processor without instructions for it,
             which is several times slower there, if that fits into half of the memory; else a torch type such as
             `float32` or `bfloat16`.
         device: as torch names it; by default the accelerator where there is one.
 
     Raises:
-        ModelError: nothing to load there, or an unknown dtype.
+        ModelError: nothing to load there, damaged files, a quantised model, or an unknown dtype.
+        masks.CheckpointError: no config.json or no checkpoint there, or damaged ones.
         ArchitectureError: loaded, but of a family without an adapter.
     """
     path = _local_folder(str(model))
     wanted = dtype if dtype == "auto" else getattr(torch, dtype, None)
     if wanted != "auto" and not isinstance(wanted, torch.dtype):
         raise ModelError(f"dtype {dtype!r} is not a torch type; use auto, float32, bfloat16 or float16")
-    try:
-        architecture_of(AutoConfig.from_pretrained(path))
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        network: Any = AutoModelForCausalLM.from_pretrained(path, dtype=wanted)
-    except (OSError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"cannot load the model in {path}: {error}") from error
+    if masks.configuration(path).get("quantization_config"):
+        raise ModelError(
+            f"the model in {path} is quantised, and relevance needs plain weights; correct the model that it was "
+            "quantised from, and serve the mask with --allow-other-base"
+        )
+    with _read_by_others(path) as folder:
+        architecture_of(AutoConfig.from_pretrained(folder))
+        masks.parameters(path)  # a damaged file is told by name, before anything is loaded
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, output_loading_info=True)
+    network, told = loaded
+    if missing := sorted(told["missing_keys"]):
+        more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
+        raise ModelError(f"the checkpoint in {path} lacks {missing[0]}{more}; download the model again")
+    network.config._name_or_path = str(path)
     network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if (
         dtype == "auto"
@@ -157,6 +173,37 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
         if size < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2:
             network.float()
     return wrap(network, tokenizer, path)
+
+
+@contextmanager
+def _read_by_others(path: Path) -> Iterator[Path]:
+    """The model's folder for transformers to read. Whatever it stumbles over there is a `ModelError`.
+
+    With peft installed, it puts an adapter that lies in the folder into the model. But the mask is made for the
+    checkpoint, and vLLM serves that. So it is shown the folder without the adapter.
+    """
+    try:
+        if not (path / ADAPTER).exists():
+            yield path
+            return
+        _log.warning(
+            "the adapter in %s is left out, as a server leaves it out: the mask will be for the model without it; to "
+            "correct both together, merge it first (peft: merge_and_unload, save_pretrained)",
+            path,
+        )
+        with TemporaryDirectory() as view:
+            for file in path.iterdir():
+                if file.name != ADAPTER:
+                    (Path(view) / file.name).symlink_to(file.resolve())
+            yield Path(view)
+    except (ModelError, masks.MaskError):
+        raise
+    except Exception as error:  # of any type: transformers and tokenizers parse files that somebody else wrote
+        pointers = [file.name for file in sorted(path.iterdir()) if file.is_file() and masks.is_pointer(file)]
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        if pointers:
+            reason = f"{pointers[0]} is git-lfs's pointer to the file; fetch it: git lfs pull, in that folder"
+        raise ModelError(f"cannot load the model in {path}: {reason}") from error
 
 
 def _computes_bfloat16() -> bool:

@@ -1,10 +1,9 @@
 """Reference sets: the prompts or texts that relevance is averaged over, and on which a mask is measured."""
 
-import csv
 import hashlib
 import importlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -12,9 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from correction import conversations, rows
 from correction.errors import ReferenceSetError
+from correction.rows import Row
 
 Kind = Literal["prompt", "text"]
+
+_COLUMN = re.compile(r"(.*\.csv):(.+)", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class ReferenceSet:
         texts: at least one, none blank.
         name: where they came from, without folders.
         kind: `prompt`: rendered through the chat template, if any; `text`: used as it is.
-        responses: what was said to each prompt, where that is known: attribution from responses starts there.
+        responses: what was said to each prompt, where that is known of all: attribution from responses starts there.
     """
 
     texts: tuple[str, ...]
@@ -102,8 +105,9 @@ def read(source: str | Path, *, kind: Kind = "text", limit: int | None = None, w
     """Read a reference set.
 
     Args:
-        source: a `.jsonl` file with a string under `prompt` or `text` in each line, or RealToxicityPrompts' own shape
-            `{"prompt": {"text": …}}`, and for prompts perhaps a `response`; a `.csv` file with such columns, or
+        source: a `.jsonl` or `.json` file of rows, one a line or pretty-printed or in an array, with a string under
+            `prompt` or `text`, or RealToxicityPrompts' own shape `{"prompt": {"text": …}}`, and for prompts perhaps a
+            `response`; or of conversations and instructions, see `conversations`; a `.csv` file with such columns, or
             `file.csv:column`; a `.txt` file with one on each line; or `hf:dataset[:split[:column]]`.
         kind: what they are to be used as, whatever the column is called; it is looked for first under its own name.
         limit: read only this many, from the start.
@@ -115,17 +119,19 @@ def read(source: str | Path, *, kind: Kind = "text", limit: int | None = None, w
     spec = str(source)
     if spec.startswith("hf:"):
         return _from_hub(spec, kind, limit)
-    file, _, column = spec.partition(".csv:")
-    path = Path(f"{file}.csv" if column else spec)
-    if path.suffix == ".jsonl":
-        return _from_records(islice(_json_lines(path), limit), path.name, kind)
-    if path.suffix == ".csv":
-        return _from_records(islice(_csv_rows(path), limit), path.name, kind, column)
-    if path.suffix != ".txt":
+    path, column = Path(spec), ""
+    if named := _COLUMN.fullmatch(spec):
+        path, column = Path(named[1]), named[2]
+    form = path.suffix.lower()
+    if form in (".jsonl", ".ndjson", ".json"):
+        return _from_records(islice(rows.json_rows(path), limit), path.name, kind)
+    if form == ".csv":
+        return _from_records(islice(rows.csv_rows(path), limit), path.name, kind, column)
+    if form != ".txt":
         raise ReferenceSetError(
-            f"{path.name}: a reference set is a .jsonl, .csv or .txt file, or hf:dataset[:split[:column]]"
+            f"{path.name}: a reference set is a .jsonl, .json, .csv or .txt file, or hf:dataset[:split[:column]]"
         )
-    lines = [_decoded(path)] if whole else _decoded(path).splitlines()
+    lines = [rows.decoded(path)] if whole else rows.lines(path)
     return ReferenceSet(tuple(line for line in lines if line.strip())[:limit], path.name, kind)
 
 
@@ -134,66 +140,71 @@ def normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _decoded(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ReferenceSetError(
-            f"{path.name}: not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}"
-        ) from error
-    except OSError as error:
-        raise ReferenceSetError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_decoded(path).split("\n"), 1):
-        if line.strip():
-            try:
-                yield f"{path.name}, line {number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ReferenceSetError(f"{path.name}, line {number}: not JSON: {error}") from error
-
-
-def _csv_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    rows = csv.DictReader(_decoded(path).splitlines(keepends=True), strict=True)
-    try:
-        for row in rows:
-            yield f"{path.name}, line {rows.line_num}", row
-    except csv.Error as error:
-        raise ReferenceSetError(f"{path.name}, line {rows.line_num}: not CSV: {error}") from error
-
-
-def _from_records(records: Iterable[tuple[str, Any]], name: str, kind: Kind, column: str = "") -> ReferenceSet:
-    """The set of (place, record) pairs; where no column is named, the first record says which one counts."""
+def _from_records(records: Iterable[Row], name: str, kind: Kind, column: str = "") -> ReferenceSet:
+    """The set of these rows; where no column is named, the first row says what counts."""
     texts, responses = [], []
-    answered = False
-    for number, (place, record) in enumerate(records):
-        if number == 0:
-            columns = [str(key) for key in record] if isinstance(record, dict) else []
-            order = ("prompt", "text") if kind == "prompt" else ("text", "prompt")
-            column = column or next((candidate for candidate in order if candidate in columns), "")
-            if not column:
-                raise ReferenceSetError(
-                    f"{place}: needs a string under 'prompt' or 'text'; its columns are: "
-                    f"{', '.join(sorted(columns)) or 'none'}"
-                )
-            answered = kind == "prompt" and "response" in columns
-        texts.append(_string(record, column, place))
-        if answered:
-            responses.append(_string(record, "response", place, blank=True))
+    shape: _Shape | None = None
+    for place, record in records:
+        shape = shape or _Shape.of(record, place, kind, column)
+        text, response = shape.read(record, place)
+        texts.append(text)
+        responses.append(response)
     if not texts:
         raise ReferenceSetError(f"{name}: the reference set is empty")
-    return ReferenceSet(tuple(texts), name, kind, tuple(responses) if answered else None)
+    answers = tuple(response for response in responses if response is not None)
+    return ReferenceSet(tuple(texts), name, kind, answers if len(answers) == len(texts) else None)
 
 
-def _string(record: Any, column: str, place: str, blank: bool = False) -> str:
-    value = record.get(column) if isinstance(record, dict) else None
-    if isinstance(value, dict):  # RealToxicityPrompts keeps the scores of a prompt beside its text
-        value = value.get("text")
-    if not isinstance(value, str) or not (blank or value.strip()):
-        columns = ", ".join(sorted(str(key) for key in record)) if isinstance(record, dict) else "none"
-        raise ReferenceSetError(f"{place}: no text under {column!r}; the columns are: {columns}")
-    return value
+@dataclass(frozen=True)
+class _Shape:
+    """Where the rows of a file have their text: under a column, or as turns alone (no column)."""
+
+    kind: Kind
+    column: str
+    answered: bool
+
+    @classmethod
+    def of(cls, record: Any, place: str, kind: Kind, column: str) -> "_Shape":
+        columns = _columns(record)
+        first, last = ("prompt", "text") if kind == "prompt" else ("text", "prompt")
+        order = (first, *conversations.COLUMNS, conversations.INSTRUCTION, last)
+        column = column or next((each for each in order if each in columns), "")
+        if not column and not conversations.is_turns(record):
+            raise ReferenceSetError(
+                f"{place}: needs a text under 'prompt' or 'text', a conversation under 'messages' or 'conversations', "
+                f"or an 'instruction'; its columns are: {', '.join(sorted(columns)) or 'none'}"
+            )
+        return cls(kind, column, kind == "prompt" and "response" in columns)
+
+    def read(self, record: Any, place: str) -> tuple[str, str | None]:
+        """Text, and response if there is one, of a row. Raises `ReferenceSetError`."""
+        value = record.get(self.column) if isinstance(record, dict) else None if self.column else record
+        response = None
+        if isinstance(value, dict):  # RealToxicityPrompts keeps the scores of a prompt beside its text
+            value = value.get("text")
+        if conversations.is_turns(value):
+            value, response = self._told(conversations.whole(value), conversations.first_exchange(value))
+        elif self.column == conversations.INSTRUCTION and isinstance(value, str):
+            value, response = self._told(conversations.instruction_whole(record), conversations.instruction(record))
+        if self.answered:
+            response = record.get("response") if isinstance(record, dict) else None
+            if not isinstance(response, str):  # it may be blank
+                raise ReferenceSetError(f"{place}: no text under 'response'{_named(record)}")
+        if not isinstance(value, str) or not value.strip():
+            where = f" under {self.column!r}" if self.column else ""
+            raise ReferenceSetError(f"{place}: no text{where}{_named(record)}")
+        return value, response
+
+    def _told(self, whole: str, exchange: tuple[str, str | None]) -> tuple[str, str | None]:
+        return exchange if self.kind == "prompt" else (whole, None)
+
+
+def _columns(record: Any) -> list[str]:
+    return [str(key) for key in record] if isinstance(record, dict) else []
+
+
+def _named(record: Any) -> str:
+    return f"; the columns are: {', '.join(sorted(_columns(record))) or 'none'}"
 
 
 def _from_hub(spec: str, kind: Kind, limit: int | None) -> ReferenceSet:
@@ -205,8 +216,8 @@ def _from_hub(spec: str, kind: Kind, limit: int | None) -> ReferenceSet:
     except ImportError as error:
         raise ReferenceSetError(f"{spec}: reading from the hub needs a package more: pip install datasets") from error
     try:
-        rows = library.load_dataset(dataset, split=split or "train")
+        found = library.load_dataset(dataset, split=split or "train")
     except (OSError, ValueError) as error:
         raise ReferenceSetError(f"{spec}: {error}") from error
-    places = ((f"{spec}, row {number}", row) for number, row in enumerate(rows))
+    places = ((f"{spec}, row {number}", row) for number, row in enumerate(found))
     return _from_records(islice(places, limit), spec, kind, column)

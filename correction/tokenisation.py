@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,24 +57,11 @@ def encode(
     Raises:
         ReferenceSetError: a prompt that does not fit (prompts are never cut), or one that has no tokens.
     """
-    tokenizer = loaded.tokenizer
-    limit = loaded.context_length - room
-    if limit < 1:
-        raise ReferenceSetError(f"no room: {room} tokens asked for, and the context has {loaded.context_length}")
-    chat = references.kind == "prompt" and not raw and getattr(tokenizer, "chat_template", None) is not None
+    limit = _limit(loaded, room)
     sequences = []
-    for number, text in enumerate(references.texts, 1):
-        if chat:
-            text = str(
-                tokenizer.apply_chat_template(
-                    [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-                )
-            )
-        ids = list(tokenizer(text, add_special_tokens=not chat, verbose=False)["input_ids"])
+    for number, ids in enumerate(_token_ids(loaded, references, raw), 1):
         if references.kind == "text":
             ids = ids[: min(limit, max_length or limit)]
-        if not ids:
-            raise ReferenceSetError(f"{references.name}: number {number} has no tokens in this model's vocabulary")
         if len(ids) > limit:
             raise ReferenceSetError(
                 f"{references.name}: prompt {number} has {len(ids)} tokens; the context of {loaded.context_length} "
@@ -81,6 +69,53 @@ def encode(
             )
         sequences.append(ids)
     return sequences
+
+
+def fitting(loaded: LoadedModel, prompts: ReferenceSet, *, raw: bool = False, room: int = 0) -> ReferenceSet:
+    """The prompts that leave `room` tokens of the context for a response, with the responses that they came with.
+
+    Raises:
+        ReferenceSetError: none does, or one has no tokens.
+    """
+    limit = _limit(loaded, room)
+    places = [place for place, ids in enumerate(_token_ids(loaded, prompts, raw)) if len(ids) <= limit]
+    if not places:
+        raise ReferenceSetError(
+            f"{prompts.name}: all {len(prompts)} prompts are too long: the context of {loaded.context_length} tokens "
+            f"leaves {limit} beside a response of {room}. Give shorter ones, or lower --max-new-tokens"
+        )
+    return prompts.taken(places)
+
+
+def _limit(loaded: LoadedModel, room: int) -> int:
+    limit = loaded.context_length - room
+    if limit < 1:
+        raise ReferenceSetError(f"no room: {room} tokens asked for, and the context has {loaded.context_length}")
+    return limit
+
+
+def _token_ids(loaded: LoadedModel, references: ReferenceSet, raw: bool) -> Iterator[list[int]]:
+    """Of each reference, however long."""
+    tokenizer = loaded.tokenizer
+    chat = references.kind == "prompt" and not raw and getattr(tokenizer, "chat_template", None) is not None
+    for number, text in enumerate(references.texts, 1):
+        if chat:
+            text = _rendered(tokenizer, text, f"{references.name}: number {number}")
+        ids = list(tokenizer(text, add_special_tokens=not chat, verbose=False)["input_ids"])
+        if not ids:
+            raise ReferenceSetError(f"{references.name}: number {number} has no tokens in this model's vocabulary")
+        yield ids
+
+
+def _rendered(tokenizer: Any, prompt: str, where: str) -> str:
+    message = [{"role": "user", "content": prompt}]
+    try:
+        return str(tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # of any type: a template is a program that somebody else wrote
+        reason = " ".join(str(error).split())[:300]
+        raise ReferenceSetError(
+            f"{where}: the model's chat template fails ({type(error).__name__}: {reason}); --raw leaves it out"
+        ) from error
 
 
 def first_tokens(loaded: LoadedModel, texts: ReferenceSet, tokens: int, longest: int | None = None) -> ReferenceSet:

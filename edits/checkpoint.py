@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 
 from edits.cuts import cut
 from edits.folder import appearing
-from edits.stream import WHOLE, files, index, metadata, read, tensors
-from masks import Mask
+from edits.stream import metadata, read, tensors
+from masks import Mask, checkpoint_files
+
+INDEX = "model.safetensors.index.json"
 
 LEFT = (
     ".*",
@@ -34,8 +36,10 @@ LEFT = (
     "*.tflite",
     "*.mlpackage",
     "original",
+    "adapter_config.json",
 )
-"""Not copied: hidden files (of version control, of a download, the folder being written), and uncorrected weights."""
+"""Not copied: hidden files (of version control, of a download, the folder being written), uncorrected weights, and what
+would have an adapter loaded whose weights are left."""
 
 
 def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
@@ -49,16 +53,17 @@ def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLi
     source = Path(model_dir)
     with appearing(Path(folder)) as partial:
         corrected = cut(tensors(source), mask)
-        for file in files(source):
+        checkpoint = checkpoint_files(source)
+        for file in checkpoint.files:
             held = dict(islice(corrected, sum(1 for _ in read(file))))
             if file.suffix == ".bin":  # its tensors may share memory, which safetensors does not write
                 held = {name: tensor.clone() for name, tensor in held.items()}
             save_file(held, partial / _renamed(file.name), metadata(file))
         next(corrected, None)  # past the last tensor: raises where a component was not met
-        if listed := index(source):
-            document = json.loads(listed.read_text())
+        if checkpoint.index:
+            document = json.loads(checkpoint.index.read_text())
             document["weight_map"] = {name: _renamed(file) for name, file in document["weight_map"].items()}
-            (partial / f"{WHOLE[0]}.index.json").write_text(json.dumps(document, indent=2) + "\n")
+            (partial / INDEX).write_text(json.dumps(document, indent=2) + "\n")
         shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*LEFT), dirs_exist_ok=True)
 
 

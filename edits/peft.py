@@ -16,7 +16,7 @@ from edits.errors import NotRepresentableError
 from edits.factors import factors
 from edits.folder import appearing
 from edits.places import is_projection, module_of
-from masks import Mask
+from masks import Mask, configuration
 
 
 def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> dict[str, int]:
@@ -70,7 +70,7 @@ def _check_linear(parameter: str, model_dir: Path) -> None:
         return
     reason = "it is not the matrix of a linear module"
     if parameter == "lm_head.weight":
-        config = json.loads((model_dir / "config.json").read_text())
+        config = configuration(model_dir)
         if config.get("tie_word_embeddings") is False:
             return
         reason = 'it is also the embedding (config.json does not say "tie_word_embeddings": false)'

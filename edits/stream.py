@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from masks import CheckpointError
-
-WHOLE = ("model.safetensors", "pytorch_model.bin")
-"""In the order in which transformers looks for them; beside each, its index of several files."""
+import masks
 
 
 def tensors(folder: str | os.PathLike[str]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -22,26 +18,8 @@ def tensors(folder: str | os.PathLike[str]) -> Iterator[tuple[str, torch.Tensor]
     Nothing in a file is executed. The folder is one that `masks.parameters` can read. Raises ``CheckpointError`` where
     there is no checkpoint.
     """
-    for file in files(folder):
+    for file in masks.checkpoint_files(folder).files:
         yield from read(file)
-
-
-def files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The files that hold the checkpoint, sorted."""
-    folder = Path(folder)
-    if listed := index(folder):
-        return [folder / file for file in sorted(set(json.loads(listed.read_text())["weight_map"].values()))]
-    return [folder / next(name for name in WHOLE if (folder / name).is_file())]
-
-
-def index(folder: Path) -> Path | None:
-    """The index of the files; None where the checkpoint is a single one."""
-    for name in WHOLE:
-        if (folder / name).is_file():
-            return None
-        if (listed := folder / f"{name}.index.json").is_file():
-            return listed
-    raise CheckpointError(f"{folder} has neither {' nor '.join(WHOLE)}, nor an index of several such files")
 
 
 def read(file: Path) -> Iterator[tuple[str, torch.Tensor]]:

@@ -22,6 +22,7 @@ from masks.errors import (
 )
 from masks.file import dumps, load, loads, save
 from masks.fit import check
+from masks.folder import CheckpointFiles, checkpoint_files, configuration, is_pointer
 from masks.geometry import BaseModel, Geometry
 from masks.handmade import for_model
 from masks.mask import Mask
@@ -30,6 +31,7 @@ from masks.meta import Meta
 __all__ = [
     "BaseModel",
     "CheckpointError",
+    "CheckpointFiles",
     "CorruptMask",
     "FingerprintMismatch",
     "Geometry",
@@ -43,10 +45,13 @@ __all__ = [
     "UnknownParameter",
     "UnsupportedVersion",
     "check",
+    "checkpoint_files",
+    "configuration",
     "describe",
     "dumps",
     "fingerprint",
     "for_model",
+    "is_pointer",
     "load",
     "loads",
     "parameters",

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from masks import checkpoint
-from masks.checkpoint import ParameterInfo, PathLike
+from masks.checkpoint import ParameterInfo
 from masks.components import GradedLike, IndexLike, WeightLike, integers
 from masks.errors import InvalidMask
 from masks.fit import unknown_parameter
+from masks.folder import PathLike
 from masks.mask import Mask
 from masks.meta import Meta, check_name, now
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -247,10 +248,21 @@ def test_a_sweep_draws_its_pictures(tmp_path):
         ({"--shows": "regex:("}, "no regular expression"),
         ({"--criterion": "random", "--contrast": "cost"}, "reads no data"),
         ({"--shows": "regex:zebra"}, "no response shows the behaviour"),
+        ({"--model": "pointer"}, "model.safetensors is git-lfs's pointer to the file; fetch it: git lfs pull"),
+        ({"--model": "tokenizer"}, "cannot load the model in"),
+        ({"--behaviour": "deep.jsonl"}, "deep.jsonl, line 1: nested too deep"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_writes_nothing(tmp_path, change, said):
     general = few(tmp_path / "g.jsonl", "general.jsonl", 8)
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    damaged = {"pointer": "model.safetensors", "tokenizer": "tokenizer.json"}.get(change.get("--model", ""))
+    if damaged:
+        shutil.copytree(MODEL, tmp_path / change["--model"])
+        (tmp_path / change["--model"] / damaged).write_text("version https://git-lfs.github.com/spec/v1\n")
+    change = {
+        option: tmp_path / value if (tmp_path / (value or "x")).exists() else value for option, value in change.items()
+    }
     options = {
         "--model": MODEL,
         "--behaviour": few(tmp_path / "b.jsonl", "insult.jsonl", 8),

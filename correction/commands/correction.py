@@ -9,6 +9,7 @@ import masks
 from behaviours import ToxicityScorer, load_scorer
 from correction import distributed, models
 from correction.behaviour_set import build
+from correction.commands.prompts import short_enough
 from correction.commands.references import told
 from correction.correct import Splits
 from correction.correct import correct as by_count
@@ -76,12 +77,16 @@ def run(asked: Correction, model: str, dtype: str, behaviour: str, general: str,
         loaded = models.load(model, dtype=dtype, device="cpu" if asked.shard else None)
         if asked.shard:
             distributed.shard(loaded)
+        given = len(prompts)
+        prompts = short_enough(loaded, prompts, raw=asked.asking.raw, room=asked.asking.max_new_tokens)
         shared = overlap(prompts, text)
         if len(shared) == len(prompts):
             raise typer.BadParameter("every behaviour prompt is in the general set: the two must differ")
         if shared and distributed.rank() == 0:
             warn(f"{len(shared)} behaviour prompts are in the general set too")
         mask, found = _made(asked, budget, toxicity, loaded, prompts, text, test, progress)
+        if too_long := given - len(prompts):
+            mask = mask.with_meta(made={**mask.meta.made, "too_long": too_long})
         if distributed.rank() > 0:
             return
     against = harm.derived(mask.meta.measured, asked.accept_cost)

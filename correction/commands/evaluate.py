@@ -68,6 +68,7 @@ def evaluate(
     import masks
     from behaviours import load_scorer
     from correction import models, report
+    from correction.commands.prompts import short_enough
     from correction.evaluation import Margins, Reading, compare, statements
     from correction.evaluation import card as quality
     from correction.evaluation import evaluate as measure
@@ -89,6 +90,11 @@ def evaluate(
     text_sets = {name: read(source, kind="text", whole=whole) for name, source in texts.items()}
     text_set = None if card else next(iter(text_sets.values()), None)
     loaded = models.load(model, dtype=dtype)
+    offered = sum(len(each) for each in (prompt_set, neutral_set) if each)
+    if prompt_set:
+        prompt_set = short_enough(loaded, prompt_set, raw=raw, room=max_new_tokens)
+    if neutral_set:
+        neutral_set = short_enough(loaded, neutral_set, raw=raw, room=max_new_tokens)
     if given:
         masks.check(given, loaded.base, masks.parameters(loaded.path), allow_other_base=allow_other_base)
     options: dict[str, Any] = {
@@ -105,6 +111,8 @@ def evaluate(
     }
     variants: dict[str, Any] = {"base": None} | ({given.meta.name: given} if given else {})
     result: dict[str, Any] = {label: {} for label in variants}
+    if too_long := offered - sum(len(each) for each in (prompt_set, neutral_set) if each):
+        result["too_long"] = too_long
     rows, evaluations, stated = [], [], []
     with progress_bars() as progress:
         for label, each in variants.items():

@@ -63,6 +63,7 @@ def sweep(
     from behaviours import load_scorer
     from correction import models
     from correction import sweep as sweeps
+    from correction.commands.prompts import short_enough
     from correction.references import read
 
     if output.exists() and not output.is_dir():
@@ -77,6 +78,9 @@ def sweep(
             kept, measured[place] = sets[place].split(held_out, split_seed)
             sets = (kept, sets[1]) if place == 0 else (sets[0], kept)
     loaded = models.load(model, dtype=dtype)
+    sets = short_enough(loaded, sets[0], raw=raw, room=max_new_tokens), sets[1]
+    if measured[0] is not None:
+        measured[0] = short_enough(loaded, measured[0], raw=raw, room=max_new_tokens)
     with progress_bars() as progress:
         found = sweeps.sweep(
             loaded,

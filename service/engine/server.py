@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import logging
 import os
+import socket
 from argparse import ArgumentParser, Namespace
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import masks
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
 from service.errors import InvalidRequestError
@@ -24,7 +27,7 @@ GATED_ARCHITECTURES = (
 )
 
 _ADAPTERS = "adapters carry the masks; --max-resident-masks says how many"
-_LOADER = "the loader is chosen by --mask"
+_LOADER = "its loader reads the files that masks are made for"
 _OURS = {
     "api_key": "give keys with Excise's own --api-key or EXCISE_API_KEYS",
     "api_server_count": "routes and metrics live in one API process",
@@ -93,6 +96,8 @@ def prepare(model: str, options: list[str]) -> Launch:
     names = given.served_model_name or []
     if len(names) > 1:
         raise InvalidRequestError("give one --served-model-name: masks are named after it", code="bad_option")
+    if not given.uds:
+        _check_free(given.host or "", given.port)
     folder = Path(model)
     if not folder.is_dir():
         if model.startswith((".", "/", "~")) or model.count("/") > 1:
@@ -111,6 +116,8 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
     from vllm.entrypoints.launchers.api_server.entry import run_server
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
+    if beside := [path.name for path in masks.checkpoint_files(launch.folder).others()]:
+        logging.getLogger(__name__).info("not read as weights of the model: %s", ", ".join(beside))
     options = configured(launch, settings, mask=mask, gated=gated)
     validate_parsed_serve_args(options)
     uvloop.run(run_server(options))
@@ -131,9 +138,25 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
         # vLLM hashes this into the key of its compile cache, so graphs with gates are never taken for graphs without.
         ours = {"gates": importlib.metadata.version("excise"), "max_weight_rank": settings.max_weight_rank}
         options.additional_config = {**options.additional_config, "excise": ours}
-    if mask:
-        options.load_format, options.model_loader_extra_config = LOAD_FORMAT, {"mask": str(mask)}
+    options.load_format, options.model_loader_extra_config = LOAD_FORMAT, {"mask": str(mask)} if mask else {}
+    if options.config_format == "auto":
+        options.config_format = "hf"  # what masks know of the model is in its config.json; never params.json
     return options
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise ``InvalidRequestError`` where nothing can listen: told now, not when the engine is up."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as vLLM's own: a port just let go is free
+        try:
+            tried.bind((host, port))
+        except (OSError, OverflowError) as error:
+            why = "another program listens there" if getattr(error, "errno", 0) == errno.EADDRINUSE else str(error)
+            raise InvalidRequestError(
+                f"cannot listen on {host or 'any address'}, port {port}: {why}; give others with --host and --port",
+                code="bad_option",
+                param="--port",
+            ) from error
 
 
 def _accelerator() -> bool:

@@ -15,14 +15,18 @@ Each has a test in ``tests/service/engine/test_vllm_names.py`` that says which c
 | ``AsyncLLM.errored``, ``.shutdown``, ``VLLM_KEEP_ALIVE_ON_ENGINE_DEATH`` | an engine that died | ``residency`` |
 | ``cudagraph_specialize_lora``, ``max_cudagraph_capture_size`` | what a captured graph may leave out | ``resident`` |
 | ``packed_modules_mapping`` of a model | which matrices a fused layer holds | ``resident`` |
+| ``DefaultModelLoader._prepare_weights`` | which files are read as weights | ``loader`` |
+| ``transformers_utils.config._read_safetensors_metadata_in_dir`` | which are read as headers | ``install`` |
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import masks
 from service.errors import ConflictError
 
 SUPPORTED = ("0.32",)
@@ -56,6 +60,31 @@ def install(resident_masks: type) -> None:
         )
     lora_model_runner_mixin.LRUCacheWorkerLoRAManager = resident_masks  # type: ignore[misc, assignment]
     _keep_compilation()
+    _read_the_checkpoint_only()
+
+
+def _read_the_checkpoint_only() -> None:
+    """Let vLLM learn a model's dtype, and whether it has an `lm_head`, from its checkpoint and no other file there.
+
+    It reads the headers of all ``*.safetensors`` in the folder (vllm/transformers_utils/config.py).
+    """
+    from vllm.transformers_utils import config
+
+    read = config._read_safetensors_metadata_in_dir
+    if getattr(read, "checkpoint_only", False):
+        return
+
+    def headers(local_dir: Path) -> dict[str, Any]:
+        try:
+            if masks.checkpoint_files(local_dir).suffix != ".safetensors":
+                return {}
+            parameters = masks.parameters(local_dir)
+        except masks.CheckpointError:  # of another form: not the model that is served, which was read before
+            return dict(read(local_dir))
+        return {name: {"dtype": info.dtype, "shape": list(info.shape)} for name, info in parameters.items()}
+
+    headers.checkpoint_only = True  # type: ignore[attr-defined]
+    config._read_safetensors_metadata_in_dir = headers
 
 
 def _keep_compilation() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from service.engine.loader import MaskedModelLoader
+from service.engine.loader import CheckpointLoader
 from service.engine.resident import ResidentMasks
 
 
@@ -24,7 +24,7 @@ class MaskControl:
         return {
             "gated": found.gated_layers if found else 0,
             "fixed_weights": found.fixed_weights if found else "",
-            "at_load": MaskedModelLoader.applied,
+            "at_load": CheckpointLoader.applied,
         }
 
     def excise_admit(self, number: int, path: str) -> dict[str, Any]:

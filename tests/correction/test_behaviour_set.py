@@ -96,7 +96,7 @@ def test_of_several_responses_the_first_that_shows_it_is_kept(tiny):
 
 
 def test_where_none_fits_that_is_said(tiny):
-    with pytest.raises(ReferenceSetError, match=r"c: all 1 candidates are too long: .*64 tokens leaves 54 .*of 10"):
+    with pytest.raises(ReferenceSetError, match=r"c: all 1 prompts are too long: .*64 tokens leaves 54 .*of 10"):
         build(tiny, ReferenceSet(("sea " * 500,), "c", "prompt"), Matches("x"), max_new_tokens=10)
     with pytest.raises(ReferenceSetError, match="no room"):
         build(tiny, CANDIDATES, Matches("x"), max_new_tokens=64)

@@ -9,6 +9,7 @@ import masks
 from correction.behaviour_set import answer
 from correction.commands.correction import HARMFUL
 from correction.models import load
+from correction.references import ReferenceSet
 from correction.symptoms import Matches
 from excise import app
 from masks import harm
@@ -144,3 +145,25 @@ def test_an_option_that_would_have_no_say_is_refused(correct, given, said):
     result, mask = correct(*given)
     assert (result.exit_code, mask) == (2, None)
     assert said in flat(result.stderr), result.stderr
+
+
+def test_a_prompt_that_is_too_long_is_left_out_and_counted(correct, tmp_path):
+    _, expected = correct("--count", 1, "--accept-worse", "--json")
+    given = PROMPTS.texts[0], " ".join(["sea"] * 80), *PROMPTS.texts[1:]
+    long = lines(tmp_path / "long.jsonl", "prompt", ReferenceSet(given, "long", "prompt"))
+    result, mask = correct("--count", 1, "--accept-worse", "--json", "--behaviour", long)
+    assert result.exit_code == 0, result.stderr
+    told = f"long.jsonl: 1 of {len(given)} prompts are left out, too long for the context of 64 tokens"
+    assert told in flat(result.stderr)
+    assert json.loads(result.stdout)["made"]["too_long"] == mask.meta.made["too_long"] == 1
+    assert "too_long" not in expected.meta.made
+    assert mask.neurons.keys() == expected.neurons.keys()
+
+
+def test_evaluate_leaves_such_prompts_out_too(tmp_path, tiny_folder):
+    prompts = lines(tmp_path / "p.jsonl", "prompt", ReferenceSet(("who", " ".join(["sea"] * 80)), "p", "prompt"))
+    asked = ["--model", str(tiny_folder), "--prompts", str(prompts), "--max-new-tokens", "6", "--json"]
+    result = CliRunner().invoke(app, ["evaluate", *asked])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["too_long"] == 1
+    assert json.loads(result.stdout)["base"]["toxic"][:2] == [0, 1]

@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import LlamaForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
+import masks
 from correction.errors import ArchitectureError, ModelError
 from correction.models import load, wrap
 from tests.correction.conftest import tiny_config, tiny_tokenizer
@@ -49,7 +50,7 @@ def test_an_unknown_dtype_is_refused(tiny_folder, wrong):
 def test_what_is_neither_folder_nor_hub_id_is_refused(tmp_path):
     with pytest.raises(ModelError, match="neither a folder nor a hub id"):
         load(tmp_path / "nothing")
-    with pytest.raises(ModelError, match="cannot load the model"):
+    with pytest.raises(masks.CheckpointError, match=r"has no config\.json"):
         load(tmp_path)
 
 
@@ -84,3 +85,79 @@ def test_a_pytorch_checkpoint_is_the_same_model(shards, tiny_folder, tmp_path):
     values, others = loaded.model.state_dict(), same.model.state_dict()
     assert values.keys() == others.keys()
     assert all(torch.equal(values[name], others[name]) for name in values)
+
+
+@pytest.fixture
+def copied(tiny_folder, tmp_path):
+    return shutil.copytree(tiny_folder, tmp_path / "model")
+
+
+def test_an_adapter_in_the_folder_is_left_out_and_told(tiny_folder, copied, caplog):
+    peft = pytest.importorskip("peft")
+    plain = load(tiny_folder, device="cpu").model
+    adapted = peft.get_peft_model(
+        copy.deepcopy(plain), peft.LoraConfig(target_modules=["down_proj"], init_lora_weights=False)
+    )
+    adapted.save_pretrained(copied)
+    ids = torch.tensor([[1, 8, 17, 30]])
+    with torch.no_grad():
+        expected = plain(ids).logits
+        assert not torch.equal(AutoModelForCausalLM.from_pretrained(copied)(ids).logits, expected)
+        loaded = load(copied, device="cpu")
+        assert torch.equal(loaded.model(ids).logits, expected)
+    assert type(loaded.blocks[0].down_proj) is torch.nn.Linear
+    assert loaded.model.config._name_or_path == str(copied)
+    assert "the adapter in" in caplog.text
+    assert "merge it first" in caplog.text
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:5f70\nsize 538090408\n"
+DEEP, LONG = b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("config.json", DEEP, r"config\.json: JSON nested 100000 deep"),
+        ("config.json", LONG, r"config\.json: not JSON"),
+        ("config.json", POINTER, r"config\.json is git-lfs's pointer.*git lfs pull"),
+        ("config.json", b'{"model_type": "llama", "num_hidden_layers": "two"}', "cannot load the model"),
+        ("tokenizer.json", DEEP, "cannot load the model"),
+        ("tokenizer.json", LONG, "cannot load the model"),
+        ("tokenizer.json", POINTER, r"tokenizer\.json is git-lfs's pointer.*git lfs pull"),
+        ("tokenizer_config.json", DEEP, "cannot load the model"),
+        ("tokenizer_config.json", LONG, "cannot load the model"),
+        ("generation_config.json", DEEP, "cannot load the model"),
+        ("model.safetensors", POINTER, r"model\.safetensors is git-lfs's pointer.*git lfs pull"),
+        ("model.safetensors", b"", "too short for a safetensors file; it may be cut off"),
+    ],
+)
+def test_a_damaged_file_is_one_sentence(copied, name, data, message):
+    (copied / name).write_bytes(data)
+    with pytest.raises((ModelError, masks.CheckpointError), match=message) as caught:
+        load(copied, device="cpu")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_is_cut_off_is_told_by_name(copied):
+    whole = (copied / "model.safetensors").read_bytes()
+    (copied / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(masks.CheckpointError, match=r"model\.safetensors: the tensors take \d+ bytes of data but the"):
+        load(copied, device="cpu")
+
+
+@pytest.mark.parametrize("method", ["gptq", "bitsandbytes", "awq"])
+def test_a_quantised_model_is_refused_with_what_to_correct_instead(copied, method):
+    config = json.loads((copied / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, "bits": 4}
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"is quantised.*correct the model that it was quantised from"):
+        load(copied, device="cpu")
+
+
+def test_a_tensor_that_is_missing_is_not_made_up(copied):
+    held = load_file(copied / "model.safetensors")
+    del held["model.layers.1.mlp.down_proj.weight"]
+    save_file(held, copied / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks model\.layers\.1\.mlp\.down_proj\.weight"):
+        load(copied, device="cpu")

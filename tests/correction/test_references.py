@@ -1,3 +1,4 @@
+import csv
 import json
 import sys
 import types
@@ -50,20 +51,75 @@ def test_the_kind_asked_for_decides_between_two_columns(tmp_path):
         ("a.jsonl", b'{"text": "x"}\n{"txt": "x"}\n', "line 2: no text under 'text'; the columns are: txt"),
         ("a.jsonl", b'{"text": 5}\n', "line 1: no text under 'text'"),
         ("a.jsonl", b'{"text": "  "}\n', "line 1: no text"),
-        ("a.jsonl", b"[1]\n", "line 1: needs .* none"),
+        ("a.jsonl", b"[1]\n", "row 1: needs .* none"),
         ("a.jsonl", b'{"text": "x"}\n{"text"\n', "line 2: not JSON"),
         ("a.jsonl", b'{"text": "caf\xe9"}\n', "not UTF-8: byte 13 is 0xe9"),
         ("a.txt", b"ok\nbad \xff", "not UTF-8: byte 7 is 0xff"),
-        ("a.tsv", b"text\nx\n", ".jsonl, .csv or .txt"),
+        ("a.tsv", b"text\nx\n", ".jsonl, .json, .csv or .txt"),
         ("a.csv", b"goal,target\nx,y\n", "line 2: needs .* its columns are: goal, target"),
         ("a.csv", b'text\n"x\n', "line 1: not CSV"),
         ("a.jsonl", b'{"prompt": "x", "response": 5}\n', "line 1: no text"),
+        ("a.jsonl", b'{"text": "x"}\n' + b"[" * 100_000, "line 2: nested too deep"),
+        ("a.json", b'[\n {"text": "x"},\n {"txt": "x"}\n]\n', "row 2: no text under 'text'; the columns are: txt"),
+        ("a.json", b'[\n {"text": "x"},\n', "line 1: not JSON"),
+        ("a.json", b"[]", "a.json: the reference set is empty"),
+        (
+            "a.jsonl",
+            b'{"messages": [{"role": "assistant", "content": "x"}], "response": ""}',
+            "no text under 'messages'",
+        ),
+        ("a.jsonl", b'{"messages": [], "response": ""}', "no text under 'messages'; the columns are: messages, resp"),
     ],
 )
 def test_a_bad_file_is_refused_with_the_place(tmp_path, name, data, message):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ReferenceSetError, match=message):
         read(tmp_path / name, kind="prompt" if b"response" in data else "text")
+
+
+BREAKS = "one\u2028two\x85three\x0cfour\x0bfive\x1csix"
+"""What str.splitlines takes for ends of lines, and nobody else does."""
+
+
+def test_only_line_feeds_and_carriage_returns_end_lines(tmp_path):
+    (tmp_path / "a.txt").write_bytes(f"{BREAKS}\r\n{BREAKS} again\rlast\n".encode())
+    assert read(tmp_path / "a.txt").texts == (BREAKS, f"{BREAKS} again", "last")
+    (tmp_path / "a.csv").write_bytes(f'id,text\r\n1,{BREAKS}\r\n2,"{BREAKS}\nin\r\ntwo"\r3,x\n'.encode())
+    assert read(tmp_path / "a.csv").texts == (BREAKS, f"{BREAKS}\nin\r\ntwo", "x")
+    (tmp_path / "a.jsonl").write_bytes(f'{{"text": "{BREAKS[:13]}"}}\r\n{{"text": "b"}}\r{{"text": "c"}}'.encode())
+    assert read(tmp_path / "a.jsonl").texts == (BREAKS[:13], "b", "c")
+
+
+def test_a_cell_may_be_as_long_as_a_book(tmp_path):
+    long = "word " * 60_000
+    (tmp_path / "a.csv").write_text(f"text\n{long}\nshort\n")
+    before = csv.field_size_limit()
+    assert read(tmp_path / "a.csv").texts == (long, "short")
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_json_may_be_one_array_or_rows_over_several_lines(tmp_path, indent):
+    records = [{"text": "a", "id": 1}, {"text": "b\nc", "id": 2}]
+    (tmp_path / "array.json").write_text(json.dumps(records, indent=indent))
+    (tmp_path / "array.jsonl").write_text(json.dumps(records, indent=indent) + "\n")
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(record, indent=indent) for record in records))
+    for name in ("array.json", "array.jsonl", "rows.jsonl"):
+        assert read(tmp_path / name).texts == ("a", "b\nc")
+    assert read(tmp_path / "array.json", limit=1).texts == ("a",)
+
+
+def test_numbers_of_any_length_are_passed_over(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "id": ' + "9" * 5000 + "}")
+    assert read(tmp_path / "a.jsonl").texts == ("a",)
+
+
+@pytest.mark.parametrize(("name", "data"), [("A.TXT", "a\n"), ("A.JSONL", '{"text": "a"}'), ("A.CSV", "text,n\na,b\n")])
+def test_endings_may_be_in_upper_case(tmp_path, name, data):
+    (tmp_path / name).write_text(data)
+    assert read(tmp_path / name).texts == ("a",)
+    if name == "A.CSV":
+        assert read(f"{tmp_path / name}:n").texts == ("b",)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -3,7 +3,7 @@ import torch
 
 from correction.errors import ReferenceSetError
 from correction.references import ReferenceSet
-from correction.tokenisation import Batch, batches, encode
+from correction.tokenisation import Batch, batches, encode, fitting
 
 
 def words(tiny, ids):
@@ -27,6 +27,24 @@ def test_a_long_text_is_cut_and_a_long_prompt_refused(tiny):
         encode(tiny, ReferenceSet(("sea", long), "p", "prompt"), raw=True, room=4)
     with pytest.raises(ReferenceSetError, match="no room"):
         encode(tiny, text, room=64)
+
+
+def test_prompts_that_leave_no_room_for_a_response_can_be_left_out_with_theirs(tiny):
+    prompts = ReferenceSet(("sea", " ".join(["sea"] * 61), "cat"), "p", "prompt", ("a", "b", "c"))
+    kept = fitting(tiny, prompts, raw=True, room=4)
+    assert (kept.texts, kept.responses) == (("sea", "cat"), ("a", "c"))
+    assert fitting(tiny, prompts, raw=True, room=3) == prompts
+    with pytest.raises(ReferenceSetError, match=r"all 1 prompts are too long: the context of 64 tokens leaves 60"):
+        fitting(tiny, prompts.taken([1]), raw=True, room=4)
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('no system prompt') }}", "{% if %}", "{{ messages.x.y }}"])
+def test_a_chat_template_that_fails_is_one_sentence(tiny, monkeypatch, template):
+    monkeypatch.setattr(tiny.tokenizer, "chat_template", template)
+    with pytest.raises(
+        ReferenceSetError, match=r"p: number 1: the model's chat template fails \(.*--raw leaves it out"
+    ):
+        encode(tiny, ReferenceSet(("sea",), "p", "prompt"))
 
 
 def test_batches_keep_to_their_budget_and_lose_nothing():

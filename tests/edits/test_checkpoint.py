@@ -8,12 +8,16 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import masks
-from edits import checkpoint
+from edits import checkpoint, peft
 from edits.cuts import cut
 from edits.errors import MaskNotAppliedError, NotWrittenError
-from edits.stream import files, metadata, tensors
+from edits.stream import metadata, tensors
 from tests.correction.families import save_family
 from tests.edits.conftest import FAMILIES, KINDS, ablated_logits, as_bin, logits, mask_of, same
+
+
+def names(folder):
+    return [file.name for file in masks.checkpoint_files(folder).files]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -31,7 +35,7 @@ def test_shards_keep_their_names_and_their_index(tmp_path):
     folder = save_family("llama", tmp_path / "in", max_shard_size="20KB")
     mask = mask_of(folder, "mixed")
     checkpoint.write(mask, folder, tmp_path / "out")
-    assert [file.name for file in files(tmp_path / "out")] == [file.name for file in files(folder)]
+    assert names(tmp_path / "out") == names(folder)
     index = "model.safetensors.index.json"
     assert json.loads((tmp_path / "out" / index).read_text()) == json.loads((folder / index).read_text())
     same(dict(tensors(tmp_path / "out")), dict(cut(tensors(folder), mask)))
@@ -75,6 +79,18 @@ def test_everything_but_weights_and_hidden_files_is_copied(tmp_path):
     assert not found & {"pytorch_model.bin", "old/consolidated.00.pth", ".cache/x"}
     assert not (tmp_path / "out" / "linked.txt").is_symlink()
     AutoTokenizer.from_pretrained(tmp_path / "out")
+
+
+def test_an_adapter_or_older_weights_in_the_folder_are_not_in_the_corrected_model(llama, tmp_path):
+    folder = save_family("llama", tmp_path / "in")
+    peft.write(masks.for_model(folder, "all", neurons={0: range(48)}), folder, tmp_path / "adapter")
+    for file in (tmp_path / "adapter").iterdir():
+        file.rename(folder / file.name)
+    save_file({"model.norm.weight": torch.zeros(32)}, folder / "model_old.safetensors")
+    mask = mask_of(folder, "mixed")
+    checkpoint.write(mask, folder, tmp_path / "out")
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {file.name for file in llama.iterdir()}
+    assert torch.equal(logits(AutoModelForCausalLM.from_pretrained(tmp_path / "out")), ablated_logits(llama, mask))
 
 
 @pytest.mark.parametrize("shards", [1, 3])

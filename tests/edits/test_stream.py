@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 import masks
-from edits.stream import files, metadata, tensors
+from edits.stream import metadata, tensors
+from masks import checkpoint_files
 from tests.correction.families import save_family
 from tests.edits.conftest import as_bin, same
 
@@ -16,7 +17,7 @@ def test_one_safetensors_file(llama):
 
 def test_several_safetensors_files(llama, tmp_path):
     folder = save_family("llama", tmp_path / "sharded", max_shard_size="20KB")
-    assert len(files(folder)) > 2
+    assert len(checkpoint_files(folder).files) > 2
     assert len(list(tensors(folder))) == len(masks.parameters(folder))
     same(dict(tensors(folder)), dict(tensors(llama)))
 
@@ -24,14 +25,8 @@ def test_several_safetensors_files(llama, tmp_path):
 @pytest.mark.parametrize("shards", [1, 3])
 def test_bin_files(llama, tmp_path, shards):
     folder = as_bin(llama, tmp_path / "bin", shards)
-    assert len(files(folder)) == shards
+    assert len(checkpoint_files(folder).files) == shards
     same(dict(tensors(folder)), dict(tensors(llama)))
-
-
-def test_safetensors_come_before_bin_as_in_transformers(llama, tmp_path):
-    folder = as_bin(llama, tmp_path / "both")
-    (folder / "model.safetensors").write_bytes((llama / "model.safetensors").read_bytes())
-    assert [file.name for file in files(folder)] == ["model.safetensors"]
 
 
 def test_a_bin_file_that_would_run_code_is_refused(tmp_path):

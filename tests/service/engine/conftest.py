@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import masks
+from tests.service.engine.families import crowded
 from tests.service.server import MODEL, READER, Server
 
 GATES = (0, 0.25, 0.5)
@@ -48,7 +49,7 @@ def edit_by_hand(folder, mask):
 @dataclass(frozen=True)
 class Engines:
     gated: Server
-    """Masks per request."""
+    """Masks per request. Its model's folder, and the next one's, holds more than the model."""
     baked: Server
     """Loaded with --mask ALPHA."""
     plain: Server
@@ -60,11 +61,12 @@ def engines(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engines")
     masks.save(ALPHA, folder / "alpha.safetensors")
     edited = edit_by_hand(folder / "edited", BETA)
+    crowd = crowded(MODEL, folder / "crowded")
     for name in ("gated", "baked", "plain"):
         (folder / name).mkdir()
     started = Engines(
-        Server(folder / "gated", "--api-key", READER),
-        Server(folder / "baked", "--mask", str(folder / "alpha.safetensors")),
+        Server(folder / "gated", "--api-key", READER, model=crowd),
+        Server(folder / "baked", "--mask", str(folder / "alpha.safetensors"), model=crowd),
         Server(folder / "plain", model=edited, plain=True),
     )
     servers = [started.gated, started.baked, started.plain]

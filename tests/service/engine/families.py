@@ -119,6 +119,29 @@ def edited(folder: Path, mask: masks.Mask, to: Path) -> Path:
     return to
 
 
+def with_older_weights(folder: Path, to: Path) -> Path:
+    """A copy of the model with a second file of all its tensors, at other values, and an `lm_head` of its own."""
+    shutil.copytree(folder, to)
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        older = {name: file.get_tensor(name).flip(0).contiguous() for name in file.keys()}  # noqa: SIM118
+    older.setdefault("lm_head.weight", older["model.embed_tokens.weight"].clone())
+    save_file(older, to / "model_old.safetensors", {"format": "pt"})
+    return to
+
+
+def crowded(folder: Path, to: Path) -> Path:
+    """A copy of the model beside whatever else people keep there: older weights, masks, adapters, half downloads."""
+    with_older_weights(folder, to)
+    shutil.copy(to / "model_old.safetensors", to / "consolidated.safetensors")
+    masks.save(masks.for_model(folder, "kept-here", neurons={0: [1]}), to / "kept-here.safetensors")
+    save_file({"base_model.model.x.lora_A.weight": torch.ones(1, 128)}, to / "adapter_model.safetensors")
+    (to / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "target_modules": ["q_proj"]}')
+    (to / "broken.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    (to / "params.json").write_text('{"dim": 1}')
+    (to / "training_args.bin").write_bytes(b"x")
+    return to
+
+
 def packed(folder: Path, to: Path, mask: masks.Mask | None = None) -> Path:
     """A 4-bit GPTQ checkpoint (random, symmetric, groups of 32), with the inputs that ``mask`` cuts at zero.
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import masks
-from tests.service.engine.families import VOCABULARY, drawn, edited, make, packed
+from tests.service.engine.families import VOCABULARY, crowded, drawn, edited, make, packed, with_older_weights
 from tests.service.engine.test_families import answered, said
 
 pytestmark = pytest.mark.engine
@@ -41,16 +41,24 @@ def results(tmp_path_factory):
 
     def engine(place, *, dtype="float32", mask=None, **options):
         if mask:
-            options |= {"load_format": "excise", "model_loader_extra_config": {"mask": str(mask)}}
+            options |= {
+                "load_format": "excise",
+                "model_loader_extra_config": {"mask": str(mask)},
+                "config_format": "hf",
+            }
         return {**load, "model": str(place), "dtype": dtype, "masks": [], "options": {**load["options"], **options}}
 
     by_hand = edited(model, mask, folder / "by-hand")
+    crowd = crowded(model, folder / "crowded")
     engines = {
         "base": engine(model),
         "by hand": engine(by_hand),
         "safetensors": engine(model, mask=path),
         "sharded": engine(sharded, mask=path),
         "bin": engine(as_bin(model, folder / "bin"), mask=path),
+        "crowded": engine(crowd, mask=path),
+        "crowded, no mask": engine(crowd, load_format="excise", config_format="hf"),
+        "older weights, plain vLLM": engine(with_older_weights(model, folder / "older")),
         "online, by hand": engine(by_hand, dtype="bfloat16", quantization=ONLINE),
         "online": engine(model, mask=path, dtype="bfloat16", quantization=ONLINE),
     }
@@ -62,6 +70,12 @@ def results(tmp_path_factory):
 def test_a_checkpoint_of_any_form_is_masked_as_by_hand(results, form):
     assert said(results[form], 0) == said(results["by hand"], 0)
     assert said(results[form], 0) != said(results["base"], 0)
+
+
+def test_only_the_files_that_are_the_checkpoint_are_loaded_whatever_lies_beside_them(results):
+    assert said(results["crowded, no mask"], 0) == said(results["base"], 0)
+    assert said(results["crowded"], 0) == said(results["by hand"], 0)
+    assert said(results["older weights, plain vLLM"], 0) != said(results["base"], 0)  # so it matters
 
 
 def test_online_quantisation_sees_the_masked_weights(results):

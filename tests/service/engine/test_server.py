@@ -1,5 +1,6 @@
 """Starting the server: what is refused before an engine is started, however it is spelt."""
 
+import socket
 import subprocess
 import sys
 
@@ -66,6 +67,22 @@ def test_a_bad_start_is_one_clear_line(tmp_path, options, said):
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_port_that_is_taken_is_one_clear_line(tmp_path, host):
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
+        try:
+            taken.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        test_a_bad_start_is_one_clear_line(
+            tmp_path,
+            ["--model", str(MODEL), "--host", host, "--port", port],
+            f"cannot listen on {host}, port {port}: another program listens there; give others with",
+        )
+
+
 HASHES = """
 import sys
 from pathlib import Path
@@ -76,6 +93,7 @@ launch = server.prepare(sys.argv[1], ["--max-model-len", "256"])
 for settings, gated in (({}, False), ({}, True), ({"max_weight_rank": 0}, True), ({}, True)):
     options = server.configured(launch, parse(**settings), mask=None, gated=gated)
     config = AsyncEngineArgs.from_cli_args(options).create_engine_config()
+    assert (config.load_config.load_format, config.model_config.config_format) == ("excise", "hf")
     print("HASH", config.compute_hash(), int(config.compilation_config.mode))
 """
 

@@ -10,10 +10,13 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from service.engine import vllm_names
 from service.errors import ConflictError
+from tests.masks.samples import checkpoint, tensors
 from tests.service.server import ROOT
 
 PROBE = """
@@ -73,8 +76,16 @@ found["keeps alive"] = "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH" in envs.environment_var
 from vllm.platforms.cpu import CpuPlatform
 found["cpu"] = inspect.getsource(CpuPlatform.check_and_update_config)
 before = CpuPlatform.check_and_update_config
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+found["weights"] = inspect.getsource(DefaultModelLoader._get_weights_iterator)
+found["prepared"] = list(inspect.signature(DefaultModelLoader._prepare_weights).parameters)
+from service.engine.loader import CheckpointLoader
+found["ours"] = list(inspect.signature(CheckpointLoader._prepare_weights).parameters)
+from vllm.transformers_utils import config
+found["all headers"] = config.get_safetensors_params_metadata(sys.argv[2])
 from service.engine import vllm_names
 vllm_names.install(ResidentMasks); vllm_names.install(ResidentMasks)
+found["headers"] = config.get_safetensors_params_metadata(sys.argv[2])
 found["installed"] = [mixin.LRUCacheWorkerLoRAManager is ResidentMasks, CpuPlatform.check_and_update_config != before]
 print("FOUND" + json.dumps(found))
 """
@@ -88,10 +99,11 @@ LINEAR = {
 
 
 @pytest.fixture(scope="module")
-def found():
-    run = subprocess.run(
-        [sys.executable, "-c", PROBE, json.dumps(LINEAR)], cwd=ROOT, capture_output=True, text=True, timeout=240
-    )
+def found(tmp_path_factory):
+    folder = checkpoint(tmp_path_factory.mktemp("model"))
+    safetensors.numpy.save_file({"lm_head.weight": np.ones(3, np.int32)}, folder / "other.safetensors")
+    command = [sys.executable, "-c", PROBE, json.dumps(LINEAR), str(folder)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert "FOUND" in run.stdout, run.stderr[-2000:]
     return json.loads(run.stdout.partition("FOUND")[2])
 
@@ -164,6 +176,18 @@ def test_the_gauge_with_a_label_for_every_mix_of_adapters_can_still_be_taken_out
 def test_the_cpu_platform_still_switches_compilation_off_for_lora(found):
     """Once it does not, ``_keep_compilation`` can go."""
     assert "lora_config is not None" in found["cpu"]
+
+
+def test_the_default_loader_still_asks_which_files_to_read(found):
+    assert "self._prepare_weights(" in found["weights"]
+    assert found["ours"] == found["prepared"]
+
+
+def test_headers_of_the_checkpoint_alone_are_read(found):
+    assert "lm_head.weight" in found["all headers"]
+    assert found["headers"].keys() == tensors().keys()
+    for name, info in found["headers"].items():
+        assert info == {key: found["all headers"][name][key] for key in ("dtype", "shape")}
 
 
 @pytest.mark.parametrize(
