@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.ending import LEAVE
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
 from service.errors import InvalidRequestError
@@ -22,6 +23,9 @@ GATED_ARCHITECTURES = (
     "Qwen2ForCausalLM",
     "Qwen3ForCausalLM",
 )
+
+_DRAIN = 30
+"""Seconds that running requests have when the server is told to end, unless --shutdown-timeout says otherwise."""
 
 _ADAPTERS = "adapters carry the masks; --max-resident-masks says how many"
 _LOADER = "the loader is chosen by --mask"
@@ -84,7 +88,7 @@ def prepare(model: str, options: list[str]) -> Launch:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser: ArgumentParser = make_arg_parser(FlexibleArgumentParser(prog="excise serve"))
-    parser.set_defaults(host="127.0.0.1")
+    parser.set_defaults(host="127.0.0.1", shutdown_timeout=_DRAIN)
     given = parser.parse_args(options)
     for option, why in _OURS.items():
         if getattr(given, option, None) != parser.get_default(option):
@@ -113,7 +117,7 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
 
     options = configured(launch, settings, mask=mask, gated=gated)
     validate_parsed_serve_args(options)
-    uvloop.run(run_server(options))
+    uvloop.run(run_server(options, timeout_graceful_shutdown=LEAVE))
 
 
 def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: bool) -> Namespace:

@@ -13,6 +13,7 @@ Each has a test in ``tests/service/engine/test_vllm_names.py`` that says which c
 | ``_gen_lora_extra_hash_keys`` has ``lora_path`` | no two masks share a KV block | the path holds the digest |
 | ``RequestOutput.lora_request`` | the adapter that a response was made with | ``observer`` |
 | ``AsyncLLM.errored``, ``.shutdown``, ``VLLM_KEEP_ALIVE_ON_ENGINE_DEATH`` | an engine that died | ``residency`` |
+| ``app.state.server`` of the launcher, uvicorn's ``should_exit`` | signals are ours | ``ending`` |
 | ``cudagraph_specialize_lora``, ``max_cudagraph_capture_size`` | what a captured graph may leave out | ``resident`` |
 | ``packed_modules_mapping`` of a model | which matrices a fused layer holds | ``resident`` |
 """
@@ -80,13 +81,12 @@ def _keep_compilation() -> None:
     CpuPlatform.check_and_update_config = classmethod(settled)  # type: ignore[assignment]
 
 
-def before_shutdown(engine_client: Any, call: Callable[[], None]) -> None:
-    """Have ``call`` called before vLLM ends its engine."""
+def before_shutdown(engine_client: Any, call: Callable[[], float]) -> None:
+    """Have ``call`` called before vLLM ends its engine, to say how many seconds that may take."""
     shutdown = engine_client.shutdown
 
-    def ended(*args: Any, **kwargs: Any) -> Any:
-        call()
-        return shutdown(*args, **kwargs)
+    def ended(timeout: float | None = None) -> Any:
+        return shutdown(timeout=call())
 
     engine_client.shutdown = ended
 
