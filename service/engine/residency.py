@@ -16,8 +16,8 @@ from service.routing import Version
 
 _TRY_AGAIN = 5.0
 """Seconds for which a mask that could not be made resident is refused without trying again."""
-_TO_END = 5.0
-"""Seconds that the engine's processes have to end; it has nothing to do by then."""
+_TO_END = 2.0
+"""Seconds that the engine's processes have to end, before they are killed; nobody waits for anything of theirs then."""
 
 
 class NotAdmittedError(RuntimeError):

@@ -6,6 +6,7 @@ Each has a test in ``tests/service/engine/test_vllm_names.py`` that says which c
 |---|---|---|
 | ``lora_model_runner_mixin.LRUCacheWorkerLoRAManager`` | gates in the place of stock LoRA layers | ``install`` |
 | ``CpuPlatform.check_and_update_config`` | compilation, which it switches off for LoRA | ``install`` |
+| ``BundledAOTAutogradSerializableCallable`` of PyTorch | compiled code that is there is used again | ``install`` |
 | ``LinearBase.quant_method``, ``requires_unquantized_input`` | the gate around a layer's own method | ``gates`` |
 | ``tp_rank``, ``output_sizes``, … of the linear layers | which rank holds which part of a matrix | ``shards`` |
 | ``model_runner.lora_manager`` | the API process asks the gates | ``worker`` |
@@ -57,6 +58,7 @@ def install(resident_masks: type) -> None:
         )
     lora_model_runner_mixin.LRUCacheWorkerLoRAManager = resident_masks  # type: ignore[misc, assignment]
     _keep_compilation()
+    _load_compiled()
 
 
 def _keep_compilation() -> None:
@@ -79,6 +81,19 @@ def _keep_compilation() -> None:
 
     settled.keeps_compilation = True  # type: ignore[attr-defined]
     CpuPlatform.check_and_update_config = classmethod(settled)  # type: ignore[assignment]
+
+
+def _load_compiled() -> None:
+    """Let vLLM's CPU build use what it compiled at an earlier start.
+
+    It saves it and reads it, and then calls a method that only its own backend's functions have, which it does not use
+    on a CPU: "'function' object has no attribute 'finalize_loading'", at which it compiles again (vllm/compilation/
+    decorators.py, ``_try_load_aot_compiled_fn``). PyTorch's function is complete once it is read.
+    """
+    from torch._dynamo.aot_compile_types import BundledAOTAutogradSerializableCallable as Compiled
+
+    if "finalize_loading" not in vars(Compiled):
+        Compiled.finalize_loading = lambda self, vllm_config: None  # type: ignore[attr-defined]
 
 
 def before_shutdown(engine_client: Any, call: Callable[[], float]) -> None:

@@ -59,8 +59,9 @@ def busy(server: Server, tokens: int) -> tuple[list[Asked], list[threading.Threa
         threads = [threading.Thread(target=ask, args=(server, one, tokens, i < 2)) for i, one in enumerate(asked)]
         for thread in threads:
             thread.start()
-        running = 0.0
+        running, deadline = 0.0, time.monotonic() + 60
         while running < 4 * N:
+            assert time.monotonic() < deadline
             lines = http.get("/metrics").text.splitlines()
             running = sum(float(line.split()[-1]) for line in lines if line.startswith("vllm:num_requests_running{"))
             time.sleep(0.05)
@@ -80,8 +81,16 @@ def ended(server: Server, threads: list[threading.Thread], limit: float) -> int:
     for thread in threads:
         thread.join(5)
     assert not any(thread.is_alive() for thread in threads)
-    assert server.alive() == []
+    assert gone(server)
     return code
+
+
+def gone(server: Server) -> bool:
+    """Whether all its processes end, within a moment."""
+    deadline = time.monotonic() + 5
+    while server.alive() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not server.alive()
 
 
 def test_what_runs_finishes_and_what_comes_is_sent_elsewhere(tmp_path):
@@ -105,9 +114,9 @@ def test_what_runs_finishes_and_what_comes_is_sent_elsewhere(tmp_path):
 
 @pytest.mark.parametrize("twice", [False, True])
 def test_what_does_not_finish_in_time_or_is_told_twice_ends_with_an_error(tmp_path, twice):
-    server = Server(tmp_path, "--max-model-len", "1024", "--shutdown-timeout", "60" if twice else "1").wait()
+    server = Server(tmp_path, "--shutdown-timeout", "60" if twice else "1").wait()
     try:
-        asked, threads = busy(server, 1000)
+        asked, threads = busy(server, 250)
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         if twice:
@@ -130,7 +139,7 @@ def test_it_can_be_told_to_end_before_it_is_up(tmp_path):
         time.sleep(12)
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(20)
-        assert server.alive() == []
+        assert gone(server)
         with pytest.raises(httpx.TransportError):
             httpx.get(f"{server.url}/health")
     finally:
