@@ -3,7 +3,9 @@
     python -m benchmarks.start [--model FOLDER] [--rounds 3] [--cold 3] [--dtype float32] [--out FILE]
 
 - `cold`: with an empty cache, in the first `--cold` rounds. `warm`: started again at once,
-  with the cache that the cold start left.
+  with the cache that the cold start left. `…_cpu`: processor seconds of all its processes, which other work beside the
+  measurement changes less.
+- `reused`: 1 where a warm start read compiled code from there, 0 where it compiled again.
 - `tokens`: output tokens a second of a warm server, one request with `n` 16 and 96 tokens, after one like it.
 - Sides, one server at a time: `plain`, `excise`, and both with `--enforce-eager`, which compile nothing. Every other
   round goes backwards; ratios are taken within a round. The first start of all does not count: it reads the disk.
@@ -30,6 +32,7 @@ from benchmarks.serving import installed, instructions
 SIDES = {"plain": (True, ()), "excise": (False, ()), "plain-eager": (True, ("--enforce-eager",)),
          "excise-eager": (False, ("--enforce-eager",))}  # fmt: skip
 CHOICES, TOKENS = 16, 96
+WARM = ("warm", "warm_cpu", "tokens", "reused")
 Seconds = dict[tuple[str, str], list[float]]
 
 
@@ -54,8 +57,8 @@ def speed(server: Server) -> float:
     return CHOICES * TOKENS / (time.monotonic() - began)
 
 
-def started(options: argparse.Namespace, folder: Path, side: str, *, measured: bool) -> tuple[float, float]:
-    """Start a server, with what it compiles kept in ``folder / side``; seconds until ready, and its speed."""
+def started(options: argparse.Namespace, folder: Path, side: str, *, measured: bool) -> tuple[float, ...]:
+    """Start a server; seconds and processor seconds until ready, its speed, and whether it read compiled code."""
     plain, more = SIDES[side]
     cache = folder / "cache" / side
     os.environ["XDG_CACHE_HOME"] = str(cache)  # where vLLM keeps compiled code
@@ -64,7 +67,9 @@ def started(options: argparse.Namespace, folder: Path, side: str, *, measured: b
     vllm = ["--dtype", options.dtype, "--max-model-len", "512", *more]
     server = Server(options.model, run, *vllm, plain=plain)
     try:
-        return server.wait(), speed(server) if measured else 0.0
+        seconds, cpu = server.wait(), server.cpu_seconds()
+        reused = "Directly load AOT compilation" in server.log.read_text(errors="replace")
+        return seconds, cpu, speed(server) if measured else 0.0, reused
     finally:
         server.stop()
         shutil.rmtree(run)
@@ -78,10 +83,11 @@ def measured(options: argparse.Namespace, folder: Path) -> Seconds:
         for side in options.sides if number % 2 == 0 else reversed(options.sides):
             if number < options.cold or not (folder / "cache" / side).exists():
                 shutil.rmtree(folder / "cache" / side, ignore_errors=True)
-                found[side, "cold"].append(started(options, folder, side, measured=False)[0])
-            seconds, tokens = started(options, folder, side, measured=True)
-            found[side, "warm"].append(seconds)
-            found[side, "tokens"].append(tokens)
+                seconds, cpu, *_ = started(options, folder, side, measured=False)
+                found[side, "cold"].append(seconds)
+                found[side, "cold_cpu"].append(cpu)
+            for kind, value in zip(WARM, started(options, folder, side, measured=True), strict=True):
+                found[side, kind].append(value)
             print(side, {kind: values[-1] for (of, kind), values in found.items() if of == side}, flush=True)  # noqa: T201
     return found
 
@@ -96,7 +102,7 @@ def main() -> None:
     for (side, kind), values in found.items():
         result[side][kind] = spread(values)
         base = found.get((side.replace("excise", "plain"), kind), [])
-        if "excise" in side and base:
+        if "excise" in side and base and kind != "reused":
             result[side][f"{kind}_ratio"] = spread([ours / theirs for ours, theirs in zip(values, base, strict=True)])
     about = {"rounds": options.rounds, "dtype": options.dtype, "model": options.model.resolve().name}
     about |= {"cores": os.cpu_count(), "device": platform.machine(), "instructions": instructions(), **installed()}
