@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Scope, Send
 
 from service.bootstrap import Service
-from service.errors import EngineDiedError, ServiceError
+from service.errors import EngineDiedError, ServerEndingError, ServiceError
 from service.routing import Routed
 
 
@@ -17,7 +17,7 @@ class Answer:
     """An ASGI ``send`` that adds ``x-excise-mask`` and ``x-excise-digest``, and in an experiment which and where.
 
     What an endpoint sends before the engine has answered waits until it has; after that, everything passes through at
-    once. Where the engine died first, the client gets 503.
+    once. Where the engine died or was told to end first, the client gets 503.
     """
 
     def __init__(self, send: Send, routed: Routed, service: Service, path: str = "") -> None:
@@ -50,6 +50,9 @@ class Answer:
         self.failed = start["status"] >= 500
         if (digest is None or start["status"] >= 500) and self._service.engine_died():
             await self._refuse(EngineDiedError())
+            return
+        if start["status"] >= 500 and self._service.ending.begun:
+            await self._refuse(ServerEndingError())
             return
         if start["status"] < 400 and digest is not None:
             headers = MutableHeaders(raw=start.setdefault("headers", []))

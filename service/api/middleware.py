@@ -21,7 +21,7 @@ from service.api.access import INFERENCE, Role, authorize, role, who
 from service.api.answer import Answer
 from service.api.limits import AdminLimit, check_choices
 from service.api.mirror import PATHS, PRIORITY_HEADER, Mirror
-from service.errors import EngineDiedError, InvalidRequestError, ServiceError, TooLargeError
+from service.errors import EngineDiedError, InvalidRequestError, ServerEndingError, ServiceError, TooLargeError
 from service.routing import ROUTED, Routed, Unit, copied
 
 _UNGENERATED = ("/tokenize", "/detokenize")
@@ -127,6 +127,8 @@ class Gateway:
                 raise
         except Exception:  # vLLM's outermost layer, around this one, makes 500 of it
             failed = True
+            if service.ending.begun:
+                await answer.cut(ServerEndingError())
             if not answer.cut_off:
                 raise
         finally:

@@ -202,6 +202,23 @@ def test_an_answer_that_was_given_is_not_cut_off_and_one_in_the_engine_fails_no_
     assert failed == []
 
 
+@pytest.mark.parametrize("raises", [False, True])
+def test_what_fails_in_the_end_is_told_as_the_end(replica, raises):
+    async def script(body):
+        told(replica)
+        if raises:
+            raise RuntimeError("the engine is gone")
+        return JSONResponse({"error": "EngineCore encountered an issue"}, 500)
+
+    replica.script, replica.service.ending.drain = script, 60
+
+    async def run():
+        async with replica.client() as http:
+            assert code(await http.post(CHAT, json={"model": "demo"})) == (503, "server_ending")
+
+    asyncio.run(run())
+
+
 def test_a_document_on_its_way_is_left_alone(replica):
     async def script(body):
         ROUTED.get().digest = ""
