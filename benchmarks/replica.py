@@ -28,7 +28,6 @@ class Everywhere:
     """Stands for an engine in which every mask is resident."""
 
     dead = False
-    stopping = False
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -36,6 +35,9 @@ class Everywhere:
     async def ensure(self, version: Version, *, retry: bool = False) -> str:
         """The name of the mask's adapter."""
         return self._names.setdefault(version.label, f"{NAME}:{version.label}")
+
+    def expect_end(self, *, at_once: bool = False) -> None:
+        """It never ends."""
 
     async def check_health(self) -> None:
         """It is well."""

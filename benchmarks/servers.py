@@ -89,7 +89,7 @@ class Server:
         return float(found[-1])
 
     def cpu_seconds(self) -> float:
-        """Processor time of its processes so far, those that have ended left out."""
+        """Processor time of its processes so far, and of those that they started and waited for, such as compilers."""
         return sum(ticks for _, ticks in self._processes()) / TICKS
 
     def settle(self, limit: float = 60) -> None:
@@ -113,12 +113,12 @@ class Server:
         self.process.wait()
 
     def _processes(self) -> Iterator[tuple[int, int]]:
-        """Number and processor ticks of each process of its group (proc(5): pgrp is field 5, utime 14, stime 15)."""
+        """Number and processor ticks of each process of its group (proc(5): pgrp is field 5, utime 14 to cstime 17)."""
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(OSError):
                 fields = stat.read_text().rpartition(")")[2].split()
                 if int(fields[2]) == self.process.pid:
-                    yield int(stat.parent.name), int(fields[11]) + int(fields[12])
+                    yield int(stat.parent.name), sum(map(int, fields[11:15]))
 
 
 @contextmanager

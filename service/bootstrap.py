@@ -16,6 +16,7 @@ from service import lifeline, logs, metrics
 from service.abilities import Abilities
 from service.contract import Engine
 from service.database import Database, DatabaseLostError
+from service.ending import Ending
 from service.errors import ConflictError, EngineDiedError, UnavailableError
 from service.experiments import Experiment
 from service.files import MaskFiles
@@ -80,6 +81,7 @@ class Service:
         )
         self.reports = Reports(clock)
         self.upkeep = Upkeep(self)
+        self.ending = Ending(self)
         self.client_priority = False
         """Whether clients may say in which order requests are scheduled."""
         self.policy = Policy(model)
@@ -220,10 +222,6 @@ class Service:
         self.upkeep.start()
         self._watch = asyncio.create_task(lifeline.end_with(lambda: engine.dead))
 
-    def ending(self) -> bool:
-        """Whether this server was told to end: what fails now fails by no fault of a mask."""
-        return self.engine is not None and self.engine.stopping
-
     def engine_died(self) -> bool:
         """Whether there was an engine and it ended by itself."""
         return self.engine is not None and self.engine.dead
@@ -242,7 +240,7 @@ class Service:
     async def close(self) -> None:
         """Score what is waiting, within a limit, write it down, and let go of everything."""
         try:
-            await self.scoring.close(drain=not self.engine_died())  # there is little time then
+            await self.scoring.close(drain=not (self.ending.hurried or self.engine_died()))  # there is little time then
             await self.flagged.close()
         finally:
             await self.upkeep.close()
@@ -293,6 +291,7 @@ def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: li
     elif not abilities.gated:
         _log.warning("%s has no gates: masks can only be baked in with --mask", base.architecture)
     service.client_priority = launch.options.scheduling_policy == "priority"
+    service.ending.drain = launch.options.shutdown_timeout
     _current = service
     server.run(launch, settings, mask=None if abilities.gated else file, gated=abilities.gated)
     if service.engine_died():

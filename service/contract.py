@@ -14,9 +14,8 @@ class Engine(Protocol):
     def dead(self) -> bool:
         """Whether the engine has ended by itself and will not answer again."""
 
-    @property
-    def stopping(self) -> bool:
-        """Whether the engine was told to end."""
+    def expect_end(self, *, at_once: bool = False) -> None:
+        """The engine will be told to end, and has not died then. ``at_once``: without a second to do it well."""
 
     async def ensure(self, version: Version, *, retry: bool = False) -> str:
         """Make a mask usable; return the name under which the engine's handlers know it.

@@ -10,7 +10,8 @@ ServiceError
 ├── TooLargeError         413  body over the limit
 ├── TooManyRequestsError  429  calls come too fast; says when to come again
 └── UnavailableError      503  the mask could not be made resident; nothing was answered uncorrected
-    └── EngineDiedError        the engine's process ended; this server ends as well
+    ├── EngineDiedError        the engine's process ended; this server ends as well
+    └── ServerEndingError      this server was told to end; says when to come again
 """
 
 from __future__ import annotations
@@ -117,3 +118,15 @@ class EngineDiedError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("the engine has died and this server is ending; send the request again", code="engine_died")
+
+
+class ServerEndingError(UnavailableError):
+    """The server was told to end. What was not answered can be sent again, to another replica or to the next server."""
+
+    def __init__(self) -> None:
+        super().__init__("this server is ending and takes no more requests; send it again", code="server_ending")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """``Retry-After``; and the connection is closed, so that the client does not come back to this server."""
+        return {"Retry-After": "5", "Connection": "close"}

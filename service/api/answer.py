@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
+import json
+
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import Message, Scope, Send
 
 from service.bootstrap import Service
-from service.errors import EngineDiedError
+from service.errors import EngineDiedError, ServerEndingError, ServiceError
 from service.routing import Routed
 
 
@@ -15,24 +17,29 @@ class Answer:
     """An ASGI ``send`` that adds ``x-excise-mask`` and ``x-excise-digest``, and in an experiment which and where.
 
     What an endpoint sends before the engine has answered waits until it has; after that, everything passes through at
-    once. Where the engine died first, the client gets 503.
+    once. Where the engine died or was told to end first, the client gets 503.
     """
 
-    def __init__(self, send: Send, routed: Routed, service: Service) -> None:
+    def __init__(self, send: Send, routed: Routed, service: Service, path: str = "") -> None:
         self._send = send
+        self._path = path
         self._routed = routed
         self._service = service
         self._waiting: list[Message] = []
         self._open = False
+        self._streams = False
+        self._complete = False
         self._refused = False
         self.failed = False
         """Whether the client got an error of the server's."""
+        self.cut_off = False
+        """Whether that came in the place of what the endpoint was doing: whatever it does now, nobody is there."""
 
     async def __call__(self, message: Message) -> None:
         """Pass a message on, or keep it until the mask is known."""
         if self._open:
             if not self._refused:
-                await self._send(message)
+                await self._pass(message)
             return
         self._waiting.append(message)
         start, digest = self._waiting[0], self._routed.digest
@@ -42,8 +49,10 @@ class Answer:
         self._open = True
         self.failed = start["status"] >= 500
         if (digest is None or start["status"] >= 500) and self._service.engine_died():
-            self._refused = self.failed = True
-            await JSONResponse(EngineDiedError().body(), EngineDiedError.status)(_NOTHING, _receive, self._send)
+            await self._refuse(EngineDiedError())
+            return
+        if start["status"] >= 500 and self._service.ending.begun:
+            await self._refuse(ServerEndingError())
             return
         if start["status"] < 400 and digest is not None:
             headers = MutableHeaders(raw=start.setdefault("headers", []))
@@ -52,9 +61,39 @@ class Answer:
             if assigned := self._routed.choice.assigned:
                 headers["x-excise-experiment"] = assigned.experiment
                 headers["x-excise-variant"] = assigned.variant
-        for held in self._waiting:
-            await self._send(held)
-        self._waiting.clear()
+        self._streams = Headers(raw=start.get("headers", [])).get("content-type", "").startswith("text/event-stream")
+        while self._waiting and not self._refused:
+            await self._pass(self._waiting.pop(0))
+
+    async def cut(self, error: ServiceError) -> None:
+        """Tell the client ``error`` and nothing more: as the answer, or as the last event of a stream that has begun.
+
+        A document that is being sent is left alone: there is no place for an error in it.
+        """
+        if self._complete or self._refused or (self._open and not self._streams):
+            return
+        self.cut_off = True
+        if not self._open:
+            self._open = True
+            await self._refuse(error)
+        else:
+            self._refused = self.failed = True
+            await self._send({"type": "http.response.body", "body": self._event(error), "more_body": False})
+
+    async def _pass(self, message: Message) -> None:
+        self._complete = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)
+
+    async def _refuse(self, error: ServiceError) -> None:
+        self._refused = self.failed = True
+        await JSONResponse(error.body(), error.status, error.headers)(_NOTHING, _receive, self._send)
+
+    def _event(self, error: ServiceError) -> bytes:
+        """As the clients of OpenAI's and of Anthropic's API know it."""
+        if self._path == "/v1/messages":
+            told = {"type": "error", "error": {"type": "overloaded_error", "message": error.message}}
+            return f"event: error\ndata: {json.dumps(told)}\n\n".encode()
+        return f"data: {json.dumps(error.body())}\n\ndata: [DONE]\n\n".encode()
 
 
 _NOTHING: Scope = {"type": "http"}

@@ -15,6 +15,7 @@ router = APIRouter(tags=["health"])
 async def ready() -> dict[str, str]:
     """200 when the engine answers and masks can be served; also without the database, then by what is known."""
     service = bootstrap.current()
+    service.ending.check()
     engine = service.engine
     if engine is None:
         raise UnavailableError("the engine is still starting", code="engine_not_ready")

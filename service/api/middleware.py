@@ -21,7 +21,7 @@ from service.api.access import INFERENCE, Role, authorize, role, who
 from service.api.answer import Answer
 from service.api.limits import AdminLimit, check_choices
 from service.api.mirror import PATHS, PRIORITY_HEADER, Mirror
-from service.errors import EngineDiedError, InvalidRequestError, ServiceError, TooLargeError
+from service.errors import EngineDiedError, InvalidRequestError, ServerEndingError, ServiceError, TooLargeError
 from service.routing import ROUTED, Routed, Unit, copied
 
 _UNGENERATED = ("/tokenize", "/detokenize")
@@ -41,7 +41,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection: an HTTP request, a web socket (closed: not part of the API), or the application's life."""
         if scope["type"] == "lifespan":
-            await self.app(scope, receive, self._closing(send))
+            await self.app(scope, receive, self._living(scope, send))
         elif scope["type"] == "http":
             try:
                 await self._request(scope, receive, send)
@@ -50,8 +50,13 @@ class Gateway:
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": "not part of this API"})
 
-    def _closing(self, send: Send) -> Send:
+    def _living(self, scope: Scope, send: Send) -> Send:
+        """Follow the application's life: once it is up, signals end it as the service says; then the service closes."""
+        server = getattr(scope["app"].state, "server", None)  # vLLM's launcher leaves it there
+
         async def wrapped(message: Message) -> None:
+            if server and message["type"] == "lifespan.startup.complete":
+                self.service.ending.listen(lambda: setattr(server, "should_exit", True))
             if message["type"].startswith("lifespan.shutdown"):
                 await self._mirror.close()
                 await self.service.close()
@@ -68,6 +73,8 @@ class Gateway:
         key = headers.get("authorization") or f"Bearer {headers.get('x-api-key', '')}"  # Anthropic's clients send that
         needed = role(method, path, open_probes=settings.open_probes)
         authorize(needed, key, self.service.keys)
+        if method not in ("GET", "HEAD"):
+            self.service.ending.check()
         limit = settings.max_mask_bytes if path == "/masks" else settings.max_body_bytes
         if path in INFERENCE:
             await self._inference(scope, receive, send, headers, _parse(await _read(receive, headers, limit)))
@@ -107,21 +114,26 @@ class Gateway:
         if path in PATHS and (copy := copied(service.policy, choice, unit)):
             self._mirror.send(scope, body, copy, key)
         routed = Routed(choice, key)
-        answer = Answer(send, routed, service)
+        answer = Answer(send, routed, service, path)
         token = ROUTED.set(routed)
         failed = False
         try:
-            body["model"] = await service.adapter(choice)
-            await self.app(*_sent(scope, body, receive), answer)
+            with service.ending.awaited(answer):
+                body["model"] = await service.adapter(choice)
+                await self.app(*_sent(scope, body, receive), answer)
         except (ServiceError, ClientDisconnect) as error:
             failed = getattr(error, "status", 0) >= 500
-            raise
+            if not answer.cut_off:
+                raise
         except Exception:  # vLLM's outermost layer, around this one, makes 500 of it
             failed = True
-            raise
+            if service.ending.begun:
+                await answer.cut(ServerEndingError())
+            if not answer.cut_off:
+                raise
         finally:
             ROUTED.reset(token)
-            if (failed or answer.failed) and not service.ending():
+            if (failed or answer.failed) and not service.ending.begun:
                 service.recorder.failed(routed)
 
     def _check_priority(self, body: dict[str, Any], headers: Headers) -> None:

@@ -66,7 +66,7 @@ class Mirror:
             _log.warning("a mirrored request failed: %s", error)
         except Exception:
             _log.exception("a mirrored request failed")
-        if status >= 500 and not self._service.ending():
+        if status >= 500 and not self._service.ending.begun:
             self._service.recorder.failed(routed)
 
     async def _copy(self, body: dict[str, Any], choice: Choice) -> dict[str, Any]:

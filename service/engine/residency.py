@@ -16,6 +16,8 @@ from service.routing import Version
 
 _TRY_AGAIN = 5.0
 """Seconds for which a mask that could not be made resident is refused without trying again."""
+_TO_END = 2.0
+"""Seconds that the engine's processes have to end, before they are killed; nobody waits for anything of theirs then."""
 
 
 class NotAdmittedError(RuntimeError):
@@ -49,21 +51,24 @@ class Residency:
         self.admitted: dict[int, str] = {}
         """Adapter's number → digest of the mask that the workers said they read under it."""
         self._stopped = self._died = False
-        vllm_names.before_shutdown(engine_client, self._stop)
+        self._patience = _TO_END
+        vllm_names.before_shutdown(engine_client, self._ending)
 
-    def _stop(self) -> None:
+    def expect_end(self, *, at_once: bool = False) -> None:
+        """The engine will be told to end, and has not died then. ``at_once``: without a second to do it well."""
         self._died = self.dead
-        self._stopped = True  # what ends from now on, ends because it was told to
+        self._stopped = True
+        self._patience = 0.0 if at_once else self._patience
+
+    def _ending(self) -> float:
+        if not self._stopped:
+            self.expect_end()
+        return self._patience
 
     @property
     def dead(self) -> bool:
         """Whether the engine has ended by itself and will not answer again."""
         return self._died or (not self._stopped and bool(self._engine.errored))
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the engine was told to end."""
-        return self._stopped
 
     async def check_health(self) -> None:
         """Raise if the engine is dead."""

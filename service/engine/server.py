@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import masks
+from service.ending import LEAVE
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
 from service.errors import InvalidRequestError
@@ -25,6 +26,9 @@ GATED_ARCHITECTURES = (
     "Qwen2ForCausalLM",
     "Qwen3ForCausalLM",
 )
+
+_DRAIN = 30
+"""Seconds that running requests have when the server is told to end, unless --shutdown-timeout says otherwise."""
 
 _ADAPTERS = "adapters carry the masks; --max-resident-masks says how many"
 _LOADER = "its loader reads the files that masks are made for"
@@ -87,7 +91,7 @@ def prepare(model: str, options: list[str]) -> Launch:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser: ArgumentParser = make_arg_parser(FlexibleArgumentParser(prog="excise serve"))
-    parser.set_defaults(host="127.0.0.1")
+    parser.set_defaults(host="127.0.0.1", shutdown_timeout=_DRAIN)
     given = parser.parse_args(options)
     for option, why in _OURS.items():
         if getattr(given, option, None) != parser.get_default(option):
@@ -120,7 +124,7 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
         logging.getLogger(__name__).info("not read as weights of the model: %s", ", ".join(beside))
     options = configured(launch, settings, mask=mask, gated=gated)
     validate_parsed_serve_args(options)
-    uvloop.run(run_server(options))
+    uvloop.run(run_server(options, timeout_graceful_shutdown=LEAVE))
 
 
 def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: bool) -> Namespace:

@@ -6,6 +6,7 @@ Each has a test in ``tests/service/engine/test_vllm_names.py`` that says which c
 |---|---|---|
 | ``lora_model_runner_mixin.LRUCacheWorkerLoRAManager`` | gates in the place of stock LoRA layers | ``install`` |
 | ``CpuPlatform.check_and_update_config`` | compilation, which it switches off for LoRA | ``install`` |
+| ``BundledAOTAutogradSerializableCallable`` of PyTorch | compiled code that is there is used again | ``install`` |
 | ``LinearBase.quant_method``, ``requires_unquantized_input`` | the gate around a layer's own method | ``gates`` |
 | ``tp_rank``, ``output_sizes``, … of the linear layers | which rank holds which part of a matrix | ``shards`` |
 | ``model_runner.lora_manager`` | the API process asks the gates | ``worker`` |
@@ -13,6 +14,7 @@ Each has a test in ``tests/service/engine/test_vllm_names.py`` that says which c
 | ``_gen_lora_extra_hash_keys`` has ``lora_path`` | no two masks share a KV block | the path holds the digest |
 | ``RequestOutput.lora_request`` | the adapter that a response was made with | ``observer`` |
 | ``AsyncLLM.errored``, ``.shutdown``, ``VLLM_KEEP_ALIVE_ON_ENGINE_DEATH`` | an engine that died | ``residency`` |
+| ``app.state.server`` of the launcher, uvicorn's ``should_exit`` | signals are ours | ``ending`` |
 | ``cudagraph_specialize_lora``, ``max_cudagraph_capture_size`` | what a captured graph may leave out | ``resident`` |
 | ``packed_modules_mapping`` of a model | which matrices a fused layer holds | ``resident`` |
 | ``DefaultModelLoader._prepare_weights`` | which files are read as weights | ``loader`` |
@@ -61,6 +63,7 @@ def install(resident_masks: type) -> None:
     lora_model_runner_mixin.LRUCacheWorkerLoRAManager = resident_masks  # type: ignore[misc, assignment]
     _keep_compilation()
     _read_the_checkpoint_only()
+    _load_compiled()
 
 
 def _read_the_checkpoint_only() -> None:
@@ -109,13 +112,25 @@ def _keep_compilation() -> None:
     CpuPlatform.check_and_update_config = classmethod(settled)  # type: ignore[assignment]
 
 
-def before_shutdown(engine_client: Any, call: Callable[[], None]) -> None:
-    """Have ``call`` called before vLLM ends its engine."""
+def _load_compiled() -> None:
+    """Let vLLM's CPU build use what it compiled at an earlier start.
+
+    It saves it and reads it, and then calls a method that only its own backend's functions have, which it does not use
+    on a CPU: "'function' object has no attribute 'finalize_loading'", at which it compiles again (vllm/compilation/
+    decorators.py, ``_try_load_aot_compiled_fn``). PyTorch's function is complete once it is read.
+    """
+    from torch._dynamo.aot_compile_types import BundledAOTAutogradSerializableCallable as Compiled
+
+    if "finalize_loading" not in vars(Compiled):
+        Compiled.finalize_loading = lambda self, vllm_config: None  # type: ignore[attr-defined]
+
+
+def before_shutdown(engine_client: Any, call: Callable[[], float]) -> None:
+    """Have ``call`` called before vLLM ends its engine, to say how many seconds that may take."""
     shutdown = engine_client.shutdown
 
-    def ended(*args: Any, **kwargs: Any) -> Any:
-        call()
-        return shutdown(*args, **kwargs)
+    def ended(timeout: float | None = None) -> Any:
+        return shutdown(timeout=call())
 
     engine_client.shutdown = ended
 

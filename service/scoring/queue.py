@@ -121,6 +121,11 @@ class ScoringQueue:
             self._drop(self._waiting.popleft())
         metrics.QUEUE_DEPTH.set(0)
 
+    def hurry(self) -> None:
+        """Have ``close`` wait no longer."""
+        self._drain = 0.0
+        self._idle.set()
+
     async def _run(self, lane: Lane) -> None:
         try:
             await lane.warm()

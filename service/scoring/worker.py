@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -48,7 +47,6 @@ class Reply:
 def run(connection: Connection, spec: str, patience: float) -> None:
     """Answer batches until the other end is closed. ``patience``: seconds for one call of a scorer over a network."""
     lifeline.end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server says when to stop
     os.nice(_NICENESS)  # inference goes first
     os.environ["OMP_NUM_THREADS"] = "1"
     scorer: CheckedScorer | None = None

@@ -55,7 +55,7 @@ class Engine:
     """Stands in for ``service.engine.residency.Residency``."""
 
     def __init__(self) -> None:
-        self.dead = self.stopping = False
+        self.dead = False
         self.refused: set[str] = set()
         self.ensured: list[str] = []
 
@@ -64,6 +64,9 @@ class Engine:
         if version.label in self.refused:
             raise UnavailableError(f"mask {version.label} could not be made resident", code="mask_not_resident")
         return f"demo:{version.label}"
+
+    def expect_end(self, *, at_once: bool = False) -> None:
+        pass
 
     async def check_health(self) -> None:
         if self.dead:

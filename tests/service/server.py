@@ -28,11 +28,13 @@ def free_port() -> int:
 class Server:
     """``excise serve`` or, with ``plain``, vLLM alone."""
 
-    def __init__(self, folder: Path, *options: str, model: Path = MODEL, plain: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *options: str, model: Path = MODEL, plain: bool = False, eager: bool = True
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"server-{self.port}.log"
-        vllm = ["--port", str(self.port), "--dtype", "float32", "--enforce-eager", "--max-model-len", "256"]
+        vllm = ["--port", str(self.port), "--dtype", "float32", "--max-model-len", "256", *["--enforce-eager"] * eager]
         if plain:
             command = [sys.executable, "-m", "tests.service.plain", "--model", str(model)]
             command += ["--served-model-name", "demo", "--host", "127.0.0.1", *vllm, *options]

@@ -29,7 +29,7 @@ def played(steps, *, died: bool = False):
         sent.append(message)
 
     routed = Routed(CHOSEN)
-    answer = Answer(send, routed, SimpleNamespace(engine_died=lambda: died))
+    answer = Answer(send, routed, SimpleNamespace(engine_died=lambda: died, ending=SimpleNamespace(begun=False)))
 
     async def run():
         for step in steps:

@@ -75,6 +75,12 @@ from vllm import envs
 found["keeps alive"] = "VLLM_KEEP_ALIVE_ON_ENGINE_DEATH" in envs.environment_variables
 from vllm.platforms.cpu import CpuPlatform
 found["cpu"] = inspect.getsource(CpuPlatform.check_and_update_config)
+from torch._dynamo.aot_compile_types import BundledAOTAutogradSerializableCallable as Compiled
+from vllm.compilation import decorators
+found["loads"] = inspect.getsource(decorators._try_load_aot_compiled_fn)
+found["complete"] = ["finalize_loading" in vars(Compiled)]
+from vllm.entrypoints.launchers import launcher
+found["http"] = inspect.getsource(launcher.serve_http)
 before = CpuPlatform.check_and_update_config
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 found["weights"] = inspect.getsource(DefaultModelLoader._get_weights_iterator)
@@ -87,6 +93,7 @@ from service.engine import vllm_names
 vllm_names.install(ResidentMasks); vllm_names.install(ResidentMasks)
 found["headers"] = config.get_safetensors_params_metadata(sys.argv[2])
 found["installed"] = [mixin.LRUCacheWorkerLoRAManager is ResidentMasks, CpuPlatform.check_and_update_config != before]
+found["complete"].append("finalize_loading" in vars(Compiled))
 print("FOUND" + json.dumps(found))
 """
 LINEAR = {
@@ -188,6 +195,18 @@ def test_headers_of_the_checkpoint_alone_are_read(found):
     assert found["headers"].keys() == tensors().keys()
     for name, info in found["headers"].items():
         assert info == {key: found["all headers"][name][key] for key in ("dtype", "shape")}
+
+
+def test_vllm_still_asks_compiled_code_that_it_reads_for_a_method_that_pytorchs_lacks(found):
+    """Once it does not, ``_load_compiled`` can go."""
+    assert ".compiled_fn.finalize_loading(" in found["loads"]
+    assert found["complete"] == [False, True]
+
+
+def test_the_http_server_is_still_left_where_the_end_finds_it_and_our_signals_come_after_its_own(found):
+    assert "app.state.server = server" in found["http"]
+    serving, listening = found["http"].index("await server_task"), found["http"].index("loop.add_signal_handler(")
+    assert listening < serving
 
 
 @pytest.mark.parametrize(
