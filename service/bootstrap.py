@@ -273,6 +273,12 @@ def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: li
     from service.engine import server  # imports vllm: slow, and not needed to say that a setting is wrong
 
     launch = server.prepare(model, vllm_options)
+    if not (settings.api_keys or settings.api_key_file or server.is_local(launch)):
+        _log.warning(
+            "no key is asked for: whoever reaches %s may use the model and read every mask; "
+            "--api-key-file or EXCISE_API_KEYS changes that",
+            launch.options.host,
+        )
     base = masks.describe(launch.folder, id=launch.name)
     files = MaskFiles(settings.store)
     database = Database(settings.database_url)

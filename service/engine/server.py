@@ -13,7 +13,7 @@ from pathlib import Path
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
 from service.errors import InvalidRequestError
-from service.settings import Settings
+from service.settings import VLLM_KEY, Settings
 
 GATED_ARCHITECTURES = (
     "LlamaForCausalLM",
@@ -43,7 +43,6 @@ _OURS = {
 }
 _CLOSED_ENVIRONMENT = (
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
-    "VLLM_API_KEY",
     "VLLM_ENABLE_RESPONSES_API_STORE",
     "VLLM_SERVER_DEV_MODE",
     "VLLM_SKIP_MODEL_NAME_VALIDATION",
@@ -71,6 +70,7 @@ def prepare(model: str, options: list[str]) -> Launch:
     itself, however it is spelt; a bad option of vLLM's own ends the process with its usage, as vLLM's command does.
     """
     check_version()
+    os.environ.pop(VLLM_KEY, None)  # the settings have it: the gateway asks for it, on every route
     for variable in _CLOSED_ENVIRONMENT:
         if os.environ.pop(variable, None):
             logging.getLogger(__name__).warning("%s would open a door around the masks; ignored", variable)
@@ -90,6 +90,7 @@ def prepare(model: str, options: list[str]) -> Launch:
         if getattr(given, option, None) != parser.get_default(option):
             flag = "--" + option.replace("_", "-")
             raise InvalidRequestError(f"{flag} is set by Excise: {why}", code="bad_option", param=flag)
+    _check_tls(given)
     names = given.served_model_name or []
     if len(names) > 1:
         raise InvalidRequestError("give one --served-model-name: masks are named after it", code="bad_option")
@@ -103,6 +104,26 @@ def prepare(model: str, options: list[str]) -> Launch:
         folder = Path(snapshot_download(model, revision=given.revision, ignore_patterns=unwanted))
         names = names or [model]
     return Launch(folder, names[0] if names else folder.resolve().name, given)
+
+
+def _check_tls(given: Namespace) -> None:
+    """Refuse options that were to close the connection and would do nothing. Raises ``InvalidRequestError``."""
+    if (given.ssl_keyfile or given.ssl_ca_certs or given.ssl_cert_reqs) and not given.ssl_certfile:
+        raise InvalidRequestError(
+            "without --ssl-certfile the server would speak plain HTTP, whatever other --ssl option is given",
+            code="bad_option",
+            param="--ssl-certfile",
+        )
+    if given.ssl_ca_certs and not given.ssl_cert_reqs:
+        raise InvalidRequestError(
+            "--ssl-ca-certs checks no client without --ssl-cert-reqs 2", code="bad_option", param="--ssl-cert-reqs"
+        )
+
+
+def is_local(launch: Launch) -> bool:
+    """Whether only this machine can reach the server."""
+    options = launch.options
+    return bool(options.uds) or options.host == "localhost" or options.host.startswith("127.") or options.host == "::1"
 
 
 def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: bool = True) -> None:
