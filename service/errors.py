@@ -9,6 +9,7 @@ ServiceError
 ├── ConflictError         409  understood, but this server cannot do it as it stands
 ├── TooLargeError         413  body over the limit
 ├── TooManyRequestsError  429  calls come too fast; says when to come again
+├── InternalError         500  a fault of ours or vLLM's, which the log tells
 └── UnavailableError      503  the mask could not be made resident; nothing was answered uncorrected
     └── EngineDiedError        the engine's process ended; this server ends as well
 """
@@ -103,6 +104,13 @@ class TooManyRequestsError(ServiceError):
     def headers(self) -> dict[str, str]:
         """``Retry-After``."""
         return {"Retry-After": str(self.retry_after)}
+
+
+class InternalError(ServiceError):
+    """500. What failed is logged, and nobody else's to read."""
+
+    def __init__(self) -> None:
+        super().__init__("the server failed on this request; its log says why", code="internal_error")
 
 
 class UnavailableError(ServiceError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import uuid
 from typing import Any
@@ -21,12 +22,15 @@ from service.api.access import INFERENCE, Role, authorize, role, who
 from service.api.answer import Answer
 from service.api.limits import AdminLimit, check_choices
 from service.api.mirror import PATHS, PRIORITY_HEADER, Mirror
-from service.errors import EngineDiedError, InvalidRequestError, ServiceError, TooLargeError
+from service.api.shape import ANTHROPIC, Shaped
+from service.errors import EngineDiedError, InternalError, InvalidRequestError, ServiceError, TooLargeError
 from service.routing import ROUTED, Routed, Unit, copied
 
 _UNGENERATED = ("/tokenize", "/detokenize")
 _LONGEST_USER = 256
 """Characters; of a longer one a digest stands for it, as it is kept in memory for a while."""
+
+_log = logging.getLogger(__name__)
 
 
 class Gateway:
@@ -43,10 +47,19 @@ class Gateway:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, self._closing(send))
         elif scope["type"] == "http":
+            shaped = Shaped(send, scope["path"])
             try:
-                await self._request(scope, receive, send)
+                await self._request(scope, receive, shaped)
             except ServiceError as error:
-                await JSONResponse(error.body(), error.status, error.headers)(scope, receive, send)
+                await JSONResponse(error.body(), error.status, error.headers)(scope, receive, shaped)
+            except ClientDisconnect:
+                return  # nobody to answer
+            except Exception:
+                if shaped.begun:
+                    raise  # the server breaks the connection: the client must not take a part for the whole
+                _log.exception("%s %s failed", scope["method"], scope["path"])
+                failed = InternalError()
+                await JSONResponse(failed.body(), failed.status)(scope, receive, shaped)
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": "not part of this API"})
 
@@ -116,7 +129,7 @@ class Gateway:
         except (ServiceError, ClientDisconnect) as error:
             failed = getattr(error, "status", 0) >= 500
             raise
-        except Exception:  # vLLM's outermost layer, around this one, makes 500 of it
+        except Exception:
             failed = True
             raise
         finally:
@@ -168,11 +181,9 @@ def _parse(data: bytes) -> dict[str, Any]:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json", param="body") from error
+        raise _no_json(error) from error
     if not isinstance(body, dict):
-        raise InvalidRequestError(
-            f"the body must be a JSON object, not {type(body).__name__}", code="invalid_json", param="body"
-        )
+        raise InvalidRequestError("the body must be a JSON object", code="invalid_json", param="body")
     if not isinstance(body.get("model"), str | None):
         raise InvalidRequestError("'model' must be a string", code="invalid_model", param="model")
     if body.get("use_beam_search"):
@@ -200,8 +211,20 @@ def _check_json(data: bytes, headers: Headers) -> None:
         raise InvalidRequestError(
             "the body has half a surrogate pair, which is no character", code="invalid_json", param="body"
         ) from None
-    except (ValueError, RecursionError) as error:  # NaN, Infinity, numbers of thousands of digits
-        raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json", param="body") from error
+    except (ValueError, RecursionError) as error:
+        raise _no_json(error) from error
+
+
+def _no_json(error: Exception) -> InvalidRequestError:
+    if isinstance(error, json.JSONDecodeError):
+        why = f"{error.msg.lower()} in line {error.lineno}, column {error.colno}"
+    elif isinstance(error, UnicodeDecodeError):
+        why = "it is no UTF-8 text"
+    elif isinstance(error, RecursionError):
+        why = "it is nested too deeply"
+    else:
+        why = "it holds a number that is not finite, or has thousands of digits"
+    return InvalidRequestError(f"the body is not JSON: {why}", code="invalid_json", param="body")
 
 
 def _unit(body: dict[str, Any], headers: Headers, header: str) -> Unit:

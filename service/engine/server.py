@@ -90,6 +90,12 @@ def prepare(model: str, options: list[str]) -> Launch:
         if getattr(given, option, None) != parser.get_default(option):
             flag = "--" + option.replace("_", "-")
             raise InvalidRequestError(f"{flag} is set by Excise: {why}", code="bad_option", param=flag)
+    if given.config:  # where it is read, nothing is left of it
+        raise InvalidRequestError(
+            f"vLLM would leave the file out that is given so; write --config {given.config}, without '='",
+            code="bad_option",
+            param="--config",
+        )
     _check_tls(given)
     names = given.served_model_name or []
     if len(names) > 1:

@@ -32,6 +32,7 @@ REFUSED = [
     "--worker-extension-cls a.B",
     "--data-parallel-size 2",
     "--served-model-name a b",
+    "--config=options.yaml",
     "--ssl-keyfile key.pem",
     "--ssl-cert-reqs 2 --ssl-ca-certs ca.pem",
     "--ssl-certfile cert.pem --ssl-keyfile key.pem --ssl-ca-certs ca.pem",
