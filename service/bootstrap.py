@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import masks
 from behaviours import load_scorer
@@ -80,8 +80,8 @@ class Service:
         )
         self.reports = Reports(clock)
         self.upkeep = Upkeep(self)
-        self.client_priority = False
-        """Whether clients may say in which order requests are scheduled."""
+        self.client_priority, self.cross_origin = False, dict[str, Any]()
+        """Whether clients may order requests, and what pages of other origins may, as Starlette's middleware names it."""
         self.policy = Policy(model)
         self._known: dict[str, Version] = {}
         self._read = (-1, -1)
@@ -273,12 +273,6 @@ def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: li
     from service.engine import server  # imports vllm: slow, and not needed to say that a setting is wrong
 
     launch = server.prepare(model, vllm_options)
-    if not (settings.api_keys or settings.api_key_file or server.is_local(launch)):
-        _log.warning(
-            "no key is asked for: whoever reaches %s may use the model and read every mask; "
-            "--api-key-file or EXCISE_API_KEYS changes that",
-            launch.options.host,
-        )
     base = masks.describe(launch.folder, id=launch.name)
     files = MaskFiles(settings.store)
     database = Database(settings.database_url)
@@ -299,6 +293,7 @@ def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: li
     elif not abilities.gated:
         _log.warning("%s has no gates: masks can only be baked in with --mask", base.architecture)
     service.client_priority = launch.options.scheduling_policy == "priority"
+    service.cross_origin = server.cross_origin(launch)
     _current = service
     server.run(launch, settings, mask=None if abilities.gated else file, gated=abilities.gated)
     if service.engine_died():

@@ -54,7 +54,8 @@ def worded(errors: Sequence[Any], body: Any) -> InvalidRequestError:
     """The error for what pydantic found. ``errors``: of ``RequestValidationError.errors()``; ``body``: what was sent.
 
     ``param`` is the first field as OpenAI writes it, ``messages[0].role``; ``code`` is one of OpenAI's, too. Of a
-    union, whose branches all complain, the field counts that most of them name, and of two the deeper one. No value is said back.
+    union, whose branches all complain, the field counts that most of them name, and of two the deeper one. No value
+    is said back.
     """
     found = [error for error in errors if isinstance(error, Mapping)]
     if not found:  # vLLM, of the content type
@@ -83,9 +84,7 @@ def _field(error: Mapping[str, Any], body: Any) -> str:
         return str(parts[0]) if parts else ""
     path, value = "", body
     for place, part in enumerate(parts):
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+        if part in value if isinstance(value, dict) else isinstance(value, list) and part in range(len(value)):
             value = value[part]
         elif not (error["type"] == "missing" and place == len(parts) - 1):
             continue

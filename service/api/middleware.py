@@ -12,6 +12,7 @@ import re
 import uuid
 from typing import Any
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
@@ -22,11 +23,13 @@ from service.api.access import INFERENCE, Role, authorize, role, who
 from service.api.answer import Answer
 from service.api.limits import AdminLimit, check_choices
 from service.api.mirror import PATHS, PRIORITY_HEADER, Mirror
-from service.api.shape import ANTHROPIC, Shaped
+from service.api.shape import Shaped
+from service.api.tools import pin
+from service.api.unsupported import check_supported
 from service.errors import EngineDiedError, InternalError, InvalidRequestError, ServiceError, TooLargeError
 from service.routing import ROUTED, Routed, Unit, copied
 
-_UNGENERATED = ("/tokenize", "/detokenize")
+_UNGENERATED = ("/tokenize", "/detokenize", "/v1/messages/count_tokens")
 _LONGEST_USER = 256
 """Characters; of a longer one a digest stands for it, as it is kept in memory for a while."""
 
@@ -47,7 +50,7 @@ class Gateway:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, self._closing(send))
         elif scope["type"] == "http":
-            shaped = Shaped(send, scope["path"])
+            shaped = Shaped(send, get_route_path(scope))
             try:
                 await self._request(scope, receive, shaped)
             except ServiceError as error:
@@ -73,17 +76,15 @@ class Gateway:
         return wrapped
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path, headers = scope["method"], scope["path"], Headers(scope=scope)
+        # The path as the routers see it, which leave --root-path out.
+        method, path, headers = scope["method"], get_route_path(scope), Headers(scope=scope)
         settings = self.service.settings
-        if method == "OPTIONS":  # a browser's preflight carries no key, and vLLM's CORS settings answer it
-            await self.app(scope, receive, send)
-            return
         key = headers.get("authorization") or f"Bearer {headers.get('x-api-key', '')}"  # Anthropic's clients send that
         needed = role(method, path, open_probes=settings.open_probes)
         authorize(needed, key, self.service.keys)
         limit = settings.max_mask_bytes if path == "/masks" else settings.max_body_bytes
         if path in INFERENCE:
-            await self._inference(scope, receive, send, headers, _parse(await _read(receive, headers, limit)))
+            await self._inference(path, scope, receive, send, _parse(await _read(receive, headers, limit)))
             return
         if path.startswith("/metrics"):
             metrics.sweep()
@@ -99,16 +100,18 @@ class Gateway:
             receive = _replay(data, receive)
         if needed is Role.ADMIN and method != "GET":
             await self.service.follow()  # what was set through another replica a moment ago counts here too
+        if method == "HEAD":  # FastAPI's routes know GET alone
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         await self.app(scope, receive, send)
 
-    async def _inference(
-        self, scope: Scope, receive: Receive, send: Send, headers: Headers, body: dict[str, Any]
-    ) -> None:
+    async def _inference(self, path: str, scope: Scope, receive: Receive, send: Send, body: dict[str, Any]) -> None:
         """Route a request that names a model, let vLLM answer it, and count it if it fails."""
-        service, path = self.service, scope["path"]
+        service, headers = self.service, Headers(scope=scope)
         if service.engine_died():
             raise EngineDiedError()
+        check_supported(path, body)
         check_choices(body, service.settings.max_choices)
+        pin(body)
         self._check_priority(body, headers)
         unit = _unit(body, headers, service.settings.unit_header)
         choice = service.choose(body.get("model"), unit)
@@ -186,12 +189,6 @@ def _parse(data: bytes) -> dict[str, Any]:
         raise InvalidRequestError("the body must be a JSON object", code="invalid_json", param="body")
     if not isinstance(body.get("model"), str | None):
         raise InvalidRequestError("'model' must be a string", code="invalid_model", param="model")
-    if body.get("use_beam_search"):
-        raise InvalidRequestError(
-            "beam search is not served: its steps cannot be told from responses; leave 'use_beam_search' out",
-            code="not_supported",
-            param="use_beam_search",
-        )
     return body
 
 
@@ -237,6 +234,13 @@ def _unit(body: dict[str, Any], headers: Headers, header: str) -> Unit:
     if len(user) > _LONGEST_USER:
         user = hashlib.sha256(user.encode(errors="surrogatepass")).hexdigest()
     return Unit(uuid.uuid4().hex, user)
+
+
+def _without_body(send: Send) -> Send:
+    async def headers_only(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return headers_only
 
 
 def _replay(data: bytes, receive: Receive) -> Receive:

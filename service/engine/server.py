@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
@@ -48,6 +49,8 @@ _CLOSED_ENVIRONMENT = (
     "VLLM_SKIP_MODEL_NAME_VALIDATION",
 )
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -73,7 +76,7 @@ def prepare(model: str, options: list[str]) -> Launch:
     os.environ.pop(VLLM_KEY, None)  # the settings have it: the gateway asks for it, on every route
     for variable in _CLOSED_ENVIRONMENT:
         if os.environ.pop(variable, None):
-            logging.getLogger(__name__).warning("%s would open a door around the masks; ignored", variable)
+            _log.warning("%s would open a door around the masks; ignored", variable)
     if "VLLM_CPU_KVCACHE_SPACE" not in os.environ and not _accelerator():
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB
     os.environ["VLLM_PLUGINS"] = NAME
@@ -126,9 +129,8 @@ def _check_tls(given: Namespace) -> None:
         )
 
 
-def is_local(launch: Launch) -> bool:
+def _is_local(options: Namespace) -> bool:
     """Whether only this machine can reach the server."""
-    options = launch.options
     return bool(options.uds) or options.host == "localhost" or options.host.startswith("127.") or options.host == "::1"
 
 
@@ -138,6 +140,12 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
     from vllm.entrypoints.launchers.api_server.entry import run_server
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
+    if not (settings.api_keys or settings.api_key_file or _is_local(launch.options)):
+        _log.warning(
+            "no key is asked for: whoever reaches %s may use the model and read every mask; "
+            "--api-key-file or EXCISE_API_KEYS changes that",
+            launch.options.host,
+        )
     options = configured(launch, settings, mask=mask, gated=gated)
     validate_parsed_serve_args(options)
     uvloop.run(run_server(options))
@@ -149,7 +157,8 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
 
     options = copy(launch.options)
     options.model, options.served_model_name, options.revision = str(launch.folder), [launch.name], None
-    options.middleware = [*options.middleware, "service.api.middleware.Gateway"]  # the last one is the outermost
+    options.middleware = [*options.middleware, *_outermost(options)]
+    options.root_path = "/" + root if (root := (options.root_path or "").strip("/")) else None
     if settings.max_mirrored and options.scheduling_policy == "fcfs":
         options.scheduling_policy = "priority"  # so that copies come after everything that somebody waits for
     options.worker_extension_cls = "service.engine.worker.MaskControl"
@@ -161,6 +170,27 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
     if mask:
         options.load_format, options.model_loader_extra_config = LOAD_FORMAT, {"mask": str(mask)}
     return options
+
+
+def cross_origin(launch: Launch) -> dict[str, Any]:
+    """vLLM's options for browsers of other origins, as Starlette names them."""
+    given = launch.options
+    return {
+        "allow_origins": given.allowed_origins,
+        "allow_methods": given.allowed_methods,
+        "allow_headers": given.allowed_headers,
+        "allow_credentials": given.allow_credentials,
+    }
+
+
+def _outermost(options: Namespace) -> list[str]:
+    """Middleware around all of vLLM's, the outermost last: refusals of the gateway need an origin and an id as well."""
+    options.allowed_origins, options.allow_credentials = [], False  # those of vLLM's own, further inside
+    found = ["service.api.middleware.Gateway"]
+    if options.enable_request_id_headers:
+        options.enable_request_id_headers = False
+        found.append("vllm.entrypoints.serve.middleware.x_request_id.XRequestIdMiddleware")
+    return [*found, "service.api.cross_origin.CrossOrigin"]
 
 
 def _accelerator() -> bool:

@@ -111,12 +111,13 @@ def test_the_field_of_a_url_is_named():
 
 
 def test_a_check_of_vllms_own_keeps_its_words_and_loses_its_python():
-    class Refused(ValueError):
+    class RefusedError(ValueError):
         parameter = "stream_options"
 
-    said = Refused("Stream options can only be defined when `stream=True`. (parameter=stream_options, value={'a': 1})")
+    told = "Stream options can only be defined when `stream=True`."
+    said = RefusedError(f"{told} (parameter=stream_options, value={{'a': 1}})")
     error = worded([{"loc": ("body",), "type": "value_error", "msg": "Value error, …", "ctx": {"error": said}}], {})
-    assert error.message == "Stream options can only be defined when `stream=True`."
+    assert error.message == told
     assert error.param == "stream_options"
 
 
