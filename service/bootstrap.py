@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
 import masks
@@ -81,7 +82,7 @@ class Service:
         self.reports = Reports(clock)
         self.upkeep = Upkeep(self)
         self.client_priority, self.cross_origin = False, dict[str, Any]()
-        """Whether clients may order requests, and what pages of other origins may, as Starlette's middleware names it."""
+        """Whether clients may order requests; what pages of other origins may (Starlette's ``CORSMiddleware``)."""
         self.policy = Policy(model)
         self._known: dict[str, Version] = {}
         self._read = (-1, -1)
@@ -108,15 +109,11 @@ class Service:
         digests = self.registry.digests()
         new = [digest for digest in digests if digest not in self._known]
         for digest, record in self.registry.records(new).items():
-            described = record.description
+            described, foreign = record.description, self.registry.foreign(record)
+            cut = described["counts"]["weights"], described["rank"]
+            since = int(datetime.fromisoformat(record.registered_at).timestamp())
             self._known[digest] = Version(
-                record.name,
-                record.version,
-                digest,
-                described["counts"]["weights"],
-                described["rank"],
-                self.registry.foreign(record),
-                record.warnings,
+                record.name, record.version, digest, *cut, foreign, record.warnings, registered=since
             )
             if self.labels.of(record.label) == record.label:
                 metrics.show_mask(record.label, digest, described["granularity"])

@@ -5,6 +5,7 @@ FastAPI and vLLM hand out pydantic's own list: Python's types, and every branch 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,6 +47,8 @@ _BOUNDS = {
     "string_too_long": "text of at most {max_length} characters",
     "string_pattern_mismatch": "text of the form {pattern}",
 }
+_PRINTED = re.compile(r"^(?P<field>\S+)\n  (?P<msg>.+?) \[type=(?P<type>\w+)", re.MULTILINE)
+"""One complaint as pydantic prints it: the path with dots, and what it says."""
 _MOST = 5
 """Fields that one sentence names."""
 
@@ -75,6 +78,15 @@ def worded(errors: Sequence[Any], body: Any) -> InvalidRequestError:
     message = "; ".join(sentence for _, sentence, _ in said[:_MOST]) + more
     own = getattr(first.get("ctx", {}).get("error"), "parameter", None)  # vLLM's checks name the field themselves
     return InvalidRequestError(message, code=_code(first["type"]), param=own or field or "body")
+
+
+def printed(message: str) -> InvalidRequestError | None:
+    """The error for what pydantic printed into ``message``, by its first complaint; None where it printed nothing."""
+    found = _PRINTED.search(message)
+    if not found:
+        return None
+    field = found["field"].rpartition(".")[2]
+    return InvalidRequestError(_sentence(field, [found.groupdict()]), code=_code(found["type"]), param=field)
 
 
 def _field(error: Mapping[str, Any], body: Any) -> str:
@@ -110,12 +122,14 @@ def _sentence(field: str, errors: Sequence[Mapping[str, Any]]) -> str:
 def own_words(said: str, field: str) -> str:
     """A check's own sentence, with the field where it names none."""
     said = said.removeprefix("Value error, ").partition(" (parameter=")[0]
+    if field and said.startswith("must "):
+        return f"'{field}' {said}"
     return said if not field or field.rpartition(".")[2] in said else f"'{field}': {said}"
 
 
 def _wanted(error: Mapping[str, Any]) -> str:
     kind, context = error["type"], error.get("ctx", {})
-    if form := _BOUNDS.get(kind):
+    if (form := _BOUNDS.get(kind)) and context:
         whole = {
             key: int(one) if isinstance(one, float) and one.is_integer() else one for key, one in context.items()
         }  # 0.0 reads as 0

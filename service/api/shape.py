@@ -10,7 +10,7 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-from service.api.invalid import own_words
+from service.api.invalid import own_words, printed
 from service.errors import InternalError, ServiceError
 
 ANTHROPIC = ("/v1/messages", "/v1/messages/count_tokens")
@@ -27,8 +27,6 @@ _ANTHROPIC_TYPES = {
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 429: "too_many_requests", 501: "not_supported"}
 _TOO_LONG = re.compile(r"maximum context length|longer than the maximum model length|max_model_len", re.IGNORECASE)
-_DUMP = re.compile(r"^\d+ validation errors? for \w+\n(?P<field>\S*)\n\s+(?P<said>.*?)(?: \[type=.*)?$", re.MULTILINE)
-"""How pydantic prints itself."""
 
 _log = logging.getLogger(__name__)
 
@@ -100,12 +98,17 @@ def _worded(status: int, body: bytes) -> dict[str, Any]:
     message = message if isinstance(message, str) else ""
     if status >= 500 and status != 501:
         _log.error("answered %d: %s", status, message)
-        return InternalError().body()["error"]
+        return _inner(InternalError())
     kinds = {kind.status: kind.type for kind in ServiceError.__subclasses__()}
     code = _CODES.get(status, "invalid_request")
     if status == 400 and _TOO_LONG.search(message):
         code = "context_length_exceeded"
-    if dump := _DUMP.search(message):
-        param, message = param or dump["field"] or None, own_words(dump["said"], dump["field"])
+    if status == 400 and (invalid := printed(message)):
+        return _inner(invalid)
     kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"message": own_words(message, ""), "type": kind, "code": code, "param": param}
+
+
+def _inner(error: ServiceError) -> dict[str, Any]:
+    found: dict[str, Any] = error.body()["error"]
+    return found

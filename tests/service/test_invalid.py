@@ -54,7 +54,7 @@ WORDED = [
     ({**GOOD, "stream": "maybe"}, "'stream' must be true or false", "stream", "invalid_type"),
     ({**GOOD, "stop": 5}, "'stop' must be text or a list", "stop", "invalid_type"),
     ({**GOOD, "stop": ["a", 5]}, "'stop[1]' must be text", "stop[1]", "invalid_type"),
-    ({**GOOD, "steps": 3}, "'steps': must be even", "steps", "invalid_value"),
+    ({**GOOD, "steps": 3}, "'steps' must be even", "steps", "invalid_value"),
     ({**GOOD, "name": "abcd"}, "'name' must be text of at most 3 characters", "name", "invalid_value"),
     ({**GOOD, "name": "A"}, "'name' must be text of the form ^[a-z]+$", "name", "invalid_value"),
     ({"messages": "hi"}, "'messages' must be a list", "messages", "invalid_type"),
