@@ -28,7 +28,14 @@ def free_port() -> int:
 class Server:
     """``excise serve`` or, with ``plain``, vLLM alone."""
 
-    def __init__(self, folder: Path, *options: str, model: Path = MODEL, plain: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        model: Path = MODEL,
+        plain: bool = False,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"server-{self.port}.log"
@@ -39,7 +46,7 @@ class Server:
         else:
             command = [sys.executable, "-m", "excise", "serve", "--model", str(model), "--store", str(folder / "store")]
             command += ["--served-model-name", "demo", "--admin-key", ADMIN, *options, *vllm]
-        environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONWARNINGS": "default"}
+        environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONWARNINGS": "default", **(env or {})}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
