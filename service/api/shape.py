@@ -28,6 +28,9 @@ _ANTHROPIC_TYPES = {
 _CODES = {404: "not_found", 405: "method_not_allowed", 429: "too_many_requests", 501: "not_supported"}
 _TOO_LONG = re.compile(r"maximum context length|longer than the maximum model length|max_model_len", re.IGNORECASE)
 
+_IN_STREAM = b'data: {"error":'
+"""How vLLM says in a stream that begun well that it failed: the status is sent by then."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,6 +52,8 @@ class Shaped:
             return
         if self._start is None or message["type"] != "http.response.body":
             self.begun = True
+            if message.get("body", b"").startswith(_IN_STREAM):
+                message = {**message, "body": _event(message["body"])}
             await self._send(message)
             return
         self._body += message.get("body", b"")
@@ -71,6 +76,16 @@ def document(status: int, body: bytes, path: str) -> dict[str, Any]:
         return {"error": error}
     failed = "api_error" if status >= 500 else "invalid_request_error"
     return {"type": "error", "error": {"type": _ANTHROPIC_TYPES.get(status, failed), "message": error["message"]}}
+
+
+def _event(event: bytes) -> bytes:
+    """A stream's error event in our shape; what is no single event is left as it is."""
+    try:
+        error = json.loads(event.removeprefix(b"data: "))["error"]
+        status = int(error["code"])
+    except (ValueError, TypeError, KeyError):
+        return event
+    return b"data: " + json.dumps({"error": _worded(status, json.dumps({"error": error}).encode())}).encode() + b"\n\n"
 
 
 def _error(body: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Official clients, browsers and probes against a real engine: what they ask for works, or is refused in their terms."""
+"""Official clients, browsers and probes against a real engine: what they ask works, or is refused in their terms."""
 
 from __future__ import annotations
 
