@@ -16,6 +16,8 @@ ServiceError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -125,3 +127,14 @@ class EngineDiedError(UnavailableError):
 
     def __init__(self) -> None:
         super().__init__("the engine has died and this server is ending; send the request again", code="engine_died")
+
+
+@contextmanager
+def about(param: str) -> Iterator[None]:
+    """Errors in the block that are about a mask are about the field ``param``: what a request calls ``model``."""
+    try:
+        yield
+    except ServiceError as error:
+        if error.param == "model":
+            error.param = param
+        raise

@@ -49,6 +49,8 @@ _BOUNDS = {
 }
 _PRINTED = re.compile(r"^(?P<field>\S+)\n  (?P<msg>.+?) \[type=(?P<type>\w+)", re.MULTILINE)
 """One complaint as pydantic prints it: the path with dots, and what it says."""
+_LIST = re.compile(r"\[('[^']*'(?:, '[^']*')*)\]")
+"""A list of texts as Python writes it."""
 _MOST = 5
 """Fields that one sentence names."""
 
@@ -122,6 +124,7 @@ def _sentence(field: str, errors: Sequence[Mapping[str, Any]]) -> str:
 def own_words(said: str, field: str) -> str:
     """A check's own sentence, with the field where it names none."""
     said = said.removeprefix("Value error, ").partition(" (parameter=")[0]
+    said = _LIST.sub(r"\1", said)
     if field and said.startswith("must "):
         return f"'{field}' {said}"
     return said if not field or field.rpartition(".")[2] in said else f"'{field}': {said}"

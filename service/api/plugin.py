@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from typing import Any
 
@@ -17,7 +18,9 @@ from service import bootstrap
 from service.api import aliases, experiments, health, history, masks, models, route
 from service.api.access import role
 from service.api.invalid import worded
-from service.errors import MethodNotAllowedError, NotFoundError, ServiceError
+from service.errors import InvalidRequestError, MethodNotAllowedError, NotFoundError, ServiceError
+
+_log = logging.getLogger(__name__)
 
 
 class ExcisePlugin:
@@ -46,7 +49,7 @@ def attach(app: FastAPI) -> None:
     def built() -> ASGIApp:
         # vLLM sets handlers of its own after the plug-ins. A later one of the same class counts.
         app.exception_handlers |= dict.fromkeys((ServiceError, HTTPException, FastAPIHTTPException), answer)
-        app.exception_handlers |= {RequestValidationError: answer}
+        app.exception_handlers |= dict.fromkeys((RequestValidationError, TypeError, OverflowError), answer)
         return build()
 
     app.build_middleware_stack = built  # type: ignore[method-assign]
@@ -76,6 +79,9 @@ async def answer(request: Request, error: Exception) -> JSONResponse:
     """An error of ours, or one of the framework's in our words. The gateway gives all of them their shape."""
     if isinstance(error, RequestValidationError):
         error = worded(error.errors(), error.body)
+    if isinstance(error, TypeError | OverflowError):  # of a value that vLLM did not look at first
+        _log.warning("%s %s: %r", request.method, request.url.path, error)
+        error = InvalidRequestError("a value of the request is of a kind that cannot be used", code="invalid_type")
     if isinstance(error, ServiceError):
         return JSONResponse(error.body(), error.status, error.headers)
     if not isinstance(error, HTTPException):

@@ -60,6 +60,7 @@ class Shaped:
         if message.get("more_body", False):
             return
         start, self._start = self._start, None
+        start["status"] = 400 if start["status"] == 422 else start["status"]
         data = json.dumps(document(start["status"], bytes(self._body), self._path), ensure_ascii=False)
         encoded = data.encode(errors="replace")  # a client's half of a surrogate pair
         headers = MutableHeaders(raw=start.setdefault("headers", []))

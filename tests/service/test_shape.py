@@ -14,6 +14,7 @@ from tests.service.replica import code
 
 CHAT = "/v1/chat/completions"
 ASK = {"model": "demo", "messages": [{"role": "user", "content": "x"}]}
+NOPE = [{"name": name, "mask": mask, "weight": 1} for name, mask in (("a", "base"), ("b", "nope"))]
 
 
 def run(case):
@@ -34,11 +35,16 @@ THEIRS = [
         vllms("top_p must be in (0, 1], got 2.0. (parameter=top_p, value=2.0)", param="top_p"),
         ("top_p must be in (0, 1], got 2.0.", "invalid_request_error", "invalid_request", "top_p"),
     ),
+    (
+        vllms("key(s) that are no token IDs: ['x', 'y'] (parameter=logit_bias, value=['x', 'y'])", param="logit_bias"),
+        ("key(s) that are no token IDs: 'x', 'y'", "invalid_request_error", "invalid_request", "logit_bias"),
+    ),
     (vllms(LONG), (LONG, "invalid_request_error", "context_length_exceeded", None)),
     (
         vllms("'<' not supported between instances of 'str' and 'int'", "InternalServerError", 500),
         ("the server failed on this request; its log says why", "server_error", "internal_error", None),
     ),
+    (vllms("no such image", "x", 422), ("no such image", "invalid_request_error", "invalid_request", None)),
     (JSONResponse({"detail": "gone"}, 404), ("gone", "not_found_error", "not_found", None)),
     (JSONResponse({"error": "Unauthorized"}, 401), ("Unauthorized", "authentication_error", "invalid_request", None)),
 ]
@@ -56,7 +62,7 @@ def test_whatever_vllm_answers_the_client_reads_one_shape(replicas, theirs, ours
     async def case() -> None:
         async with replica.client() as http:
             answer = await http.post(CHAT, json=ASK)
-            assert answer.status_code == theirs.status_code
+            assert answer.status_code == (400 if theirs.status_code == 422 else theirs.status_code)
             message, kind, name, param = ours
             assert answer.json() == {"error": {"message": message, "type": kind, "code": name, "param": param}}
 
@@ -119,7 +125,11 @@ def test_what_fails_is_logged_and_not_told_and_a_stream_that_began_breaks(replic
         ("GET", "/masks?limit=many", None, "'limit' must be a whole number", "limit"),
         ("GET", "/masks?limit=0", None, "'limit' must be at least 1", "limit"),
         ("POST", "/experiments", {"name": "ab", "variants": "x"}, "'variants' must be a list", "variants"),
-        ("PUT", "/masks/nope/aliases/live", {"version": 1}, "no mask 'nope'", "model"),
+        ("PUT", "/masks/nope/aliases/live", {"version": 1}, "no mask 'nope'", "name"),
+        ("PUT", "/masks/detox/aliases/live", {"version": 9}, "no version or alias '9'", "version"),
+        ("POST", "/experiments", {"name": "ab", "variants": NOPE}, "no mask 'nope'", "variants[1].mask"),
+        ("PUT", "/route", {"target": "nope"}, "no mask 'nope'", "target"),
+        ("PUT", "/route", {"target": "A B"}, "'target' must be text of the form", "target"),
     ],
 )
 def test_a_call_that_is_wrong_is_told_the_field_in_words(replicas, method, path, body, message, param):
