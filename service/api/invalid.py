@@ -52,7 +52,7 @@ _PRINTED = re.compile(r"^(?P<field>\S+)\n  (?P<msg>.+?) \[type=(?P<type>\w+)", r
 _LIST = re.compile(r"\[('[^']*'(?:, '[^']*')*)\]")
 """A list of texts as Python writes it."""
 _MOST = 5
-"""Fields that one sentence names."""
+"""Fields that one sentence names, and kinds of a value."""
 
 
 def worded(errors: Sequence[Any], body: Any) -> InvalidRequestError:
@@ -117,8 +117,9 @@ def _sentence(field: str, errors: Sequence[Mapping[str, Any]]) -> str:
         return "the body is not JSON"
     if kind in ("value_error", "assertion_error"):
         return own_words(str(errors[0].get("ctx", {}).get("error", "")) or errors[0]["msg"], field)
-    wanted = dict.fromkeys(one for error in errors if (one := _wanted(error)))
-    return f"{name} must be {' or '.join(wanted)}"
+    wanted = list(dict.fromkeys(one for error in errors if (one := _wanted(error))))
+    others = ["something else"] if len(wanted) > _MOST else []
+    return f"{name} must be {' or '.join(wanted[:_MOST] + others)}"
 
 
 def own_words(said: str, field: str) -> str:

@@ -105,6 +105,15 @@ def test_many_fields_are_named_in_part_and_counted():
     assert error.message.endswith("; and 4 fields more")
 
 
+def test_many_kinds_are_named_in_part():
+    found = [
+        {"loc": ("body", "type"), "type": "literal_error", "msg": "…", "ctx": {"expected": f"'{one}'"}}
+        for one in "abcdefg"
+    ]
+    error = worded(found, {"type": "z"})
+    assert error.message == "'type' must be 'a' or 'b' or 'c' or 'd' or 'e' or something else"
+
+
 def test_the_field_of_a_url_is_named():
     error = worded([{"loc": ("query", "limit"), "type": "int_parsing", "msg": "Input …"}], None)
     assert (error.message, error.param) == ("'limit' must be a whole number", "limit")
