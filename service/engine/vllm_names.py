@@ -14,6 +14,8 @@ Each has a test in ``tests/service/engine/test_vllm_names.py`` that says which c
 | ``RequestOutput.lora_request`` | the adapter that a response was made with | ``observer`` |
 | ``AsyncLLM.errored``, ``.shutdown``, ``VLLM_KEEP_ALIVE_ON_ENGINE_DEATH`` | an engine that died | ``residency`` |
 | ``cudagraph_specialize_lora``, ``max_cudagraph_capture_size`` | what a captured graph may leave out | ``resident`` |
+| ``XRequestIdMiddleware`` | refusals of the gateway have a request's id as well | ``server`` |
+| ``resolve_tool_strictness`` leaves arguments free without ``strict`` | forced tool calls | ``api/tools`` |
 | ``packed_modules_mapping`` of a model | which matrices a fused layer holds | ``resident`` |
 """
 
