@@ -29,7 +29,7 @@ def server(tmp_path_factory):
     options += ["--root-path", "/excise/"]
     server = Server(tmp_path_factory.mktemp("clients"), *options, env={"VLLM_API_KEY": READER})
     try:
-        yield server.wait()
+        yield server.wait(600)  # 40 s on an idle machine
         assert server.stop() == 0
     finally:
         server.kill()
