@@ -14,6 +14,8 @@ from service.errors import InvalidRequestError
 
 NO_JSON = "this call takes JSON; send it with the header 'Content-Type: application/json'"
 
+NOT_USABLE = "a value of the request is of a kind that cannot be used"
+
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -77,7 +79,10 @@ def worded(errors: Sequence[Any], body: Any) -> InvalidRequestError:
         said.append((field, _sentence(field, complaints), complaints[0]))
     more = f"; and {len(said) - _MOST} fields more" if len(said) > _MOST else ""
     field, _, first = said[0]
-    message = "; ".join(sentence for _, sentence, _ in said[:_MOST]) + more
+    sent = body if isinstance(body, dict) else {}
+    branches = {loc[1] for error in found if len(loc := error["loc"]) > 2 and loc[0] == "body"} - sent.keys()
+    joint = ", or " if len(branches) > 1 else "; "  # a body of one kind or another
+    message = joint.join(sentence for _, sentence, _ in said[:_MOST]) + more
     own = getattr(first.get("ctx", {}).get("error"), "parameter", None)  # vLLM's checks name the field themselves
     return InvalidRequestError(message, code=_code(first["type"]), param=own or field or "body")
 

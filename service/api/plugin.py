@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from service import bootstrap
 from service.api import aliases, experiments, health, history, masks, models, route
 from service.api.access import role
-from service.api.invalid import worded
+from service.api.invalid import NOT_USABLE, worded
 from service.errors import InvalidRequestError, MethodNotAllowedError, NotFoundError, ServiceError
 
 _log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ async def answer(request: Request, error: Exception) -> JSONResponse:
         error = worded(error.errors(), error.body)
     if isinstance(error, TypeError | OverflowError):  # of a value that vLLM did not look at first
         _log.warning("%s %s: %r", request.method, request.url.path, error)
-        error = InvalidRequestError("a value of the request is of a kind that cannot be used", code="invalid_type")
+        error = InvalidRequestError(NOT_USABLE, code="invalid_type")
     if isinstance(error, ServiceError):
         return JSONResponse(error.body(), error.status, error.headers)
     if not isinstance(error, HTTPException):

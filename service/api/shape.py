@@ -10,7 +10,7 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Send
 
-from service.api.invalid import own_words, printed
+from service.api.invalid import NOT_USABLE, own_words, printed
 from service.errors import InternalError, ServiceError
 
 ANTHROPIC = ("/v1/messages", "/v1/messages/count_tokens")
@@ -27,6 +27,12 @@ _ANTHROPIC_TYPES = {
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 429: "too_many_requests", 501: "not_supported"}
 _TOO_LONG = re.compile(r"maximum context length|longer than the maximum model length|max_model_len", re.IGNORECASE)
+
+_PYTHON = re.compile(
+    r"unhashable type|object has no attribute|object is not |unsupported operand|not supported between instances"
+    r"|positional argument|unexpected keyword|codec can't|NoneType|must be str, not"
+)
+"""What Python says of a value that vLLM did not look at first."""
 
 _IN_STREAM = b'data: {"error":'
 """How vLLM says in a stream that begun well that it failed: the status is sent by then."""
@@ -121,6 +127,9 @@ def _worded(status: int, body: bytes) -> dict[str, Any]:
         code = "context_length_exceeded"
     if status == 400 and (invalid := printed(message)):
         return _inner(invalid)
+    if _PYTHON.search(message):
+        _log.warning("answered %d: %s", status, message)
+        message = NOT_USABLE
     kind = kinds.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"message": own_words(message, ""), "type": kind, "code": code, "param": param}
 

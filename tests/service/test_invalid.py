@@ -114,6 +114,12 @@ def test_many_kinds_are_named_in_part():
     assert error.message == "'type' must be 'a' or 'b' or 'c' or 'd' or 'e' or something else"
 
 
+def test_a_body_of_one_kind_or_another_lacks_the_one_or_the_other():
+    kinds = (("Completion", "prompt"), ("Chat", "messages"))
+    found = [{"loc": ("body", kind, name), "type": "missing", "msg": "Field required"} for kind, name in kinds]
+    assert worded(found, {"model": "demo"}).message == "'prompt' is missing, or 'messages' is missing"
+
+
 def test_the_field_of_a_url_is_named():
     error = worded([{"loc": ("query", "limit"), "type": "int_parsing", "msg": "Input …"}], None)
     assert (error.message, error.param) == ("'limit' must be a whole number", "limit")

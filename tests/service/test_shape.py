@@ -44,6 +44,15 @@ THEIRS = [
         vllms("'<' not supported between instances of 'str' and 'int'", "InternalServerError", 500),
         ("the server failed on this request; its log says why", "server_error", "internal_error", None),
     ),
+    (
+        vllms("unhashable type: 'list'"),
+        (
+            "a value of the request is of a kind that cannot be used",
+            "invalid_request_error",
+            "invalid_request",
+            None,
+        ),
+    ),
     (vllms("no such image", "x", 422), ("no such image", "invalid_request_error", "invalid_request", None)),
     (JSONResponse({"detail": "gone"}, 404), ("gone", "not_found_error", "not_found", None)),
     (JSONResponse({"error": "Unauthorized"}, 401), ("Unauthorized", "authentication_error", "invalid_request", None)),
