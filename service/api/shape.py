@@ -26,7 +26,7 @@ _ANTHROPIC_TYPES = {
 """By status; other refusals are an ``invalid_request_error``, failures an ``api_error``."""
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 429: "too_many_requests", 501: "not_supported"}
-_TOO_LONG = re.compile(r"maximum context length|longer than the maximum model length|max_model_len", re.IGNORECASE)
+_TOO_LONG = re.compile(r"maximum context length|longer than the maximum model length", re.IGNORECASE)
 
 _PYTHON = re.compile(
     r"unhashable type|object has no attribute|object is not |unsupported operand|not supported between instances"

@@ -102,7 +102,8 @@ def arguments(call) -> dict:
 
 @pytest.mark.parametrize("choice", ["required", NAMED], ids=["required", "named"])
 def test_a_forced_calls_arguments_are_what_the_tool_takes(client, choice):
-    ask = {"model": "demo", "messages": ASK, "tools": TOOLS, "tool_choice": choice, "temperature": 0, "max_tokens": 90}
+    ask = {"model": "demo", "messages": ASK, "tools": TOOLS, "tool_choice": choice, "temperature": 0}
+    ask |= {"max_tokens": 200, "parallel_tool_calls": False}
     whole = client.chat.completions.create(**ask).choices[0].message.tool_calls[0].function
     assert whole.name == "weather"
     assert arguments(whole.arguments)["city"] in ("Paris", "Rome")
@@ -122,18 +123,19 @@ def test_a_tool_without_parameters_is_called_with_an_object(client):
 def test_forced_calls_of_the_other_apis_take_objects_too(client, claude):
     tools = [{"type": "function", **WEATHER}]
     ask = {"input": "Weather in Paris?", "tools": tools, "tool_choice": "required", "temperature": 0}
-    answer = client.responses.create(model="demo", **ask, max_output_tokens=90)
+    answer = client.responses.create(model="demo", **ask, max_output_tokens=200, parallel_tool_calls=False)
     calls = [item for item in answer.output if item.type == "function_call"]
     assert arguments(calls[0].arguments)["city"] in ("Paris", "Rome")
     message = claude.messages.create(
         model="demo",
-        max_tokens=90,
+        max_tokens=200,
         temperature=0,
         messages=ASK,
         tools=[{"name": "weather", "input_schema": CITIES}],
-        tool_choice={"type": "tool", "name": "weather"},
+        tool_choice={"type": "tool", "name": "weather", "disable_parallel_tool_use": True},
     )
-    assert message.content[0].input["city"] in ("Paris", "Rome")
+    used = [block for block in message.content if block.type == "tool_use"]
+    assert used[0].input["city"] in ("Paris", "Rome")
 
 
 def test_a_call_that_is_not_forced_is_the_models_choice(client):
