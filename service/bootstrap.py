@@ -7,7 +7,8 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from datetime import datetime
+from typing import Any, ParamSpec, TypeVar
 
 import masks
 from behaviours import load_scorer
@@ -84,6 +85,8 @@ class Service:
         self.ending = Ending(self)
         self.client_priority = False
         """Whether clients may say in which order requests are scheduled."""
+        self.client_priority, self.cross_origin = False, dict[str, Any]()
+        """Whether clients may order requests; what pages of other origins may (Starlette's ``CORSMiddleware``)."""
         self.policy = Policy(model)
         self._known: dict[str, Version] = {}
         self._read = (-1, -1)
@@ -110,15 +113,11 @@ class Service:
         digests = self.registry.digests()
         new = [digest for digest in digests if digest not in self._known]
         for digest, record in self.registry.records(new).items():
-            described = record.description
+            described, foreign = record.description, self.registry.foreign(record)
+            cut = described["counts"]["weights"], described["rank"]
+            since = int(datetime.fromisoformat(record.registered_at).timestamp())
             self._known[digest] = Version(
-                record.name,
-                record.version,
-                digest,
-                described["counts"]["weights"],
-                described["rank"],
-                self.registry.foreign(record),
-                record.warnings,
+                record.name, record.version, digest, *cut, foreign, record.warnings, registered=since
             )
             if self.labels.of(record.label) == record.label:
                 metrics.show_mask(record.label, digest, described["granularity"])
@@ -292,6 +291,7 @@ def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: li
         _log.warning("%s has no gates: masks can only be baked in with --mask", base.architecture)
     service.client_priority = launch.options.scheduling_policy == "priority"
     service.ending.drain = launch.options.shutdown_timeout
+    service.cross_origin = server.cross_origin(launch)
     _current = service
     server.run(launch, settings, mask=None if abilities.gated else file, gated=abilities.gated)
     if service.engine_died():

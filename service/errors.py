@@ -9,6 +9,7 @@ ServiceError
 ├── ConflictError         409  understood, but this server cannot do it as it stands
 ├── TooLargeError         413  body over the limit
 ├── TooManyRequestsError  429  calls come too fast; says when to come again
+├── InternalError         500  a fault of ours or vLLM's, which the log tells
 └── UnavailableError      503  the mask could not be made resident; nothing was answered uncorrected
     ├── EngineDiedError        the engine's process ended; this server ends as well
     └── ServerEndingError      this server was told to end; says when to come again
@@ -16,6 +17,8 @@ ServiceError
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 
@@ -106,6 +109,13 @@ class TooManyRequestsError(ServiceError):
         return {"Retry-After": str(self.retry_after)}
 
 
+class InternalError(ServiceError):
+    """500. What failed is logged, and nobody else's to read."""
+
+    def __init__(self) -> None:
+        super().__init__("the server failed on this request; its log says why", code="internal_error")
+
+
 class UnavailableError(ServiceError):
     """503."""
 
@@ -130,3 +140,14 @@ class ServerEndingError(UnavailableError):
     def headers(self) -> dict[str, str]:
         """``Retry-After``; and the connection is closed, so that the client does not come back to this server."""
         return {"Retry-After": "5", "Connection": "close"}
+
+
+@contextmanager
+def about(param: str) -> Iterator[None]:
+    """Errors in the block that are about a mask are about the field ``param``: what a request calls ``model``."""
+    try:
+        yield
+    except ServiceError as error:
+        if error.param == "model":
+            error.param = param
+        raise

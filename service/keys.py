@@ -152,7 +152,14 @@ class Keys:
         """The keys that ``settings`` give. Raises ``SettingsError`` where a key file cannot be read."""
         api_file = KeyFile("api_key_file", settings.api_key_file, clock) if settings.api_key_file else None
         admin_file = KeyFile("admin_key_file", settings.admin_key_file, clock) if settings.admin_key_file else None
-        return Keys(settings.api_keys, settings.admin_keys, api_file=api_file, admin_file=admin_file)
+        keys = Keys(settings.api_keys, settings.admin_keys, api_file=api_file, admin_file=admin_file)
+        if both := len(set(keys.api()) & set(keys.admin())):
+            _log.warning(
+                "%d of the keys for reading are admin keys as well: whoever may ask the model may change the server. "
+                "An admin key also reads; it need not be given twice",
+                both,
+            )
+        return keys
 
     def api(self) -> tuple[bytes, ...]:
         """Digests of the keys for inference and reading; none: reading is open."""

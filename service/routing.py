@@ -41,6 +41,8 @@ class Version:
     """The fingerprint of the model that it was made for, where that is not the served one."""
     warnings: tuple[str, ...] = ()
     """What it says against itself."""
+    registered: int = 0
+    """Seconds since 1970."""
 
     @property
     def label(self) -> str:

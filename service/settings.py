@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -19,6 +20,16 @@ VISIBLE = re.compile(r"[!-~]+")
 
 _HEADER = re.compile(r"[a-z0-9_-]{1,64}")
 _SECRET_HEADERS = ("authorization", "cookie", "proxy-authorization", "x-api-key")
+
+VLLM_KEY = "VLLM_API_KEY"
+"""vLLM's variable for its one key: what protected a server before must go on doing so."""
+
+_CLOSES = ("EXCISE_API_KEYS", "EXCISE_API_KEY_FILE", VLLM_KEY, "EXCISE_OPEN_PROBES")
+"""Variables by which an operator closes a door. Where one is there and empty, a secret was not filled in."""
+
+_KEY_NAMED = re.compile(r"EXCISE_.*(API|ADMIN).*KEY.*")
+_ALIKE = 0.87
+"""Ratio of difflib: EXCISE_OPEN_PROBE is meant for EXCISE_OPEN_PROBES, EXCISE_PORT for nothing of ours."""
 
 
 class SettingsError(ValueError):
@@ -147,17 +158,56 @@ class Settings(BaseSettings):
 def parse(**given: object) -> Settings:
     """Read the environment, overlaid with what the command line gave (``None`` means not given).
 
-    Raises ``SettingsError`` with the setting's name and value.
+    Without a key of ours ``VLLM_API_KEY`` counts as one. Raises ``SettingsError`` with the setting's name and value,
+    and where a variable that was to close the server is empty or misspelt.
     """
-    for name in Settings.model_fields:
-        singular = f"EXCISE_{name.upper().removesuffix('S')}"
-        if os.environ.get(singular) and singular.removeprefix("EXCISE_").lower() not in Settings.model_fields:
-            raise SettingsError(f"bad setting: {singular} is no variable of Excise; did you mean {singular}S?")
+    _check_names()
+    values = {key: value for key, value in given.items() if value is not None}
+    settings = _read(values)
+    if not (settings.api_keys or settings.api_key_file):
+        if key := os.environ.get(VLLM_KEY):
+            settings = _read({**values, "api_keys": (key,)}, named={"api_keys": VLLM_KEY})
+        else:
+            _check_empty(_CLOSES[:3])
+    if "open_probes" not in values:
+        _check_empty(_CLOSES[3:])
+    return settings
+
+
+def _read(values: dict[str, Any], named: dict[str, str] | None = None) -> Settings:
+    """``named``: settings that the operator knows by another name."""
     try:
-        return Settings(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+        return Settings(**values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))} = {_shown(e)}: {e['msg']}" for e in error.errors()]
+        lines = [f"{_name(e, named or {})} = {_shown(e)}: {e['msg']}" for e in error.errors()]
         raise SettingsError("bad setting: " + "; ".join(lines)) from None
+
+
+def _check_names() -> None:
+    """Refuse variables that are meant for a setting and miss it: what they were to close would stay open."""
+    known = [f"EXCISE_{name.upper()}" for name in Settings.model_fields]
+    for variable in os.environ:
+        name = variable.upper()
+        if name.startswith("EXCISE_") and name not in known and os.environ[variable]:
+            alike = difflib.get_close_matches(name, known, 1, _ALIKE)
+            if alike or _KEY_NAMED.fullmatch(name):
+                meant = f"; did you mean {alike[0]}?" if alike else ""
+                raise SettingsError(f"bad setting: {variable} is no variable of Excise{meant}")
+
+
+def _check_empty(variables: tuple[str, ...]) -> None:
+    for variable in variables:
+        found = next((value for name, value in os.environ.items() if name.upper() == variable), None)
+        if found == "":
+            raise SettingsError(
+                f"bad setting: {variable} is set and empty, which would leave the server open; "
+                "fill it in, or unset it if that is what you want"
+            )
+
+
+def _name(error: Any, named: dict[str, str]) -> str:
+    name = ".".join(map(str, error["loc"]))
+    return named.get(name.partition(".")[0], name)
 
 
 def _shown(error: Any) -> str:

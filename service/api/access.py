@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from types import MappingProxyType
 
+from service.api.unsupported import NOT_KEPT
 from service.errors import ForbiddenError, MethodNotAllowedError, NotFoundError, UnauthorizedError
 from service.keys import Keys, fingerprint, matches
 
@@ -20,7 +21,15 @@ class Role(Enum):
 
 
 INFERENCE = frozenset(
-    ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/tokenize", "/detokenize")
+    (
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/tokenize",
+        "/detokenize",
+    )
 )
 """POST calls whose JSON body names a model: the gateway routes them."""
 
@@ -34,8 +43,8 @@ ROUTES: Mapping[str, Mapping[str, Role]] = MappingProxyType(
         **dict.fromkeys(("/health", "/ready", "/metrics", "/metrics/"), _PROBE),
         "/v1/models": {"GET": Role.READER},
         "/v1/models/{model:path}": {"GET": Role.READER},
-        "/v1/responses/{id}": {"GET": Role.READER},
         "/openapi.json": {"GET": Role.READER},
+        "/tokenizer_info": {"GET": Role.READER},  # there with --enable-tokenizer-info-endpoint alone
         "/masks": {"GET": Role.READER, "POST": Role.ADMIN},
         "/masks/{name}": {"GET": Role.READER},
         "/masks/{name}/aliases": {"GET": Role.READER},
@@ -56,7 +65,7 @@ ROUTES: Mapping[str, Mapping[str, Role]] = MappingProxyType(
 """Every route: path → method → role. Of two that fit, the first one counts. Everything else is closed."""
 
 _WORD = r"[a-z0-9][!-.0-~]*"  # close to what names are; the routers are strict, and say what is wrong
-_PARTS = {"{name}": _WORD, "{version}": _WORD, "{id}": r"[^/\s]+", "{model:path}": r".+"}
+_PARTS = {"{name}": _WORD, "{version}": _WORD, "{model:path}": r".+"}
 
 
 def _pattern(path: str) -> re.Pattern[str]:
@@ -75,6 +84,8 @@ def role(method: str, path: str, *, open_probes: bool = True) -> Role:
     """
     roles = _FIXED.get(path) or next((roles for pattern, roles in _PATTERNS if pattern.fullmatch(path)), None)
     if roles is None:
+        if path.startswith("/v1/responses/"):
+            raise NotFoundError(NOT_KEPT, code="not_supported")
         raise NotFoundError(f"there is no route {path}", code="route_not_found")
     if method not in roles:
         raise MethodNotAllowedError(f"{path} takes {' and '.join(roles)}, not {method}", code="method_not_allowed")

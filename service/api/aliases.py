@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Response
 from service import bootstrap
 from service.api.masks import Name
 from service.api.schemas import CHANGES, AliasList, AliasOut, AliasTo, errors
-from service.errors import NotFoundError
+from service.errors import NotFoundError, about
 from service.warned import warnings
 
 router = APIRouter(tags=["aliases"])
@@ -36,7 +36,8 @@ async def list_aliases(name: Name) -> AliasList:
 async def point(name: Name, alias: Alias, body: AliasTo) -> AliasOut:
     """Point an alias at a version, for the next request on."""
     service = bootstrap.current()
-    await service.prepare(f"{name}@{body.version}")
+    with about("version" if name in service.policy.masks else "name"):
+        await service.prepare(f"{name}@{body.version}")
     await service.administer(service.state.set_alias, name, alias, body.version)
     return _out(name, alias, body.version)
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from service import bootstrap, metrics
 from service.api.schemas import CHANGES, TARGET, Closed, NoText
-from service.errors import ConflictError, InvalidRequestError, NotFoundError
+from service.errors import ConflictError, InvalidRequestError, NotFoundError, about
 from service.experiments import (
     Experiment,
     Guardrail,
@@ -150,9 +150,10 @@ async def create(body: ExperimentIn) -> dict[str, Any]:
         raise ConflictError("this server was loaded with one mask and serves nothing else", code="mask_not_usable")
     _check_scored(service, body)
     variants = []
-    for given in body.variants:
-        choice = resolve(service.policy, given.mask)  # an alias may move later; a variant must not
-        service.abilities.check(choice)
+    for place, given in enumerate(body.variants):
+        with about(f"variants[{place}].mask"):
+            choice = resolve(service.policy, given.mask)  # an alias may move later; a variant must not
+            service.abilities.check(choice)
         variants.append(Variant(given.name, choice.label, given.weight, given.mirror))
     experiment = Experiment(
         name=body.name,

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import uuid
 from typing import Any
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
@@ -21,12 +23,24 @@ from service.api.access import INFERENCE, Role, authorize, role, who
 from service.api.answer import Answer
 from service.api.limits import AdminLimit, check_choices
 from service.api.mirror import PATHS, PRIORITY_HEADER, Mirror
-from service.errors import EngineDiedError, InvalidRequestError, ServerEndingError, ServiceError, TooLargeError
+from service.api.shape import Shaped
+from service.api.tools import pin
+from service.api.unsupported import check_supported
+from service.errors import (
+    EngineDiedError,
+    InternalError,
+    InvalidRequestError,
+    ServerEndingError,
+    ServiceError,
+    TooLargeError,
+)
 from service.routing import ROUTED, Routed, Unit, copied
 
-_UNGENERATED = ("/tokenize", "/detokenize")
+_UNGENERATED = ("/tokenize", "/detokenize", "/v1/messages/count_tokens")
 _LONGEST_USER = 256
 """Characters; of a longer one a digest stands for it, as it is kept in memory for a while."""
+
+_log = logging.getLogger(__name__)
 
 
 class Gateway:
@@ -43,10 +57,19 @@ class Gateway:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, self._living(scope, send))
         elif scope["type"] == "http":
+            shaped = Shaped(send, get_route_path(scope))
             try:
-                await self._request(scope, receive, send)
+                await self._request(scope, receive, shaped)
             except ServiceError as error:
-                await JSONResponse(error.body(), error.status, error.headers)(scope, receive, send)
+                await JSONResponse(error.body(), error.status, error.headers)(scope, receive, shaped)
+            except ClientDisconnect:
+                return  # nobody to answer
+            except Exception:
+                if shaped.begun:
+                    raise  # the server breaks the connection: the client must not take a part for the whole
+                _log.exception("%s %s failed", scope["method"], scope["path"])
+                failed = InternalError()
+                await JSONResponse(failed.body(), failed.status)(scope, receive, shaped)
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": "not part of this API"})
 
@@ -65,11 +88,9 @@ class Gateway:
         return wrapped
 
     async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path, headers = scope["method"], scope["path"], Headers(scope=scope)
+        # The path as the routers see it, which leave --root-path out.
+        method, path, headers = scope["method"], get_route_path(scope), Headers(scope=scope)
         settings = self.service.settings
-        if method == "OPTIONS":  # a browser's preflight carries no key, and vLLM's CORS settings answer it
-            await self.app(scope, receive, send)
-            return
         key = headers.get("authorization") or f"Bearer {headers.get('x-api-key', '')}"  # Anthropic's clients send that
         needed = role(method, path, open_probes=settings.open_probes)
         authorize(needed, key, self.service.keys)
@@ -77,7 +98,7 @@ class Gateway:
             self.service.ending.check()
         limit = settings.max_mask_bytes if path == "/masks" else settings.max_body_bytes
         if path in INFERENCE:
-            await self._inference(scope, receive, send, headers, _parse(await _read(receive, headers, limit)))
+            await self._inference(path, scope, receive, send, _parse(await _read(receive, headers, limit)))
             return
         if path.startswith("/metrics"):
             metrics.sweep()
@@ -93,16 +114,18 @@ class Gateway:
             receive = _replay(data, receive)
         if needed is Role.ADMIN and method != "GET":
             await self.service.follow()  # what was set through another replica a moment ago counts here too
+        if method == "HEAD":  # FastAPI's routes know GET alone
+            scope, send = {**scope, "method": "GET"}, _without_body(send)
         await self.app(scope, receive, send)
 
-    async def _inference(
-        self, scope: Scope, receive: Receive, send: Send, headers: Headers, body: dict[str, Any]
-    ) -> None:
+    async def _inference(self, path: str, scope: Scope, receive: Receive, send: Send, body: dict[str, Any]) -> None:
         """Route a request that names a model, let vLLM answer it, and count it if it fails."""
-        service, path = self.service, scope["path"]
+        service, headers = self.service, Headers(scope=scope)
         if service.engine_died():
             raise EngineDiedError()
+        check_supported(path, body)
         check_choices(body, service.settings.max_choices)
+        pin(body)
         self._check_priority(body, headers)
         unit = _unit(body, headers, service.settings.unit_header)
         choice = service.choose(body.get("model"), unit)
@@ -125,7 +148,7 @@ class Gateway:
             failed = getattr(error, "status", 0) >= 500
             if not answer.cut_off:
                 raise
-        except Exception:  # vLLM's outermost layer, around this one, makes 500 of it
+        except Exception:
             failed = True
             if service.ending.begun:
                 await answer.cut(ServerEndingError())
@@ -180,19 +203,11 @@ def _parse(data: bytes) -> dict[str, Any]:
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json", param="body") from error
+        raise _no_json(error) from error
     if not isinstance(body, dict):
-        raise InvalidRequestError(
-            f"the body must be a JSON object, not {type(body).__name__}", code="invalid_json", param="body"
-        )
+        raise InvalidRequestError("the body must be a JSON object", code="invalid_json", param="body")
     if not isinstance(body.get("model"), str | None):
         raise InvalidRequestError("'model' must be a string", code="invalid_model", param="model")
-    if body.get("use_beam_search"):
-        raise InvalidRequestError(
-            "beam search is not served: its steps cannot be told from responses; leave 'use_beam_search' out",
-            code="not_supported",
-            param="use_beam_search",
-        )
     return body
 
 
@@ -212,8 +227,20 @@ def _check_json(data: bytes, headers: Headers) -> None:
         raise InvalidRequestError(
             "the body has half a surrogate pair, which is no character", code="invalid_json", param="body"
         ) from None
-    except (ValueError, RecursionError) as error:  # NaN, Infinity, numbers of thousands of digits
-        raise InvalidRequestError(f"the body is not JSON: {error}", code="invalid_json", param="body") from error
+    except (ValueError, RecursionError) as error:
+        raise _no_json(error) from error
+
+
+def _no_json(error: Exception) -> InvalidRequestError:
+    if isinstance(error, json.JSONDecodeError):
+        why = f"{error.msg.lower()} in line {error.lineno}, column {error.colno}"
+    elif isinstance(error, UnicodeDecodeError):
+        why = "it is no UTF-8 text"
+    elif isinstance(error, RecursionError):
+        why = "it is nested too deeply"
+    else:
+        why = "it holds a number that is not finite, or has thousands of digits"
+    return InvalidRequestError(f"the body is not JSON: {why}", code="invalid_json", param="body")
 
 
 def _unit(body: dict[str, Any], headers: Headers, header: str) -> Unit:
@@ -226,6 +253,13 @@ def _unit(body: dict[str, Any], headers: Headers, header: str) -> Unit:
     if len(user) > _LONGEST_USER:
         user = hashlib.sha256(user.encode(errors="surrogatepass")).hexdigest()
     return Unit(uuid.uuid4().hex, user)
+
+
+def _without_body(send: Send) -> Send:
+    async def headers_only(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return headers_only
 
 
 def _replay(data: bytes, receive: Receive) -> Receive:

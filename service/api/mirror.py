@@ -16,7 +16,7 @@ from service.errors import ServiceError
 from service.routing import ROUTED, Choice, Routed
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/messages")
-"""Calls that can be mirrored; a response of ``/v1/responses`` is stored, and would be there twice."""
+"""Calls that can be mirrored; those of ``/v1/responses`` may have tools that act, which would act twice."""
 
 PRIORITY_HEADER = "x-vllm-priority"
 PRIORITY = 1000

@@ -11,52 +11,61 @@ from fastapi import APIRouter
 from service import bootstrap
 from service.api.schemas import ErrorOut
 from service.errors import ConflictError, NotFoundError
-from service.routing import Choice, Unit
+from service.routing import BASE, EXPERIMENT, Choice, Unit, resolve
 
 router = APIRouter(tags=["models"])
 _started = int(time.time())
 
 
-def _card(name: str, extra: dict[str, Any], root: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": _started, "owned_by": "excise", "root": root, **extra}
+def _card(service: bootstrap.Service, name: str, choice: Choice | None) -> dict[str, Any]:
+    """``choice``: who answers, or None where each request is told anew. ``created`` is when that was registered."""
+    made = {"mask": choice.label, "digest": choice.digest or "none"} if choice else {}
+    version = choice.version if choice else None
+    created = version.registered if version else _started
+    root = service.policy.model
+    return {"id": name, "object": "model", "created": created, "owned_by": "excise", "root": root, **made}
 
 
-def _listed(service: bootstrap.Service) -> dict[str, dict[str, str]]:
-    """Every name that a request may send now → the mask behind it."""
-    model = service.policy.model
-    versions = [version for of_name in service.policy.masks.values() for version in of_name.values()]
-    listed: dict[str, dict[str, str]] = {model: {}}
-    for choice in (Choice(None), *map(Choice, versions)):
-        with contextlib.suppress(ConflictError):  # not to be had on this server
-            service.abilities.check(choice)
-            listed[f"{model}:{choice.label}"] = {"mask": choice.label, "digest": choice.digest}
-    for name, aliases in service.policy.aliases.items():
-        for alias, version in aliases.items():
-            if target := listed.get(f"{model}:{name}@{version}"):
-                listed[f"{model}:{name}@{alias}"] = target
+def _default(service: bootstrap.Service) -> Choice | None:
+    """Who answers the model's name alone; None in an experiment."""
+    with contextlib.suppress(ConflictError):  # led there by a replica that can do more
+        return None if service.route().startswith(EXPERIMENT) else service.choose(None, Unit(""))
+    return None
+
+
+def _listed(service: bootstrap.Service) -> dict[str, Choice | None]:
+    """Every name that a request may send now → who answers it."""
+    policy = service.policy
+    listed: dict[str, Choice | None] = {policy.model: _default(service)}
+    for name, versions in ((BASE, {}), *policy.masks.items()):
+        aliases = policy.aliases.get(name, {})
+        names = [f"{name}@{number}" for number in versions] + [f"{name}@{alias}" for alias in sorted(aliases)]
+        for target in (name, *names):
+            with contextlib.suppress(ConflictError):  # not to be had on this server
+                choice = resolve(policy, target)
+                service.abilities.check(choice)
+                listed[f"{policy.model}:{target}"] = choice
     return listed
 
 
 @router.get("/v1/models", responses={401: {"model": ErrorOut}})
 def list_models() -> dict[str, Any]:
-    """The default route, the uncorrected model, each registered mask version, and each alias."""
+    """The default route, the uncorrected model, each registered mask, its versions, and its aliases."""
     service = bootstrap.current()
-    root = service.policy.model
-    return {"object": "list", "data": [_card(name, extra, root) for name, extra in _listed(service).items()]}
+    return {"object": "list", "data": [_card(service, *one) for one in _listed(service).items()]}
 
 
 @router.get("/v1/models/{name:path}", responses={status: {"model": ErrorOut} for status in (401, 404)})
 async def show(name: str) -> dict[str, Any]:
     """One of them."""
     service = bootstrap.current()
-    model = service.policy.model
-    extra: dict[str, str] = {}
-    if name != model:
-        try:
-            choice = service.choose(name, Unit(""))
-        except (NotFoundError, ConflictError) as error:
-            raise NotFoundError(
-                f"the model {name!r} is not served here; GET /v1/models", code="model_not_found", param="model"
-            ) from error
-        extra = {"mask": choice.label, "digest": choice.digest}
-    return _card(name, extra, model)
+    if name == service.policy.model:
+        return _card(service, name, _default(service))
+    try:
+        return _card(service, name, service.choose(name, Unit("")))
+    except (NotFoundError, ConflictError) as error:
+        raise NotFoundError(
+            f"the model {name!r} is not served here; GET /v1/models lists those that are",
+            code="model_not_found",
+            param="model",
+        ) from error

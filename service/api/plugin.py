@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import HTTPException as FastAPIHTTPException
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from service import bootstrap
 from service.api import aliases, experiments, health, history, masks, models, route
 from service.api.access import role
-from service.errors import MethodNotAllowedError, NotFoundError, ServiceError
+from service.api.invalid import NOT_USABLE, worded
+from service.errors import InvalidRequestError, MethodNotAllowedError, NotFoundError, ServiceError
+
+_log = logging.getLogger(__name__)
 
 
 class ExcisePlugin:
@@ -37,13 +44,23 @@ def attach(app: FastAPI) -> None:
     """Add every route of Excise, and how its errors are answered, to ``app``."""
     for module in (aliases, masks, route, experiments, history, models, health):
         app.include_router(module.router)
-    app.add_exception_handler(ServiceError, answer)
-    app.add_exception_handler(HTTPException, answer)
+    build = app.build_middleware_stack
+
+    def built() -> ASGIApp:
+        # vLLM sets handlers of its own after the plug-ins. A later one of the same class counts.
+        app.exception_handlers |= dict.fromkeys((ServiceError, HTTPException, FastAPIHTTPException), answer)
+        app.exception_handlers |= dict.fromkeys((RequestValidationError, TypeError, OverflowError), answer)
+        return build()
+
+    app.build_middleware_stack = built  # type: ignore[method-assign]
     describe = app.openapi
 
     def described() -> dict[str, Any]:
         document = describe()
         document["paths"] = {path: item for path, item in document["paths"].items() if _is_open(path, item)}
+        for item in document["paths"].values():
+            for call in item.values():
+                call["responses"].pop("422", None)  # FastAPI's own shape, which nothing here answers
         return document
 
     app.openapi = described  # type: ignore[method-assign]
@@ -59,10 +76,16 @@ def _is_open(path: str, item: dict[str, Any]) -> bool:
 
 
 async def answer(request: Request, error: Exception) -> JSONResponse:
-    """An error as the client sees it: OpenAI's shape, whoever raised it."""
-    if isinstance(error, HTTPException):
-        body = {"message": str(error.detail), "type": "invalid_request_error", "code": None, "param": None}
-        return JSONResponse({"error": body}, error.status_code, error.headers)
-    if not isinstance(error, ServiceError):
+    """An error of ours, or one of the framework's in our words. The gateway gives all of them their shape."""
+    if isinstance(error, RequestValidationError):
+        error = worded(error.errors(), error.body)
+    if isinstance(error, TypeError | OverflowError):  # of a value that vLLM did not look at first
+        _log.warning("%s %s: %r", request.method, request.url.path, error)
+        error = InvalidRequestError(NOT_USABLE, code="invalid_type")
+    if isinstance(error, ServiceError):
+        return JSONResponse(error.body(), error.status, error.headers)
+    if not isinstance(error, HTTPException):
         raise error
-    return JSONResponse(error.body(), error.status, error.headers)
+    said = {404: f"there is no route {request.url.path}", 405: f"{request.url.path} does not take {request.method}"}
+    message = said.get(error.status_code, str(error.detail))
+    return JSONResponse({"error": {"message": message, "param": None}}, error.status_code, error.headers)

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from service import bootstrap
 from service.api.schemas import CHANGES, ErrorOut, RouteOut, RouteTo
-from service.errors import ConflictError
+from service.errors import ConflictError, about
 from service.warned import warnings
 
 router = APIRouter(tags=["route"])
@@ -36,7 +36,8 @@ async def show() -> RouteOut:
 async def change(body: RouteTo) -> RouteOut:
     """Set the default route, to a mask or an experiment, for the next request on."""
     service = _changeable()
-    await service.prepare(body.target)
+    with about("target"):
+        await service.prepare(body.target)
     await service.administer(service.state.set_route, body.target)
     return _out(service, body.target)
 

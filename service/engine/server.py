@@ -11,13 +11,14 @@ from argparse import ArgumentParser, Namespace
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import masks
 from service.ending import LEAVE
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
 from service.errors import InvalidRequestError
-from service.settings import Settings
+from service.settings import VLLM_KEY, Settings
 
 GATED_ARCHITECTURES = (
     "LlamaForCausalLM",
@@ -50,11 +51,12 @@ _OURS = {
 }
 _CLOSED_ENVIRONMENT = (
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
-    "VLLM_API_KEY",
     "VLLM_ENABLE_RESPONSES_API_STORE",
     "VLLM_SERVER_DEV_MODE",
     "VLLM_SKIP_MODEL_NAME_VALIDATION",
 )
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,9 +80,10 @@ def prepare(model: str, options: list[str]) -> Launch:
     itself, however it is spelt; a bad option of vLLM's own ends the process with its usage, as vLLM's command does.
     """
     check_version()
+    os.environ.pop(VLLM_KEY, None)  # the settings have it: the gateway asks for it, on every route
     for variable in _CLOSED_ENVIRONMENT:
         if os.environ.pop(variable, None):
-            logging.getLogger(__name__).warning("%s would open a door around the masks; ignored", variable)
+            _log.warning("%s would open a door around the masks; ignored", variable)
     if "VLLM_CPU_KVCACHE_SPACE" not in os.environ and not _accelerator():
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = "1"  # GiB
     os.environ["VLLM_PLUGINS"] = NAME
@@ -97,6 +100,13 @@ def prepare(model: str, options: list[str]) -> Launch:
         if getattr(given, option, None) != parser.get_default(option):
             flag = "--" + option.replace("_", "-")
             raise InvalidRequestError(f"{flag} is set by Excise: {why}", code="bad_option", param=flag)
+    if given.config:  # where it is read, nothing is left of it
+        raise InvalidRequestError(
+            f"vLLM would leave the file out that is given so; write --config {given.config}, without '='",
+            code="bad_option",
+            param="--config",
+        )
+    _check_tls(given)
     names = given.served_model_name or []
     if len(names) > 1:
         raise InvalidRequestError("give one --served-model-name: masks are named after it", code="bad_option")
@@ -114,6 +124,25 @@ def prepare(model: str, options: list[str]) -> Launch:
     return Launch(folder, names[0] if names else folder.resolve().name, given)
 
 
+def _check_tls(given: Namespace) -> None:
+    """Refuse options that were to close the connection and would do nothing. Raises ``InvalidRequestError``."""
+    if (given.ssl_keyfile or given.ssl_ca_certs or given.ssl_cert_reqs) and not given.ssl_certfile:
+        raise InvalidRequestError(
+            "without --ssl-certfile the server would speak plain HTTP, whatever other --ssl option is given",
+            code="bad_option",
+            param="--ssl-certfile",
+        )
+    if given.ssl_ca_certs and not given.ssl_cert_reqs:
+        raise InvalidRequestError(
+            "--ssl-ca-certs checks no client without --ssl-cert-reqs 2", code="bad_option", param="--ssl-cert-reqs"
+        )
+
+
+def _is_local(options: Namespace) -> bool:
+    """Whether only this machine can reach the server."""
+    return bool(options.uds) or options.host == "localhost" or options.host.startswith("127.") or options.host == "::1"
+
+
 def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: bool = True) -> None:
     """Run vLLM's server until it is stopped. Blocks. See ``configured``."""
     import uvloop
@@ -122,6 +151,12 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
 
     if beside := [path.name for path in masks.checkpoint_files(launch.folder).others()]:
         logging.getLogger(__name__).info("not read as weights of the model: %s", ", ".join(beside))
+    if not (settings.api_keys or settings.api_key_file or _is_local(launch.options)):
+        _log.warning(
+            "no key is asked for: whoever reaches %s may use the model and read every mask; "
+            "--api-key-file or EXCISE_API_KEYS changes that",
+            launch.options.host,
+        )
     options = configured(launch, settings, mask=mask, gated=gated)
     validate_parsed_serve_args(options)
     uvloop.run(run_server(options, timeout_graceful_shutdown=LEAVE))
@@ -133,7 +168,8 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
 
     options = copy(launch.options)
     options.model, options.served_model_name, options.revision = str(launch.folder), [launch.name], None
-    options.middleware = [*options.middleware, "service.api.middleware.Gateway"]  # the last one is the outermost
+    options.middleware = [*options.middleware, *_outermost(options)]
+    options.root_path = "/" + root if (root := (options.root_path or "").strip("/")) else None
     if settings.max_mirrored and options.scheduling_policy == "fcfs":
         options.scheduling_policy = "priority"  # so that copies come after everything that somebody waits for
     options.worker_extension_cls = "service.engine.worker.MaskControl"
@@ -161,6 +197,27 @@ def _check_free(host: str, port: int) -> None:
                 code="bad_option",
                 param="--port",
             ) from error
+
+
+def cross_origin(launch: Launch) -> dict[str, Any]:
+    """vLLM's options for browsers of other origins, as Starlette names them."""
+    given = launch.options
+    return {
+        "allow_origins": given.allowed_origins,
+        "allow_methods": given.allowed_methods,
+        "allow_headers": given.allowed_headers,
+        "allow_credentials": given.allow_credentials,
+    }
+
+
+def _outermost(options: Namespace) -> list[str]:
+    """Middleware around all of vLLM's, the outermost last: refusals of the gateway need an origin and an id as well."""
+    options.allowed_origins, options.allow_credentials = [], False  # those of vLLM's own, further inside
+    found = ["service.api.middleware.Gateway"]
+    if options.enable_request_id_headers:
+        options.enable_request_id_headers = False
+        found.append("vllm.entrypoints.serve.middleware.x_request_id.XRequestIdMiddleware")
+    return [*found, "service.api.cross_origin.CrossOrigin"]
 
 
 def _accelerator() -> bool:

@@ -16,6 +16,8 @@ Each has a test in ``tests/service/engine/test_vllm_names.py`` that says which c
 | ``AsyncLLM.errored``, ``.shutdown``, ``VLLM_KEEP_ALIVE_ON_ENGINE_DEATH`` | an engine that died | ``residency`` |
 | ``app.state.server`` of the launcher, uvicorn's ``should_exit`` | signals are ours | ``ending`` |
 | ``cudagraph_specialize_lora``, ``max_cudagraph_capture_size`` | what a captured graph may leave out | ``resident`` |
+| ``XRequestIdMiddleware`` | refusals of the gateway have a request's id as well | ``server`` |
+| ``resolve_tool_strictness`` leaves arguments free without ``strict`` | forced tool calls | ``api/tools`` |
 | ``packed_modules_mapping`` of a model | which matrices a fused layer holds | ``resident`` |
 | ``DefaultModelLoader._prepare_weights`` | which files are read as weights | ``loader`` |
 | ``transformers_utils.config._read_safetensors_metadata_in_dir`` | which are read as headers | ``install`` |

@@ -20,6 +20,8 @@ from fastapi.responses import JSONResponse, Response
 
 import masks
 from service import bootstrap
+from service.api.access import INFERENCE
+from service.api.cross_origin import CrossOrigin
 from service.api.middleware import Gateway
 from service.api.plugin import attach
 from service.bootstrap import Service
@@ -79,7 +81,16 @@ class Engine:
 class Replica:
     """A service on a database and a store, and its application. ``seen``: what reached the endpoints, in order."""
 
-    def __init__(self, folder: Path, url: str, clock: Clock | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        clock: Clock | None = None,
+        *,
+        root_path: str = "",
+        cross_origin: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
         self.clock = clock or Clock()
         given = {"admin_keys": (ADMIN, OTHER_ADMIN), "api_keys": (READER,), "scorer": "none", **settings}
         self.settings = Settings(store=folder, database=url, **given)
@@ -92,12 +103,14 @@ class Replica:
         self.seen: list[tuple[dict[str, str], dict[str, Any], Any]] = []
         self.receives: list[Callable[[], Awaitable[Any]]] = []
         self.script: Script | None = None
-        app = FastAPI()
+        self.service.cross_origin = cross_origin or {}
+        app = FastAPI(root_path=root_path)
         attach(app)
-        for path in ("/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses", "/tokenize"):
+        for path in sorted(INFERENCE):
             app.post(path)(self._answer)
         token = CURRENT.set(self.service)
         app.add_middleware(Gateway)
+        app.add_middleware(CrossOrigin)
         self._app = app
         self._app.middleware_stack = app.build_middleware_stack()
         CURRENT.reset(token)

@@ -29,7 +29,13 @@ class Server:
     """``excise serve`` or, with ``plain``, vLLM alone."""
 
     def __init__(
-        self, folder: Path, *options: str, model: Path = MODEL, plain: bool = False, eager: bool = True
+        self,
+        folder: Path,
+        *options: str,
+        model: Path = MODEL,
+        plain: bool = False,
+        env: dict[str, str] | None = None,
+        eager: bool = True,
     ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -41,7 +47,7 @@ class Server:
         else:
             command = [sys.executable, "-m", "excise", "serve", "--model", str(model), "--store", str(folder / "store")]
             command += ["--served-model-name", "demo", "--admin-key", ADMIN, *options, *vllm]
-        environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONWARNINGS": "default"}
+        environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONWARNINGS": "default", **(env or {})}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,

@@ -22,7 +22,8 @@ POST   /v1/responses reader
 POST   /v1/messages reader
 POST   /tokenize reader
 POST   /detokenize reader
-GET    /v1/responses/resp_1 reader
+POST   /v1/messages/count_tokens reader
+GET    /tokenizer_info reader
 GET    /v1/models reader
 GET    /v1/models/demo:base reader
 GET    /openapi.json reader
@@ -203,6 +204,7 @@ def test_a_model_with_slashes_in_its_name_has_its_page():
         "/v1/chat%2fcompletions",
         "/v1/models/",
         "/v1/responses/",
+        "/v1/responses/x",
         "/v1/responses/x/cancel",
         "/v1/load_lora_adapter",
         "/v1/unload_lora_adapter",

@@ -201,7 +201,7 @@ def test_a_report_comes_in_each_form(replicas, format):
             await begun(http)
             assert (await reader.get("/experiments/ab/report", params={"format": format})).status_code == 200
             assert code(await reader.get("/experiments/nope/report")) == (404, "experiment_not_found")
-            assert (await reader.get("/experiments/ab/report?format=exe")).status_code == 422
+            assert (await reader.get("/experiments/ab/report?format=exe")).status_code == 400
 
     asyncio.run(run())
 

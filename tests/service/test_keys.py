@@ -190,6 +190,16 @@ def test_short_keys_are_warned_of_and_taken(write, caplog):
     assert "tiny" not in caplog.text
 
 
+def test_a_key_that_both_reads_and_changes_is_warned_of(write, caplog):
+    Keys.of(parse(api_keys=["reader-key"], admin_keys=["admin-key"]))
+    assert not caplog.records
+    path = write("one-key-for-all")
+    path.chmod(0o600)
+    Keys.of(parse(api_keys=["one-key-for-all", "reader-key"], admin_key_file=path))
+    assert "1 of the keys for reading are admin keys as well" in caplog.text
+    assert "one-key" not in caplog.text
+
+
 def test_no_key_is_held_or_logged_in_the_clear(write, clock, caplog):
     caplog.set_level(logging.DEBUG)
     keys = Keys([SecretStr("given-s3cret")], api_file=KeyFile("api_key_file", write("filed-s3cret"), clock))

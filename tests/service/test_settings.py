@@ -80,9 +80,56 @@ def test_a_variable_for_keys_that_lacks_its_s_is_refused_for_it_would_leave_the_
     assert "s3cret" not in str(caught.value)
 
 
+CLOSING = ("api_keys", "api_key_file", "open_probes")
+
+
 def test_an_empty_variable_is_an_unset_one(monkeypatch):
-    for name in Settings.model_fields:
+    for name in set(Settings.model_fields) - set(CLOSING):
         monkeypatch.setenv(f"EXCISE_{name.upper()}", "")
+    assert parse() == Settings.model_construct()
+
+
+@pytest.mark.parametrize("variable", [*(f"EXCISE_{name.upper()}" for name in CLOSING), "VLLM_API_KEY"])
+def test_an_empty_variable_that_was_to_close_the_server_is_refused(monkeypatch, variable):
+    monkeypatch.setenv(variable, "")
+    with pytest.raises(SettingsError, match=f"{variable} is set and empty"):
+        parse()
+    given = {"api_keys": ["given-key"], "open_probes": False}
+    assert not parse(**given).open_probes
+
+
+def test_vllms_own_key_is_taken_where_no_key_of_ours_is_given(monkeypatch, tmp_path):
+    monkeypatch.setenv("VLLM_API_KEY", "s3cret,one")
+    assert [key.get_secret_value() for key in parse().api_keys] == ["s3cret,one"]  # vLLM knows no lists there
+    assert [key.get_secret_value() for key in parse(api_keys=["ours"]).api_keys] == ["ours"]
+    assert parse(api_key_file=tmp_path / "keys").api_keys == ()
+    monkeypatch.setenv("VLLM_API_KEY", "s3cret one")
+    with pytest.raises(SettingsError, match="VLLM_API_KEY = \\*") as caught:
+        parse()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("EXCISE_APIKEYS", "EXCISE_API_KEYS"),
+        ("EXCISE_API_KEYS_FILE", "EXCISE_API_KEY_FILE"),
+        ("EXCISE_OPEN_PROBE", "EXCISE_OPEN_PROBES"),
+        ("EXCISE_MAX_CHOICE", "EXCISE_MAX_CHOICES"),
+        ("EXCISE_DATABASE_URL", "EXCISE_DATABASE"),
+        ("EXCISE_READER_API_KEY", ""),
+    ],
+)
+def test_a_misspelt_variable_is_refused(monkeypatch, variable, meant):
+    monkeypatch.setenv(variable, "s3cret")
+    with pytest.raises(SettingsError, match=f"{variable} is no variable.*{meant}") as caught:
+        parse()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", ["EXCISE_PORT", "EXCISE_SERVICE_HOST", "EXCISE_DATA", "EXCISE_PERSPECTIVE_KEY"])
+def test_what_others_call_by_our_name_is_left_alone(monkeypatch, variable):
+    monkeypatch.setenv(variable, "tcp://10.0.0.1:8000")
     assert parse() == Settings.model_construct()
 
 
@@ -110,8 +157,6 @@ def test_an_empty_key_on_the_command_line_is_refused_not_taken_for_none(monkeypa
     monkeypatch.setenv("EXCISE_API_KEYS", "secret")
     with pytest.raises(SettingsError, match="empty key"):
         parse(api_keys=[""])
-    monkeypatch.setenv("EXCISE_API_KEYS", "")
-    assert parse().api_keys == ()
 
 
 def test_keys_are_not_printed_and_settings_do_not_change():

@@ -196,4 +196,8 @@ def test_a_baked_server_names_its_mask_and_refuses_others(engines):
         assert "alpha@1" in refused.json()["error"]["message"]
         assert http.put("/route", json={"target": "base"}).status_code == 409
         assert http.get("/route").json()["target"] == "alpha@1"
-        assert [model["id"] for model in http.get("/v1/models").json()["data"]] == ["demo", "demo:alpha@1"]
+        assert [model["id"] for model in http.get("/v1/models").json()["data"]] == [
+            "demo",
+            "demo:alpha",
+            "demo:alpha@1",
+        ]

@@ -33,8 +33,17 @@ REFUSED = [
     "--worker-extension-cls a.B",
     "--data-parallel-size 2",
     "--served-model-name a b",
+    "--config=options.yaml",
+    "--ssl-keyfile key.pem",
+    "--ssl-cert-reqs 2 --ssl-ca-certs ca.pem",
+    "--ssl-certfile cert.pem --ssl-keyfile key.pem --ssl-ca-certs ca.pem",
 ]
-ACCEPTED = ["", "--served-model-name other", "--port 1 --dtype float32 --max_model_len 256 --middleware a.b"]
+ACCEPTED = [
+    "--ssl-certfile cert.pem --ssl-keyfile key.pem --ssl-ca-certs ca.pem --ssl-cert-reqs 2",
+    "",
+    "--served-model-name other",
+    "--port 1 --dtype float32 --max_model_len 256 --middleware a.b",
+]
 
 
 def test_options_that_excise_sets_are_refused_in_every_spelling():
@@ -44,7 +53,7 @@ def test_options_that_excise_sets_are_refused_in_every_spelling():
     )
     answers = [line for line in run.stdout.splitlines() if line.startswith(("refused", "accepted"))]
     assert [answer.split()[0] for answer in answers[: len(REFUSED)]] == ["refused"] * len(REFUSED), run.stderr[-2000:]
-    assert answers[len(REFUSED) :] == ["accepted model", "accepted other", "accepted model"]
+    assert answers[len(REFUSED) :] == ["accepted model", "accepted model", "accepted other", "accepted model"]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,10 @@ found["linear"] = {
 from vllm.model_executor.layers.fusion import quant_activation
 found["fusion"] = inspect.getsource(quant_activation.get_input_quant_key)
 
+from vllm.entrypoints.serve.middleware.x_request_id import XRequestIdMiddleware
+found["request ids"] = list(inspect.signature(XRequestIdMiddleware).parameters)
+from vllm.tool_parsers import structural_tag_registry
+found["strictness"] = inspect.getsource(structural_tag_registry.resolve_tool_strictness)
 from vllm.v1.core import kv_cache_utils
 found["kv key"] = inspect.getsource(kv_cache_utils._gen_lora_extra_hash_keys)
 from vllm.v1.metrics import loggers
@@ -178,6 +182,14 @@ def test_the_engine_client_still_has_what_the_service_calls(found):
 def test_the_gauge_with_a_label_for_every_mix_of_adapters_can_still_be_taken_out(found):
     assert "if self.gauge_lora_info is not None:" in found["adapters' gauge"]
     assert "self.stat_loggers" in found["loggers"]
+
+
+def test_request_ids_are_still_given_by_a_middleware_that_needs_only_the_application(found):
+    assert found["request ids"] == ["app"]
+
+
+def test_a_tool_that_says_nothing_of_strict_is_still_not_held_to_its_schema(found):
+    assert "strict_level >= ToolStrictLevel.PARAMETER or _tool_is_strict(tool)" in found["strictness"]
 
 
 def test_the_cpu_platform_still_switches_compilation_off_for_lora(found):
