@@ -1,0 +1,168 @@
+"""How long each call of an operator stops the event loop, with 10,000 masks registered; prints one JSON line a call.
+
+    python -m benchmarks.stalls [--masks N] [--rounds N] [--only WORD] [--out FILE]
+
+vLLM's own application with ours plugged in, built as the server builds it and called in this process, without an
+engine: what stands for it says that every mask is resident. Only the masks' records are there, half of them alone under
+their name and half of them versions of one name with 200 aliases; beside them 100 experiments, 1,000 entries of the
+audit, 1,000 flagged responses and 1,000 masks with counted responses. Every stream stands still while the loop does.
+
+`stall` is the longest of all rounds, in milliseconds, by which a tick of one millisecond came too late, `median` that of
+the middle round, `wall` the longest that the call took. The first line is the loop with no call at all.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import uvloop
+from fastapi import FastAPI
+from sqlalchemy import insert
+
+import masks
+from benchmarks.random_llama import random_mask
+from benchmarks.replica import MODEL, NAME, call, replica, stalls
+from service import audit, bootstrap, metrics, tables
+from service.engine import server
+from service.experiments import Experiment, Variant, begin
+from service.registry import describe
+
+LIMIT = 50.0
+"""Milliseconds that were promised."""
+VERSIONS = "versions"
+MEASURED = {"perplexity": {"base": 4.971, "masked": 4.938}, "toxicity": {"base": 0.867, "masked": 0.12}, "n": [150] * 40}
+
+Call = Callable[[int], Awaitable[object]]
+
+
+def furnish(folder: Path, count: int) -> None:
+    """Put the records into the database."""
+    service = replica(folder)
+    about = {**describe(random_mask(MODEL, "m", 0)), "measured": MEASURED, "made": {"search": MEASURED, "seed": 0}}
+    rows = []
+    for number in range(count):
+        name, version = (VERSIONS, number // 2 + 1) if number % 2 else (f"mask-{number:05}", 1)
+        row = {"digest": sha256(str(number).encode()).hexdigest(), "name": name, "version": version, "size": 2000}
+        rows.append({**row, "registered_at": "2026-11-27T00:00:00Z", "description": about})
+    flag = {"at": time.time(), "mask": "base", "score": 0.9, "text": "a long response " * 100}
+    with service.database.change(masks=True) as connection:
+        connection.execute(insert(tables.masks), rows)
+        connection.execute(insert(tables.flagged), [flag] * 1000)
+    for number in range(200):
+        service.state.set_alias(VERSIONS, f"alias-{number}", number + 1)
+    for number in range(100):
+        arms = [Variant(f"v{arm}", f"{VERSIONS}@{arm + 1}", 0.2) for arm in range(4)]
+        service.state.create(begin(Experiment(f"split-{number}", (*arms, Variant("c", "base", 0.2)), "c"), time.time()))
+    service.state.set_route("experiment:split-1")
+    with service.database.begin() as connection:
+        for _ in range(700):
+            audit.write(connection, "change experiment", "split-1", before={"about": about}, after={"about": about})
+    service.database.close()
+
+
+def application(folder: Path) -> FastAPI:
+    """vLLM's application with the gateway in front, and the metrics of masks that have answered."""
+    from vllm.entrypoints.launchers.app import build_app
+
+    launch = server.prepare(str(MODEL), ["--served-model-name", NAME])
+    service = bootstrap._current = replica(folder)
+    for label in list(service.labels._known):
+        for metric in (metrics.TOXICITY, metrics.UNIQUENESS, metrics.SECONDS):
+            metric.labels(label).observe(0.5)
+    return build_app(server.configured(launch, service.settings, mask=None, gated=True), ("generate",))
+
+
+def calls(app: FastAPI, folder: Path) -> dict[str, Call]:
+    """Each call by what it is; the argument is the number of the round."""
+    other = replica(folder)
+
+    def ask(method: str, path: str, body: object = None, query: str = "", fits: tuple[int, ...] = (200,)) -> Call:
+        async def one(number: int) -> None:
+            said = body(number) if callable(body) else body
+            data = said if isinstance(said, bytes) else json.dumps(said).encode() if said is not None else b""
+            status, answer = await call(app, method, path.replace("{n}", str(number + 1)), data, query)
+            if status not in fits:
+                raise RuntimeError(f"{method} {path} answered {status}: {answer[:500]!r}")
+
+        return one
+
+    async def elsewhere(number: int) -> None:
+        """A mask comes to another replica, and this one follows."""
+        await asyncio.to_thread(other.registry.register, masks.dumps(random_mask(MODEL, "other", 10**6 + number)))
+        await bootstrap.current().follow()
+
+    new = ask("POST", "/masks", lambda number: masks.dumps(random_mask(MODEL, "added", 10**6 + number)), "", (201,))
+    many = "limit=1000"
+    return {
+        "nothing": lambda _: asyncio.sleep(0.3),
+        "GET /openapi.json": ask("GET", "/openapi.json"),
+        "GET /metrics": ask("GET", "/metrics"),
+        "GET /metrics/": ask("GET", "/metrics/"),
+        "GET /v1/models": ask("GET", "/v1/models"),
+        "GET /v1/models/{model}": ask("GET", f"/v1/models/{NAME}:{VERSIONS}@17"),
+        "GET /masks": ask("GET", "/masks", query=many),
+        "GET /masks/{name}": ask("GET", f"/masks/{VERSIONS}", query=many),
+        "GET /masks/{name}/{version}": ask("GET", f"/masks/{VERSIONS}/17"),
+        "GET aliases": ask("GET", f"/masks/{VERSIONS}/aliases"),
+        "GET /audit": ask("GET", "/audit", query=many),
+        "GET /flagged": ask("GET", "/flagged", query=many),
+        "GET /experiments": ask("GET", "/experiments"),
+        "GET report": ask("GET", "/experiments/split-1/report"),
+        "GET report, html": ask("GET", "/experiments/split-1/report", query="format=html"),
+        "POST /masks": new,
+        "a mask elsewhere": elsewhere,
+        "PUT alias": ask("PUT", f"/masks/{VERSIONS}/aliases/live", lambda number: {"version": number + 1}),
+        "PUT /route": ask("PUT", "/route", lambda number: {"target": f"{VERSIONS}@{number + 1}"}),
+        "POST /route/rollback": ask("POST", "/route/rollback", b""),
+        "DELETE /masks/{name}/{version}": ask("DELETE", "/masks/added/{n}", fits=(204,)),
+        "a mask that is not there": ask("POST", "/v1/completions", {"model": f"{NAME}:no", "prompt": "x"}, "", (404,)),
+    }
+
+
+async def measured(one: Call, rounds: int) -> dict[str, Any]:
+    """The stalls of one call."""
+    longest, walls = [], []
+    for number in range(rounds):
+        late: list[float] = []
+        began = time.perf_counter()
+        async with stalls(late):
+            await asyncio.sleep(0.01)
+            await one(number)
+            walls.append(1000 * (time.perf_counter() - began) - 10)
+        longest.append(max(late))
+    figures = {"stall": max(longest), "median": statistics.median(longest), "wall": max(walls)}
+    return {name: round(value, 1) for name, value in figures.items()} | {"kept": max(longest) <= LIMIT}
+
+
+async def run(options: argparse.Namespace, folder: Path) -> None:
+    """Furnish, call and print."""
+    furnish(folder, options.masks)
+    for name, one in calls(application(folder), folder).items():
+        if options.only in name:
+            found = {"benchmark": "stalls", "call": name, **await measured(one, options.rounds), "masks": options.masks}
+            print(json.dumps(found), flush=True)  # noqa: T201
+            if options.out:
+                with options.out.open("a") as file:
+                    file.write(json.dumps(found) + "\n")
+
+
+def main() -> None:
+    """Run every call."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--masks", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--only", default="", help="of the call's name")
+    parser.add_argument("--out", type=Path, help="file that the lines are added to as well")
+    with TemporaryDirectory() as folder:
+        uvloop.run(run(parser.parse_args(), Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
