@@ -22,9 +22,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import uvloop
 from fastapi import FastAPI
 from sqlalchemy import insert
+from starlette.types import Message
 
 import masks
 from benchmarks.random_llama import random_mask
@@ -76,54 +78,84 @@ def application(folder: Path) -> FastAPI:
     for label in list(service.labels._known):
         for metric in (metrics.TOXICITY, metrics.UNIQUENESS, metrics.SECONDS):
             metric.labels(label).observe(0.5)
-    return build_app(server.configured(launch, service.settings, mask=None, gated=True), ("generate",))
+    app = build_app(server.configured(launch, service.settings, mask=None, gated=True), ("generate",))
+    app.state.log_stats = False
+    return app
 
 
-def calls(app: FastAPI, folder: Path) -> dict[str, Call]:
+def large() -> bytes:
+    """A mask of 64 MiB, half of all weights, of another model: it is read and then refused."""
+    geometry = masks.Geometry(layers=16, neurons=4096, heads=64, head_dim=128, hidden=8192)
+    base = masks.BaseModel("other", "LlamaForCausalLM", geometry, "0" * 64)
+    shapes = {f"model.layers.{layer}.mlp.down_proj.weight": (8192, 4096) for layer in range(16)}
+    bits = np.random.default_rng(0).integers(0, 256, (16, 2**22), dtype=np.uint8)
+    meta = masks.Meta("large", base, shapes, created_at="2026-11-27T00:00:00Z")
+    return masks.dumps(masks.Mask({}, {}, dict(zip(shapes, bits, strict=True)), meta))
+
+
+def calls(app: FastAPI, folder: Path, rounds: int) -> dict[str, Call]:
     """Each call by what it is; the argument is the number of the round."""
-    other = replica(folder)
+    other, great = replica(folder), large()
+    added = [masks.dumps(random_mask(MODEL, "added", 10**6 + number)) for number in range(2 * rounds)]
 
-    def ask(method: str, path: str, body: object = None, query: str = "", fits: tuple[int, ...] = (200,)) -> Call:
+    def ask(method: str, path: str, body: Callable[[int], object] | object = b"", query: str = "", fits: int = 200) -> Call:
         async def one(number: int) -> None:
             said = body(number) if callable(body) else body
-            data = said if isinstance(said, bytes) else json.dumps(said).encode() if said is not None else b""
+            data = said if isinstance(said, bytes) else json.dumps(said).encode()
             status, answer = await call(app, method, path.replace("{n}", str(number + 1)), data, query)
-            if status not in fits:
+            if status != fits:
                 raise RuntimeError(f"{method} {path} answered {status}: {answer[:500]!r}")
 
         return one
 
     async def elsewhere(number: int) -> None:
-        """A mask comes to another replica, and this one follows."""
-        await asyncio.to_thread(other.registry.register, masks.dumps(random_mask(MODEL, "other", 10**6 + number)))
+        await asyncio.to_thread(other.registry.register, added[rounds + number])
         await bootstrap.current().follow()
 
-    new = ask("POST", "/masks", lambda number: masks.dumps(random_mask(MODEL, "added", 10**6 + number)), "", (201,))
-    many = "limit=1000"
+    aliases, report, many = f"/masks/{VERSIONS}/aliases", "/experiments/split-1/report", "limit=1000"
     return {
         "nothing": lambda _: asyncio.sleep(0.3),
         "GET /openapi.json": ask("GET", "/openapi.json"),
         "GET /metrics": ask("GET", "/metrics"),
+        "HEAD /metrics": ask("HEAD", "/metrics"),
         "GET /metrics/": ask("GET", "/metrics/"),
         "GET /v1/models": ask("GET", "/v1/models"),
         "GET /v1/models/{model}": ask("GET", f"/v1/models/{NAME}:{VERSIONS}@17"),
         "GET /masks": ask("GET", "/masks", query=many),
         "GET /masks/{name}": ask("GET", f"/masks/{VERSIONS}", query=many),
         "GET /masks/{name}/{version}": ask("GET", f"/masks/{VERSIONS}/17"),
-        "GET aliases": ask("GET", f"/masks/{VERSIONS}/aliases"),
+        "GET aliases": ask("GET", aliases, query=many),
         "GET /audit": ask("GET", "/audit", query=many),
         "GET /flagged": ask("GET", "/flagged", query=many),
-        "GET /experiments": ask("GET", "/experiments"),
-        "GET report": ask("GET", "/experiments/split-1/report"),
-        "GET report, html": ask("GET", "/experiments/split-1/report", query="format=html"),
-        "POST /masks": new,
+        "GET /experiments": ask("GET", "/experiments", query=many),
+        "GET report": ask("GET", report),
+        "GET report, html": ask("GET", report, query="format=html"),
+        "POST /masks": ask("POST", "/masks", lambda number: added[number], "", 201),
+        "POST /masks, 64 MiB": ask("POST", "/masks", great, "", 409),
         "a mask elsewhere": elsewhere,
-        "PUT alias": ask("PUT", f"/masks/{VERSIONS}/aliases/live", lambda number: {"version": number + 1}),
+        "PUT alias": ask("PUT", f"{aliases}/live", lambda number: {"version": number + 1}),
         "PUT /route": ask("PUT", "/route", lambda number: {"target": f"{VERSIONS}@{number + 1}"}),
-        "POST /route/rollback": ask("POST", "/route/rollback", b""),
-        "DELETE /masks/{name}/{version}": ask("DELETE", "/masks/added/{n}", fits=(204,)),
-        "a mask that is not there": ask("POST", "/v1/completions", {"model": f"{NAME}:no", "prompt": "x"}, "", (404,)),
+        "POST /route/rollback": ask("POST", "/route/rollback"),
+        "DELETE /masks/{name}/{version}": ask("DELETE", "/masks/added/{n}", fits=204),
+        "a mask that is not there": ask("POST", "/v1/completions", {"model": f"{NAME}:no", "prompt": "x"}, "", 404),
     }
+
+
+async def started(app: FastAPI) -> asyncio.Task[None]:
+    """The application's life, begun; cancel the task to end it."""
+    begun = asyncio.Event()
+
+    async def receive() -> Message:
+        if begun.is_set():
+            await asyncio.Event().wait()
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        begun.set()
+
+    life = asyncio.create_task(app({"type": "lifespan", "state": {}}, receive, send))
+    await begun.wait()
+    return life
 
 
 async def measured(one: Call, rounds: int) -> dict[str, Any]:
@@ -144,13 +176,16 @@ async def measured(one: Call, rounds: int) -> dict[str, Any]:
 async def run(options: argparse.Namespace, folder: Path) -> None:
     """Furnish, call and print."""
     furnish(folder, options.masks)
-    for name, one in calls(application(folder), folder).items():
+    app = application(folder)
+    life = await started(app)
+    for name, one in calls(app, folder, options.rounds).items():
         if options.only in name:
             found = {"benchmark": "stalls", "call": name, **await measured(one, options.rounds), "masks": options.masks}
             print(json.dumps(found), flush=True)  # noqa: T201
             if options.out:
                 with options.out.open("a") as file:
                     file.write(json.dumps(found) + "\n")
+    life.cancel()
 
 
 def main() -> None:

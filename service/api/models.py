@@ -6,9 +6,10 @@ import contextlib
 import time
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from service import bootstrap
+from service.api.pages import listed
 from service.api.schemas import ErrorOut
 from service.errors import ConflictError, NotFoundError
 from service.routing import Choice, Unit
@@ -21,7 +22,7 @@ def _card(name: str, extra: dict[str, Any], root: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": _started, "owned_by": "excise", "root": root, **extra}
 
 
-def _listed(service: bootstrap.Service) -> dict[str, dict[str, str]]:
+def _served(service: bootstrap.Service) -> dict[str, dict[str, str]]:
     """Every name that a request may send now → the mask behind it."""
     model = service.policy.model
     versions = [version for of_name in service.policy.masks.values() for version in of_name.values()]
@@ -37,12 +38,12 @@ def _listed(service: bootstrap.Service) -> dict[str, dict[str, str]]:
     return listed
 
 
-@router.get("/v1/models", responses={401: {"model": ErrorOut}})
-def list_models() -> dict[str, Any]:
+@router.get("/v1/models", response_model=dict[str, Any], responses={401: {"model": ErrorOut}})
+def list_models() -> Response:
     """The default route, the uncorrected model, each registered mask version, and each alias."""
     service = bootstrap.current()
     root = service.policy.model
-    return {"object": "list", "data": [_card(name, extra, root) for name, extra in _listed(service).items()]}
+    return listed(_card(name, extra, root) for name, extra in _served(service).items())
 
 
 @router.get("/v1/models/{name:path}", responses={status: {"model": ErrorOut} for status in (401, 404)})

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Mount
 
 from service import bootstrap
 from service.api import aliases, experiments, health, history, masks, models, route
@@ -35,6 +36,7 @@ class ExcisePlugin:
 
 def attach(app: FastAPI) -> None:
     """Add every route of Excise, and how its errors are answered, to ``app``."""
+    app.router.routes[:] = [route for route in app.routes if not isinstance(route, Mount) or route.path != "/metrics"]
     for module in (aliases, masks, route, experiments, history, models, health):
         app.include_router(module.router)
     app.add_exception_handler(ServiceError, answer)

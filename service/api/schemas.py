@@ -106,10 +106,11 @@ class AliasOut(BaseModel):
 
 
 class AliasList(BaseModel):
-    """The aliases of a mask."""
+    """A page of the aliases of a mask."""
 
     object: Literal["list"] = "list"
     data: list[AliasOut]
+    total: int
 
 
 class AuditOut(BaseModel):
