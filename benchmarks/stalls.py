@@ -7,8 +7,8 @@ engine: what stands for it says that every mask is resident. Only the masks' rec
 their name and half of them versions of one name with 200 aliases; beside them 100 experiments, 1,000 entries of the
 audit, 1,000 flagged responses and 1,000 masks with counted responses. Every stream stands still while the loop does.
 
-`stall` is the longest of all rounds, in milliseconds, by which a tick of one millisecond came too late, `median` that of
-the middle round, `wall` the longest that the call took. The first line is the loop with no call at all.
+`stall` is the longest of all rounds, in milliseconds, by which a tick of one millisecond came too late,
+`median` that of the middle round, `wall` the longest that the call took. The first line is the loop with no call.
 """
 
 import argparse
@@ -17,56 +17,24 @@ import json
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import uvloop
 from fastapi import FastAPI
-from sqlalchemy import insert
-from starlette.types import Message
 
 import masks
 from benchmarks.random_llama import random_mask
-from benchmarks.replica import MODEL, NAME, call, replica, stalls
-from service import audit, bootstrap, metrics, tables
+from benchmarks.records import VERSIONS, furnish, large
+from benchmarks.replica import MODEL, NAME, call, replica, stalls, started
+from service import bootstrap, metrics
 from service.engine import server
-from service.experiments import Experiment, Variant, begin
-from service.registry import describe
 
 LIMIT = 50.0
 """Milliseconds that were promised."""
-VERSIONS = "versions"
-MEASURED = {"perplexity": {"base": 4.971, "masked": 4.938}, "toxicity": {"base": 0.867, "masked": 0.12}, "n": [150] * 40}
 
 Call = Callable[[int], Awaitable[object]]
-
-
-def furnish(folder: Path, count: int) -> None:
-    """Put the records into the database."""
-    service = replica(folder)
-    about = {**describe(random_mask(MODEL, "m", 0)), "measured": MEASURED, "made": {"search": MEASURED, "seed": 0}}
-    rows = []
-    for number in range(count):
-        name, version = (VERSIONS, number // 2 + 1) if number % 2 else (f"mask-{number:05}", 1)
-        row = {"digest": sha256(str(number).encode()).hexdigest(), "name": name, "version": version, "size": 2000}
-        rows.append({**row, "registered_at": "2026-11-27T00:00:00Z", "description": about})
-    flag = {"at": time.time(), "mask": "base", "score": 0.9, "text": "a long response " * 100}
-    with service.database.change(masks=True) as connection:
-        connection.execute(insert(tables.masks), rows)
-        connection.execute(insert(tables.flagged), [flag] * 1000)
-    for number in range(200):
-        service.state.set_alias(VERSIONS, f"alias-{number}", number + 1)
-    for number in range(100):
-        arms = [Variant(f"v{arm}", f"{VERSIONS}@{arm + 1}", 0.2) for arm in range(4)]
-        service.state.create(begin(Experiment(f"split-{number}", (*arms, Variant("c", "base", 0.2)), "c"), time.time()))
-    service.state.set_route("experiment:split-1")
-    with service.database.begin() as connection:
-        for _ in range(700):
-            audit.write(connection, "change experiment", "split-1", before={"about": about}, after={"about": about})
-    service.database.close()
 
 
 def application(folder: Path) -> FastAPI:
@@ -83,22 +51,14 @@ def application(folder: Path) -> FastAPI:
     return app
 
 
-def large() -> bytes:
-    """A mask of 64 MiB, half of all weights, of another model: it is read and then refused."""
-    geometry = masks.Geometry(layers=16, neurons=4096, heads=64, head_dim=128, hidden=8192)
-    base = masks.BaseModel("other", "LlamaForCausalLM", geometry, "0" * 64)
-    shapes = {f"model.layers.{layer}.mlp.down_proj.weight": (8192, 4096) for layer in range(16)}
-    bits = np.random.default_rng(0).integers(0, 256, (16, 2**22), dtype=np.uint8)
-    meta = masks.Meta("large", base, shapes, created_at="2026-11-27T00:00:00Z")
-    return masks.dumps(masks.Mask({}, {}, dict(zip(shapes, bits, strict=True)), meta))
-
-
 def calls(app: FastAPI, folder: Path, rounds: int) -> dict[str, Call]:
     """Each call by what it is; the argument is the number of the round."""
     other, great = replica(folder), large()
     added = [masks.dumps(random_mask(MODEL, "added", 10**6 + number)) for number in range(2 * rounds)]
 
-    def ask(method: str, path: str, body: Callable[[int], object] | object = b"", query: str = "", fits: int = 200) -> Call:
+    def ask(
+        method: str, path: str, body: Callable[[int], object] | object = b"", query: str = "", fits: int = 200
+    ) -> Call:
         async def one(number: int) -> None:
             said = body(number) if callable(body) else body
             data = said if isinstance(said, bytes) else json.dumps(said).encode()
@@ -139,23 +99,6 @@ def calls(app: FastAPI, folder: Path, rounds: int) -> dict[str, Call]:
         "DELETE /masks/{name}/{version}": ask("DELETE", "/masks/added/{n}", fits=204),
         "a mask that is not there": ask("POST", "/v1/completions", {"model": f"{NAME}:no", "prompt": "x"}, "", 404),
     }
-
-
-async def started(app: FastAPI) -> asyncio.Task[None]:
-    """The application's life, begun; cancel the task to end it."""
-    begun = asyncio.Event()
-
-    async def receive() -> Message:
-        if begun.is_set():
-            await asyncio.Event().wait()
-        return {"type": "lifespan.startup"}
-
-    async def send(message: Message) -> None:
-        begun.set()
-
-    life = asyncio.create_task(app({"type": "lifespan", "state": {}}, receive, send))
-    await begun.wait()
-    return life
 
 
 async def measured(one: Call, rounds: int) -> dict[str, Any]:

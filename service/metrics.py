@@ -96,7 +96,7 @@ def sweep() -> None:
 
 
 def exposition() -> tuple[bytes, str]:
-    """Every metric of this process, vLLM's too, as text, and its media type. Slow where there are many: for a thread."""
+    """Every metric of this process as text, and its media type. Slow where there are many: call it from a thread."""
     return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
 
 
