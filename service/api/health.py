@@ -14,7 +14,10 @@ router = APIRouter(tags=["health"])
 
 @router.get("/ready", responses={503: {"model": ErrorOut}})
 async def ready() -> dict[str, str]:
-    """200 when the engine answers and masks can be served; also without the database, then by what is known."""
+    """200 when the engine answers and masks can be served; also without the database, then by what is known.
+
+    ``database`` is ``ok``, ``lost``, or ``moved`` where SQLite's file is no longer where it was.
+    """
     service = bootstrap.current()
     engine = service.engine
     if engine is None:
@@ -23,7 +26,8 @@ async def ready() -> dict[str, str]:
         await engine.check_health()
     except Exception as error:
         raise UnavailableError(f"the engine does not answer: {error}", code="engine_not_ready") from error
-    return {"status": "ready", "database": "lost" if service.upkeep.lost else "ok"}
+    lost = "moved" if service.upkeep.moved else "lost"
+    return {"status": "ready", "database": lost if service.upkeep.lost else "ok"}
 
 
 @router.api_route("/metrics/", methods=["GET", "HEAD"], include_in_schema=False)
