@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from service import audit, bootstrap
 from service.api.pages import Limit, listed
-from service.api.schemas import AuditList, AuditOut, FlaggedList, FlaggedOut, errors
+from service.api.schemas import AuditList, AuditOut, Deleted, FlaggedList, FlaggedOut, errors
 
 router = APIRouter(tags=["history"])
 _ERRORS = errors(403, 429, 503)
@@ -28,3 +28,9 @@ def changes(
 def flagged(limit: Limit = 100) -> Response:
     """Toxic responses kept with redacted text; none unless the server was started with --keep-flagged."""
     return listed(FlaggedOut(**vars(flag)) for flag in bootstrap.current().flagged.latest(limit))
+
+
+@router.delete("/flagged", responses=_ERRORS)
+async def forget_flagged() -> Deleted:
+    """Delete all of them now, also those that wait to be written here."""
+    return Deleted(deleted=await bootstrap.current().flagged.clear())
