@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,15 +110,20 @@ class Database:
         """A connection in a transaction, committed at the end. Raises ``DatabaseLostError`` if the database is gone.
 
         ``reads``: nothing will be written, so nobody has to wait. What the database says of a statement or its values
-        is no loss, but the caller's fault, and raised as it is.
+        is no loss, but the caller's fault, and raised as it is. What is put into the connection's option ``committed``
+        is called once all of it is written.
         """
         if self._place:
             self._place.check()
+        committed: list[Callable[[], None]] = []
         try:
             with (self._readers if reads else self.engine).begin() as connection:
+                connection.execution_options(committed=committed)
                 yield connection
         except (OperationalError, InterfaceError, InternalError, PoolTimeoutError) as error:
             raise DatabaseLostError(_reason(error)) from error
+        for call in committed:
+            call()
 
     @contextmanager
     def change(self, *, masks: bool = False) -> Iterator[Connection]:

@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.engine import speech
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
 from service.errors import InvalidRequestError
@@ -121,6 +122,7 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
     from service.engine.loader import LOAD_FORMAT
 
     options = copy(launch.options)
+    options.logging_config = speech.adopt(options)
     options.model, options.served_model_name, options.revision = str(launch.folder), [launch.name], None
     options.middleware = [*options.middleware, "service.api.middleware.Gateway"]  # the last one is the outermost
     if settings.max_mirrored and options.scheduling_policy == "fcfs":
