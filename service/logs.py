@@ -121,24 +121,21 @@ def configuration(level: str, stream: str, unlogged: list[str]) -> dict[str, Any
     """
     kind = "JsonLines" if os.environ.get(_VARIABLE) == "json" else "Lines"
     handled = {"handlers": ["excise"], "propagate": False}
-    access: dict[str, Any] = {**handled, "filters": ["unlogged"]} if unlogged else handled
+    filters: dict[str, dict[str, Any]] = {"routes": {"()": "service.logs.WithoutRoutes"}}
+    access: dict[str, Any] = {**handled, "level": "INFO"}
+    if unlogged:
+        filters["unlogged"] = {"()": "vllm.logging_utils.UvicornAccessLogFilter", "excluded_paths": unlogged}
+        access["filters"] = ["unlogged"]
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"excise": {"()": f"service.logs.{kind}"}},
-        "filters": {
-            "routes": {"()": "service.logs.WithoutRoutes"},
-            **(
-                {"unlogged": {"()": "vllm.logging_utils.UvicornAccessLogFilter", "excluded_paths": unlogged}}
-                if unlogged
-                else {}
-            ),
-        },
+        "filters": filters,
         "handlers": {"excise": {"class": "logging.StreamHandler", "formatter": "excise", "stream": stream}},
         "loggers": {
             **{name: {**handled, "level": "INFO"} for name in _OURS},
             **{name: {**handled, "level": level} for name in _THEIRS},
-            "uvicorn.access": {**access, "level": "INFO"},
+            "uvicorn.access": access,
             "vllm.entrypoints.launchers.launcher": {"filters": ["routes"]},
         },
         "root": {"handlers": ["excise"]},

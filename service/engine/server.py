@@ -113,6 +113,7 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
     options = configured(launch, settings, mask=mask, gated=gated)
+    options.logging_config = speech.adopt(options)
     validate_parsed_serve_args(options)
     uvloop.run(run_server(options))
 
@@ -122,7 +123,6 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
     from service.engine.loader import LOAD_FORMAT
 
     options = copy(launch.options)
-    options.logging_config = speech.adopt(options)
     options.model, options.served_model_name, options.revision = str(launch.folder), [launch.name], None
     options.middleware = [*options.middleware, "service.api.middleware.Gateway"]  # the last one is the outermost
     if settings.max_mirrored and options.scheduling_policy == "fcfs":

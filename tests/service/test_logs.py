@@ -129,6 +129,7 @@ from service.engine import server, speech
 from service.settings import parse
 launch = server.prepare(sys.argv[2], ["--disable-access-log-for-endpoints", "/ready, /health", *sys.argv[3:]])
 options = server.configured(launch, parse(log_format=sys.argv[1]), mask=None, gated=True)
+options.logging_config = speech.adopt(options)
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.logger import configure_logging, init_logger
 configure_logging(options.logging_config)  # as each of its processes does
