@@ -143,6 +143,7 @@ def serve(
     ] = None,
     max_mirrored: Annotated[int | None, typer.Option(help="Mirrored requests answered at one time; 0: none.")] = None,
     webhook: Annotated[str | None, typer.Option(help="URL told when a guardrail stops an experiment.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="Lines of the log: text, or json.")] = None,
     allow_other_base: AllowOther = False,
 ) -> None:
     """Serve a model through vLLM; masks over HTTP, chosen per request, or baked in with --mask.
@@ -166,6 +167,7 @@ def serve(
         unit_header=unit_header,
         max_mirrored=max_mirrored,
         webhook=webhook,
+        log_format=log_format,
         allow_other_base=allow_other_base or None,
     )
     bootstrap.serve(model, parsed, mask or (), context.args)

@@ -77,6 +77,26 @@ async def call(app: ASGIApp, method: str, path: str, body: bytes = b"", query: s
     return said[0]["status"], b"".join(message.get("body", b"") for message in said)
 
 
+async def started(app: ASGIApp) -> asyncio.Task[None]:
+    """The application's life, begun; cancel the task to end it."""
+    begun = asyncio.Event()
+
+    async def receive() -> Message:
+        if begun.is_set():
+            await asyncio.Event().wait()
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        begun.set()
+
+    async def live() -> None:
+        await app({"type": "lifespan", "state": {}}, receive, send)
+
+    life = asyncio.create_task(live())
+    await begun.wait()
+    return life
+
+
 class Watch:
     """Microseconds of a piece of work, each time that it was done."""
 

@@ -1,7 +1,9 @@
-"""The audit: who changed what, and when. Written in the same transaction as the change itself."""
+"""The audit: who changed what, and when. Written in the same transaction as the change itself, then told to the log."""
 
 from __future__ import annotations
 
+import functools
+import logging
 import time
 from collections.abc import Iterable
 from contextvars import ContextVar
@@ -9,8 +11,11 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
+from service import logs
 from service.database import Database
 from service.tables import audit as table
+
+_log = logging.getLogger(__name__)
 
 WHO: ContextVar[str] = ContextVar("excise_who", default="server")
 """Who asked for what happens now: set by the gateway; ``server`` where nobody did."""
@@ -30,17 +35,30 @@ def write(
     of: they follow the reason.
     """
     told = [*([reason] if reason else []), *(f"warning: {each}" for each in warnings)]
-    connection.execute(
-        insert(table).values(
-            at=time.time(),
-            who=WHO.get(),
-            action=action,
-            subject=subject,
-            before=before,
-            after=after,
-            reason="\n".join(told) or None,
-        )
-    )
+    entry = {"who": WHO.get(), "action": action, "subject": subject, "before": before, "after": after}
+    entry["reason"] = "\n".join(told) or None
+    connection.execute(insert(table).values(at=time.time(), **entry))
+    committed = connection.get_execution_options().get("committed")
+    if committed is not None:
+        committed.append(functools.partial(_tell, entry))
+
+
+def _tell(entry: dict[str, Any]) -> None:
+    """One line: ``set route, by key 3f9a01bc: base -> detox@1``."""
+    action, subject = entry["action"], entry["subject"]
+    first, _, rest = subject.partition(" ")
+    what = " ".join(filter(None, (action, rest if action.endswith(f" {first}") else subject)))
+    change = " -> ".join(filter(None, (_short(entry["before"]), _short(entry["after"]))))
+    why = (entry["reason"] or "").replace("\n", "; ")
+    told = "; ".join(filter(None, (change, why)))
+    _log.info("%s, by %s%s", what, entry["who"], f": {told}" if told else "", extra={logs.FIELDS: entry})
+
+
+def _short(value: Any) -> str:
+    """A target as it is; of a document, what tells it from another."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {value[key]}" for key in ("digest", "revision", "status", "kept") if key in value)
+    return "" if value is None else str(value)
 
 
 def entries(database: Database, *, before: int | None = None, limit: int = 100) -> list[dict[str, Any]]:

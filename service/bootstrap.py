@@ -263,7 +263,7 @@ def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: li
     Raises an error of ours where it cannot start, and ``EngineDiedError`` where the engine ended first.
     """
     global _current
-    logs.show()
+    logs.begin(settings.log_format)
     if settings.scorer != "none":
         load_scorer(settings.scorer, patience=30)  # a wrong name is told now, not when the first response waits
     from service.baking import bake

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text, update
@@ -44,6 +46,18 @@ class DatabaseLostError(UnavailableError):
         )
 
 
+class DatabaseMovedError(DatabaseLostError):
+    """SQLite's file is no longer where it was. Its open connections would go on writing where nobody looks."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        UnavailableError.__init__(
+            self,
+            f"the database {path} {what}, so nothing can be changed or looked up now. Put the file back that this "
+            "server opened; to go on with another, stop the server first, and leave no -wal or -shm of the old one",
+            code="database_moved",
+        )
+
+
 class Database:
     """Connections to one database, its tables made. Blocking: call it from a thread."""
 
@@ -53,6 +67,7 @@ class Database:
             self.engine = _connect(_parsed(url))
         except (ArgumentError, ImportError) as error:
             raise DatabaseError(f"the database's driver is missing: {error}; PostgreSQL is postgresql://…") from error
+        self._place: _Place | None = None
         self._readers = self.engine.execution_options(reads=True)
         if self.engine.dialect.name == "postgresql":  # one moment for all that a transaction reads
             self._readers = self._readers.execution_options(isolation_level="REPEATABLE READ")
@@ -65,6 +80,8 @@ class Database:
         except DatabaseError:
             self.close()
             raise
+        if self.engine.dialect.name == "sqlite" and "uri" not in self.engine.url.query:
+            self._place = _Place(Path(self.engine.url.database or "").absolute())
 
     def _make(self, connection: Connection) -> None:
         """Make what tables are missing. Raises ``DatabaseError`` where there are tables of another Excise."""
@@ -93,13 +110,20 @@ class Database:
         """A connection in a transaction, committed at the end. Raises ``DatabaseLostError`` if the database is gone.
 
         ``reads``: nothing will be written, so nobody has to wait. What the database says of a statement or its values
-        is no loss, but the caller's fault, and raised as it is.
+        is no loss, but the caller's fault, and raised as it is. What is put into the connection's option ``committed``
+        is called once all of it is written.
         """
+        if self._place:
+            self._place.check()
+        committed: list[Callable[[], None]] = []
         try:
             with (self._readers if reads else self.engine).begin() as connection:
+                connection.execution_options(committed=committed)
                 yield connection
         except (OperationalError, InterfaceError, InternalError, PoolTimeoutError) as error:
             raise DatabaseLostError(_reason(error)) from error
+        for call in committed:
+            call()
 
     @contextmanager
     def change(self, *, masks: bool = False) -> Iterator[Connection]:
@@ -121,6 +145,29 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self.engine.dispose()
+
+
+class _Place:
+    """Where SQLite's file is, and which file it is: as long as it is open, no other has its number.
+
+    SQLite asks the same before it writes (SQLITE_READONLY_DBMOVED), but not with a write-ahead log.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = self._found()
+
+    def check(self) -> None:
+        """Raise ``DatabaseMovedError`` unless the file is still there."""
+        if (found := self._found()) != self._file:
+            raise DatabaseMovedError(self._path, "is another file than before" if found else "was moved or deleted")
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _reason(error: Exception) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 
 from service.experiments import Experiment
 
@@ -93,6 +93,11 @@ def sweep() -> None:
         for metric in (RESPONSES, TOXIC, REPETITIVE, TOXICITY, UNIQUENESS, SECONDS, SCORED):
             with contextlib.suppress(KeyError):
                 metric.remove(label)
+
+
+def exposition() -> tuple[bytes, str]:
+    """Every metric of this process as text, and its media type. Slow where there are many: call it from a thread."""
+    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
 
 
 _shown: set[str] = set()

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -96,6 +96,7 @@ class Settings(BaseSettings):
     webhook: SecretStr = Field(
         SecretStr(""), description="URL that is called when a guardrail stops an experiment; default: none is."
     )
+    log_format: Literal["text", "json"] = Field("text", description="Lines of the log: text, or JSON for machines.")
     poll_seconds: float = Field(
         0.5, ge=0.05, le=60, allow_inf_nan=False, description="Seconds between two looks for changes by other replicas."
     )

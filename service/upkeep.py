@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from service import metrics
 from service.conductor import Conductor
-from service.database import DatabaseLostError
+from service.database import DatabaseLostError, DatabaseMovedError
 
 if TYPE_CHECKING:
     from service.bootstrap import Service
@@ -36,6 +36,8 @@ class Upkeep:
         """Work that the database failed when it was last done, and why."""
         self.lost: tuple[float, str] | None = None
         """Since when the database does not answer, seconds since 1970, and why; None while it does."""
+        self.moved = False
+        """Whether it does not because its file is not where it was."""
 
     def start(self) -> None:
         """Begin, on the running event loop."""
@@ -81,6 +83,7 @@ class Upkeep:
             await work()
         except DatabaseLostError as error:
             self._failing[work] = error.message
+            self.moved = isinstance(error, DatabaseMovedError)
         except Exception:
             _log.exception("upkeep failed, and is tried again")
             return
@@ -103,4 +106,4 @@ class Upkeep:
             _log.warning("%s; what is known is served on", self.lost[1])
         elif self.lost and not self._failing:
             _log.warning("the database answers again, after %.0f s", self._service.clock() - self.lost[0])
-            self.lost = None
+            self.lost, self.moved = None, False

@@ -59,7 +59,7 @@ ROUTES: Mapping[str, Mapping[str, Role]] = MappingProxyType(
         "/experiments/{name}/stop": _CHANGE,
         "/experiments/{name}/report": {"GET": Role.READER},
         "/audit": {"GET": Role.ADMIN},
-        "/flagged": {"GET": Role.ADMIN},
+        "/flagged": {"GET": Role.ADMIN, "DELETE": Role.ADMIN},
     }
 )
 """Every route: path → method → role. Of two that fit, the first one counts. Everything else is closed."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Response
 
 from service import bootstrap
 from service.api.masks import Name
+from service.api.pages import Limit, Offset, listed
 from service.api.schemas import CHANGES, AliasList, AliasOut, AliasTo, errors
 from service.errors import NotFoundError, about
 from service.warned import warnings
@@ -23,13 +24,14 @@ def _out(name: str, alias: str, version: int) -> AliasOut:
     return AliasOut(mask=name, alias=alias, version=version, model=f"{policy.model}:{name}@{alias}", warnings=said)
 
 
-@router.get("/masks/{name}/aliases", responses=errors(404))
-async def list_aliases(name: Name) -> AliasList:
-    """The aliases of a mask. ``production`` is what its name alone stands for."""
+@router.get("/masks/{name}/aliases", response_model=AliasList, responses=errors(404))
+def list_aliases(name: Name, offset: Offset = 0, limit: Limit = 100) -> Response:
+    """The aliases of a mask by name, a page at a time. ``production`` is what its name alone stands for."""
     policy = bootstrap.current().policy
     if name not in policy.masks:
         raise NotFoundError(f"there is no mask {name!r}; GET /masks lists them", code="mask_not_found", param="name")
-    return AliasList(data=[_out(name, *one) for one in sorted(policy.aliases.get(name, {}).items())])
+    aliases = sorted(policy.aliases.get(name, {}).items())
+    return listed((_out(name, *one) for one in aliases[offset : offset + limit]), total=len(aliases))
 
 
 @router.put("/masks/{name}/aliases/{alias}", responses=CHANGES)

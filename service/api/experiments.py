@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from service import bootstrap, metrics
+from service.api.pages import Limit, Offset, listed
 from service.api.schemas import CHANGES, TARGET, Closed, NoText
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, about
 from service.experiments import (
@@ -106,10 +107,11 @@ class Stop(Closed):
 
 
 class ExperimentList(BaseModel):
-    """Experiments by name."""
+    """A page of experiments."""
 
     object: Literal["list"] = "list"
     data: list[dict[str, Any]]
+    total: int
 
 
 def _out(experiment: Experiment) -> dict[str, Any]:
@@ -169,10 +171,11 @@ async def create(body: ExperimentIn) -> dict[str, Any]:
     return _out(await service.administer(service.state.create, begin(experiment, service.clock())))
 
 
-@router.get("/experiments", responses=CHANGES)
-async def list_experiments() -> ExperimentList:
-    """Every experiment."""
-    return ExperimentList(data=[_out(one) for one in bootstrap.current().policy.experiments.values()])
+@router.get("/experiments", response_model=ExperimentList, responses=CHANGES)
+def list_experiments(offset: Offset = 0, limit: Limit = 100) -> Response:
+    """Experiments by name, a page at a time."""
+    known = list(bootstrap.current().policy.experiments.values())
+    return listed(map(_out, known[offset : offset + limit]), total=len(known))
 
 
 @router.get("/experiments/{name}", responses=CHANGES)

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from service import audit, bootstrap
-from service.api.schemas import AuditList, AuditOut, FlaggedList, FlaggedOut, errors
+from service.api.pages import Limit, listed
+from service.api.schemas import AuditList, AuditOut, Deleted, FlaggedList, FlaggedOut, errors
 
 router = APIRouter(tags=["history"])
 _ERRORS = errors(403, 429, 503)
 
 
-@router.get("/audit", responses=_ERRORS)
-async def changes(
+@router.get("/audit", response_model=AuditList, responses=_ERRORS)
+def changes(
     before: Annotated[int | None, Query(ge=1, le=2**53, description="`id` of the page before's last entry")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> AuditList:
+    limit: Limit = 100,
+) -> Response:
     """Who changed what, and when; newest first."""
     database = bootstrap.current().database
-    entries = await asyncio.to_thread(audit.entries, database, before=before, limit=limit)
-    return AuditList(data=[AuditOut(**entry) for entry in entries])
+    return listed(AuditOut(**entry) for entry in audit.entries(database, before=before, limit=limit))
 
 
-@router.get("/flagged", responses=_ERRORS)
-async def flagged(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> FlaggedList:
+@router.get("/flagged", response_model=FlaggedList, responses=_ERRORS)
+def flagged(limit: Limit = 100) -> Response:
     """Toxic responses kept with redacted text; none unless the server was started with --keep-flagged."""
-    kept = await asyncio.to_thread(bootstrap.current().flagged.latest, limit)
-    return FlaggedList(data=[FlaggedOut(**vars(flag)) for flag in kept])
+    return listed(FlaggedOut(**vars(flag)) for flag in bootstrap.current().flagged.latest(limit))
+
+
+@router.delete("/flagged", responses=_ERRORS)
+async def forget_flagged() -> Deleted:
+    """Delete all of them now, also those that wait to be written here."""
+    return Deleted(deleted=await bootstrap.current().flagged.clear())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import FileResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from service import bootstrap
+from service.api.pages import Limit, Offset, listed
 from service.api.schemas import MaskList, MaskOut, errors
 from service.errors import InvalidRequestError, NotFoundError, UnavailableError
 from service.files import StoreError
@@ -43,7 +45,8 @@ async def register(request: Request, response: Response) -> MaskOut:
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         data = await _file(request)
     else:
-        data = await request.body()
+        pieces = [piece async for piece in request.stream()]
+        data = await asyncio.to_thread(b"".join, pieces)
     if not data:
         raise InvalidRequestError(
             "the body is empty; send the mask file with curl --data-binary @MASK", code="no_file", param="body"
@@ -68,28 +71,22 @@ async def _file(request: Request) -> bytes:
     )
 
 
-@router.get("/masks", responses=errors())
-def list_masks(
-    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> MaskList:
+@router.get("/masks", response_model=MaskList, responses=errors())
+def list_masks(offset: Offset = 0, limit: Limit = 100) -> Response:
     """Registered masks by name and version, a page at a time."""
     service = bootstrap.current()
     records, total = service.registry.list(offset=offset, limit=limit)
-    return MaskList(data=[MaskOut.of(record, service.policy.model) for record in records], total=total)
+    return listed((MaskOut.of(record, service.policy.model) for record in records), total=total)
 
 
-@router.get("/masks/{name}", responses=errors(404))
-def list_versions(
-    name: Name,
-    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> MaskList:
+@router.get("/masks/{name}", response_model=MaskList, responses=errors(404))
+def list_versions(name: Name, offset: Offset = 0, limit: Limit = 100) -> Response:
     """The versions of one mask, oldest first."""
     service = bootstrap.current()
     records, total = service.registry.list(name=name, offset=offset, limit=limit)
     if total == 0:
         raise NotFoundError(f"there is no mask {name!r}; GET /masks lists them", code="mask_not_found", param="name")
-    return MaskList(data=[MaskOut.of(record, service.policy.model) for record in records], total=total)
+    return listed((MaskOut.of(record, service.policy.model) for record in records), total=total)
 
 
 @router.get("/masks/{name}/{version}", responses=errors(404))

@@ -37,6 +37,8 @@ from service.errors import (
 from service.routing import ROUTED, Routed, Unit, copied
 
 _UNGENERATED = ("/tokenize", "/detokenize", "/v1/messages/count_tokens")
+_LONGEST_JSON = 2**18
+"""Bytes of a call's JSON that asks for no response of the model: it is parsed on the event loop."""
 _LONGEST_USER = 256
 """Characters; of a longer one a digest stands for it, as it is kept in memory for a while."""
 
@@ -55,6 +57,8 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection: an HTTP request, a web socket (closed: not part of the API), or the application's life."""
         if scope["type"] == "lifespan":
+            if scope["app"].openapi_url:
+                scope["app"].openapi()  # it takes a second: now, while nobody waits; the application keeps it
             await self.app(scope, receive, self._living(scope, send))
         elif scope["type"] == "http":
             shaped = Shaped(send, get_route_path(scope))
@@ -96,9 +100,9 @@ class Gateway:
         authorize(needed, key, self.service.keys)
         if method not in ("GET", "HEAD"):
             self.service.ending.check()
-        limit = settings.max_mask_bytes if path == "/masks" else settings.max_body_bytes
         if path in INFERENCE:
-            await self._inference(path, scope, receive, send, _parse(await _read(receive, headers, limit)))
+            body = _parse(b"".join(await _read(receive, headers, settings.max_body_bytes)))
+            await self._inference(path, scope, receive, send, body)
             return
         if path.startswith("/metrics"):
             metrics.sweep()
@@ -108,10 +112,11 @@ class Gateway:
             self._admin_limit.take(caller)
             audit.WHO.set(caller)
         if method in ("POST", "PUT", "PATCH"):
-            data = await _read(receive, headers, limit)
+            limit = min(_LONGEST_JSON, settings.max_body_bytes) if path != "/masks" else settings.max_mask_bytes
+            chunks = await _read(receive, headers, limit)
             if path != "/masks":
-                _check_json(data, headers)
-            receive = _replay(data, receive)
+                _check_json(b"".join(chunks), headers)
+            receive = _replay(chunks, receive)
         if needed is Role.ADMIN and method != "GET":
             await self.service.follow()  # what was set through another replica a moment ago counts here too
         if method == "HEAD":  # FastAPI's routes know GET alone
@@ -175,11 +180,13 @@ def _sent(scope: Scope, body: dict[str, Any], receive: Receive) -> tuple[Scope, 
     data = json.dumps(body).encode()
     scope = {**scope, "headers": list(scope["headers"])}
     MutableHeaders(scope=scope)["content-length"] = str(len(data))
-    return scope, _replay(data, receive)
+    return scope, _replay([data], receive)
 
 
-async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
-    """The whole body. Raises ``TooLargeError`` as soon as it is, or says it is, over ``limit`` bytes."""
+async def _read(receive: Receive, headers: Headers, limit: int) -> list[bytes]:
+    """The whole body, in pieces as they came: to put a large one together takes time. Raises ``TooLargeError`` as soon
+    as it is, or says it is, over ``limit`` bytes.
+    """
 
     def check(size: int) -> None:
         if size > limit:
@@ -187,15 +194,16 @@ async def _read(receive: Receive, headers: Headers, limit: int) -> bytes:
 
     declared = headers.get("content-length", "")
     check(int(declared) if declared.isdecimal() else 0)
-    body = bytearray()
+    body, size = [], 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise InvalidRequestError("the client went away before the body was complete", code="incomplete_body")
-        body += message.get("body", b"")
-        check(len(body))
+        body.append(message.get("body", b""))
+        size += len(body[-1])
+        check(size)
         if not message.get("more_body", False):
-            return bytes(body)
+            return body
 
 
 def _parse(data: bytes) -> dict[str, Any]:
@@ -262,15 +270,13 @@ def _without_body(send: Send) -> Send:
     return headers_only
 
 
-def _replay(data: bytes, receive: Receive) -> Receive:
+def _replay(body: list[bytes], receive: Receive) -> Receive:
     """A body that was read, for the application to read again; then whatever comes, such as the disconnect."""
-    sent = False
+    left = list(reversed(body))
 
     async def replayed() -> Message:
-        nonlocal sent
-        if sent:
+        if not left:
             return await receive()
-        sent = True
-        return {"type": "http.request", "body": data, "more_body": False}
+        return {"type": "http.request", "body": left.pop(), "more_body": bool(left)}
 
     return replayed

@@ -6,9 +6,10 @@ import contextlib
 import time
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from service import bootstrap
+from service.api.pages import listed
 from service.api.schemas import ErrorOut
 from service.errors import ConflictError, NotFoundError
 from service.routing import BASE, EXPERIMENT, Choice, Unit, resolve
@@ -36,7 +37,7 @@ def _default(service: bootstrap.Service) -> Choice | None:
 def _listed(service: bootstrap.Service) -> dict[str, Choice | None]:
     """Every name that a request may send now → who answers it."""
     policy = service.policy
-    listed: dict[str, Choice | None] = {policy.model: _default(service)}
+    found: dict[str, Choice | None] = {policy.model: _default(service)}
     for name, versions in ((BASE, {}), *policy.masks.items()):
         aliases = policy.aliases.get(name, {})
         names = [f"{name}@{number}" for number in versions] + [f"{name}@{alias}" for alias in sorted(aliases)]
@@ -44,15 +45,15 @@ def _listed(service: bootstrap.Service) -> dict[str, Choice | None]:
             with contextlib.suppress(ConflictError):  # not to be had on this server
                 choice = resolve(policy, target)
                 service.abilities.check(choice)
-                listed[f"{policy.model}:{target}"] = choice
-    return listed
+                found[f"{policy.model}:{target}"] = choice
+    return found
 
 
-@router.get("/v1/models", responses={401: {"model": ErrorOut}})
-def list_models() -> dict[str, Any]:
+@router.get("/v1/models", response_model=dict[str, Any], responses={401: {"model": ErrorOut}})
+def list_models() -> Response:
     """The default route, the uncorrected model, each registered mask, its versions, and its aliases."""
     service = bootstrap.current()
-    return {"object": "list", "data": [_card(service, *one) for one in _listed(service).items()]}
+    return listed(_card(service, *one) for one in _listed(service).items())
 
 
 @router.get("/v1/models/{name:path}", responses={status: {"model": ErrorOut} for status in (401, 404)})

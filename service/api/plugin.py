@@ -12,6 +12,7 @@ from fastapi.exceptions import HTTPException as FastAPIHTTPException
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from service import bootstrap
@@ -42,6 +43,7 @@ class ExcisePlugin:
 
 def attach(app: FastAPI) -> None:
     """Add every route of Excise, and how its errors are answered, to ``app``."""
+    app.router.routes[:] = [route for route in app.routes if not isinstance(route, Mount) or route.path != "/metrics"]
     for module in (aliases, masks, route, experiments, history, models, health):
         app.include_router(module.router)
     build = app.build_middleware_stack

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from service import moments
 from service.registry import Record
 
 TARGET = r"^[a-z0-9][a-z0-9._-]{0,63}(@([1-9][0-9]{0,8}|[a-z][a-z0-9._-]{0,63}))?$"
@@ -20,6 +21,10 @@ def _no_text(value: object) -> object:
 
 NoText = BeforeValidator(_no_text)
 """Of a number, as JSON Schema has it: 2 and 2.0, not "2". It comes after the bounds, or they are not described."""
+
+
+Moment = Annotated[str, BeforeValidator(moments.text), Field(description="ISO 8601, UTC")]
+"""Kept as seconds since 1970, sent as text."""
 
 
 class Closed(BaseModel):
@@ -106,17 +111,18 @@ class AliasOut(BaseModel):
 
 
 class AliasList(BaseModel):
-    """The aliases of a mask."""
+    """A page of the aliases of a mask."""
 
     object: Literal["list"] = "list"
     data: list[AliasOut]
+    total: int
 
 
 class AuditOut(BaseModel):
     """One change."""
 
     id: int
-    at: float = Field(description="seconds since 1970")
+    at: Moment
     who: str
     action: str
     subject: str
@@ -135,7 +141,7 @@ class AuditList(BaseModel):
 class FlaggedOut(BaseModel):
     """A toxic response that was kept for review, redacted."""
 
-    at: float = Field(description="seconds since 1970")
+    at: Moment
     mask: str
     experiment: str | None = None
     variant: str | None = None
@@ -148,6 +154,13 @@ class FlaggedList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[FlaggedOut]
+
+
+class Deleted(BaseModel):
+    """What was deleted."""
+
+    object: Literal["deleted"] = "deleted"
+    deleted: int = Field(description="how many there were")
 
 
 class ErrorBody(BaseModel):

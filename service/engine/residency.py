@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from service import metrics
 from service.engine import vllm_names
 from service.errors import EngineDiedError, UnavailableError
 from service.routing import Version
+
+_log = logging.getLogger(__name__)
 
 _TRY_AGAIN = 5.0
 """Seconds for which a mask that could not be made resident is refused without trying again."""
@@ -88,6 +91,7 @@ class Residency:
                 until, reason = self._failed.get(version.digest, (0.0, ""))
                 if not retry and time.monotonic() < until:
                     raise _refused(version, reason)
+                began = time.monotonic()
                 try:
                     with metrics.LOAD_SECONDS.time():
                         await self._admit(name, version)
@@ -96,6 +100,8 @@ class Residency:
                         raise EngineDiedError() from error
                     self._failed[version.digest] = time.monotonic() + _TRY_AGAIN, str(error)
                     raise _refused(version, str(error)) from error
+                taken = time.monotonic() - began
+                _log.info("mask %s (digest %s) is known to the engine, %.2f s", version.label, version.digest, taken)
         return name
 
     async def _admit(self, name: str, version: Version) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import masks
 from service.ending import LEAVE
+from service.engine import speech
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
 from service.errors import InvalidRequestError
@@ -158,6 +159,7 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
             launch.options.host,
         )
     options = configured(launch, settings, mask=mask, gated=gated)
+    options.logging_config = speech.adopt(options)
     validate_parsed_serve_args(options)
     uvloop.run(run_server(options, timeout_graceful_shutdown=LEAVE))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import io
 from dataclasses import dataclass
 from textwrap import fill
@@ -49,7 +51,27 @@ def svg(report: Report, *, dark: bool = False) -> bytes:
     return _drawn(report, DARK if dark else LIGHT, stacked=True, form="svg", transparent=True, metadata={"Date": None})
 
 
+@functools.cache
+def _load() -> None:
+    """Import what draws, once. Its 60,000 objects stay, so no garbage collection is to look at them: each would hold up
+    every response that is under way.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure
+        import matplotlib.font_manager
+
+        matplotlib.font_manager.get_font(matplotlib.font_manager.findfont("DejaVu Sans"))
+        gc.freeze()
+    finally:
+        if collects:
+            gc.enable()
+
+
 def _drawn(report: Report, look: Look, *, stacked: bool, form: str, **saved: Any) -> bytes:
+    _load()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
+from service import audit
 from service.database import Database, DatabaseLostError
 from service.scoring.redaction import WINDOW, redacted
 from service.scoring.response import Scored
@@ -52,6 +53,7 @@ class Flagged:
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._writing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -77,6 +79,19 @@ class Flagged:
         with self._database.begin(reads=True) as connection:
             return [Flag(*row) for row in connection.execute(chosen)]
 
+    async def clear(self) -> int:
+        """Delete all, also what waits here to be written. Returns how many were kept. Raises ``DatabaseLostError``."""
+        async with self._writing:  # what is being written comes first, so that none comes after
+            self._waiting.clear()
+            return await asyncio.to_thread(self._delete)
+
+    def _delete(self) -> int:
+        with self._database.begin() as connection:
+            count = connection.scalar(select(func.count()).select_from(flagged)) or 0
+            connection.execute(delete(flagged))
+            audit.write(connection, "delete flagged", "flagged", before={"kept": count})
+        return count
+
     async def close(self, limit: float = 2.0) -> None:
         """Write what is waiting, for at most ``limit`` seconds."""
         if self._task:
@@ -88,20 +103,24 @@ class Flagged:
 
     async def _run(self) -> None:
         while True:
-            batch = list(self._waiting)
-            self._waiting.clear()
-            self._arrived.clear()
-            try:
-                await asyncio.to_thread(self.write, batch)
-            except DatabaseLostError as error:
-                _log.warning("%d flagged responses are not kept: %s", len(batch), error)
-            except Exception:
-                _log.exception("%d flagged responses are not kept", len(batch))
+            async with self._writing:
+                await self._write_waiting()
             if self._waiting:
                 continue
             self._idle.set()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), _PRUNE_EVERY)
+
+    async def _write_waiting(self) -> None:
+        batch = list(self._waiting)
+        self._waiting.clear()
+        self._arrived.clear()
+        try:
+            await asyncio.to_thread(self.write, batch)
+        except DatabaseLostError as error:
+            _log.warning("%d flagged responses are not kept: %s", len(batch), error)
+        except Exception:
+            _log.exception("%d flagged responses are not kept", len(batch))
 
     def write(self, batch: Sequence[Flag]) -> None:
         """Write responses, redacted, and delete what is too old or too much. Blocking. Raises ``DatabaseLostError``."""

@@ -20,7 +20,7 @@ from behaviours import (
     load_scorer,
     response_uniqueness_ratio,
 )
-from service import lifeline
+from service import lifeline, logs
 
 Item = tuple[str, Sequence[int]]
 """A response's text and its tokens."""
@@ -47,6 +47,7 @@ class Reply:
 def run(connection: Connection, spec: str, patience: float) -> None:
     """Answer batches until the other end is closed. ``patience``: seconds for one call of a scorer over a network."""
     lifeline.end_with_parent()
+    logs.show()
     os.nice(_NICENESS)  # inference goes first
     os.environ["OMP_NUM_THREADS"] = "1"
     scorer: CheckedScorer | None = None

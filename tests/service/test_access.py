@@ -57,6 +57,7 @@ POST   /experiments/a-b.1/stop admin
 GET    /experiments/a-b.1/report reader
 GET    /audit admin
 GET    /flagged admin
+DELETE /flagged admin
 """
 EXPECTED = {(method, path): Role(needed) for method, path, needed in map(str.split, TABLE.split("\n")[1:-1])}
 PATHS = sorted({path for _, path in EXPECTED})

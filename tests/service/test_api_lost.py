@@ -45,13 +45,13 @@ def test_without_its_database_a_replica_serves_what_it_knows_and_says_so(replica
             first = (await http.post(CHAT, json=ASK)).headers["x-excise-variant"]
             with replica.out_of_reach():
                 for method, path, body in ADMIN_CALLS:
-                    assert code(await http.request(method, path, json=body)) == (503, "database_lost"), path
+                    assert code(await http.request(method, path, json=body)) == (503, "database_moved"), path
                 answer = await http.post("/masks", content=masks.dumps(made("detox", 9)))
-                assert code(answer) == (503, "database_lost")
+                assert code(answer) == (503, "database_moved")
                 await works()
                 ready = await http.get("/ready")
                 assert (ready.status_code, ready.json()["status"]) == (200, "ready")
-                assert "lost" in ready.json()["database"]
+                assert ready.json()["database"] == "moved"
                 assert metrics.DATABASE_UP._value.get() == 0
                 assert (await http.post(CHAT, json=ASK)).headers["x-excise-variant"] == first
                 assert (await http.post(CHAT, json={**ASK, "user": "bob"})).status_code == 200

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import time
+from datetime import datetime
 
 import pytest
 
@@ -11,7 +14,8 @@ from service import audit
 from service.database import Database
 from service.experiments import paused
 from service.keys import fingerprint
-from tests.service.replica import ADMIN, OTHER_ADMIN, READER, Replicas, arms, made
+from service.scoring.flagged import Flag
+from tests.service.replica import ADMIN, OTHER_ADMIN, READER, Clock, Replicas, arms, made
 
 MASK = masks.dumps(made("detox", 1))
 CHANGES = [
@@ -29,6 +33,7 @@ CHANGES = [
     ("POST", "/experiments/ab/stop", {"json": {}}, "stop experiment", "ab"),
     ("DELETE", "/experiments/ab", {}, "delete experiment", "ab"),
     ("DELETE", "/masks/detox/2", {}, "delete", "detox@2"),
+    ("DELETE", "/flagged", {}, "delete flagged", "flagged"),
 ]
 REFUSED = [
     ("POST", "/masks", {"content": b"no mask"}, 400),
@@ -161,5 +166,26 @@ def test_a_page_that_cannot_be_is_an_error_of_the_client(replicas, query, status
     async def run() -> None:
         async with replica.client() as http:
             assert (await http.get(f"/audit?{query}")).status_code == status
+
+    asyncio.run(run())
+
+
+def test_times_are_iso_8601_in_utc(replicas):
+    clock = Clock()
+    replica = replicas(clock, keep_flagged=5)
+
+    async def run() -> None:
+        async with replica.client() as http:
+            began = time.time()
+            await http.put("/route", json={"target": "base"})
+            at = (await http.get("/audit")).json()["data"][0]["at"]
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", at)
+            assert began - 0.001 <= datetime.fromisoformat(at).timestamp() <= time.time()
+            replica.service.flagged.write([Flag(clock.now + 0.25, "base", None, None, 0.9, "fool")])
+            (kept,) = (await http.get("/flagged")).json()["data"]
+            assert kept["at"] == "2027-01-15T08:00:00.250Z"
+            answer = await http.delete("/flagged")
+            assert (answer.status_code, answer.json()) == (200, {"object": "deleted", "deleted": 1})
+            assert (await http.get("/flagged")).json()["data"] == []
 
     asyncio.run(run())

@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, insert, inspect, select, text, update
 from sqlalchemy.exc import DataError, IntegrityError
 
 from service import tables
-from service.database import Database, DatabaseError, DatabaseLostError
+from service.database import Database, DatabaseError, DatabaseLostError, DatabaseMovedError
 from tests.service.server import ROOT
 
 OPENER = """
@@ -248,15 +248,54 @@ def test_a_server_killed_within_a_change_changes_nothing(opened, postgres, postg
     assert database.number() == 0
 
 
-def test_a_sqlite_file_that_is_out_of_reach_is_told_and_found_again(opened, tmp_path):
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_sqlite_file_that_is_away_is_told_and_found_again(opened, tmp_path, closed):
     folder = tmp_path / "disk"
     folder.mkdir()
-    database = opened(f"sqlite:///{folder / 'excise.db'}")
-    database.close()  # so that it has to be opened anew
+    path = folder / "excise.db"
+    database = opened(f"sqlite:///{path}")
+    assert database.number() == 0
+    if closed:
+        database.close()  # so that it has to be opened anew
     folder.rename(tmp_path / "away")
-    with pytest.raises(DatabaseLostError, match="unable to open"):
+    with pytest.raises(DatabaseMovedError, match=f"the database {path} was moved or deleted") as told:
         database.number()
+    assert (told.value.code, told.value.status) == ("database_moved", 503)
+    folder.mkdir()
+    with pytest.raises(DatabaseMovedError), database.change():
+        pytest.fail("a change goes nowhere")
+    assert not path.exists()  # no empty one in its place
+    folder.rmdir()
     (tmp_path / "away").rename(folder)
+    assert database.number() == 0
+
+
+def test_another_sqlite_file_in_the_place_of_the_one_that_was_opened_is_told(opened, tmp_path):
+    path = tmp_path / "excise.db"
+    database = opened(f"sqlite:///{path}")
+    with database.change():
+        pass
+    other = opened(f"sqlite:///{tmp_path / 'backup.db'}")
+    other.close()
+    kept = [(tmp_path / f"excise.db{part}", tmp_path / f"old.db{part}") for part in ("", "-wal", "-shm")]
+    for file, aside in kept:
+        file.rename(aside)
+    (tmp_path / "backup.db").rename(path)
+    for _ in range(2):
+        with pytest.raises(DatabaseMovedError, match="is another file than before"), database.change():
+            pytest.fail("a change goes nowhere")
+    restarted = opened(f"sqlite:///{path}")
+    assert restarted.number() == 0
+    restarted.close()
+    for file, aside in kept:
+        aside.rename(file)
+    assert database.number() == 1
+
+
+def test_a_sqlite_file_may_be_named_from_where_the_server_was_started(opened, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    database = opened("sqlite:///excise.db")
+    monkeypatch.chdir("/")
     assert database.number() == 0
 
 

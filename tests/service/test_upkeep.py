@@ -43,20 +43,22 @@ def test_a_lost_database_is_told_until_it_answers_again_and_nothing_is_lost(repl
                 service.ledger.add(outcome(number))
                 await all_of(upkeep)
                 assert upkeep.lost[0] == began
-                assert "unable to open" in upkeep.lost[1]
+                assert "was moved or deleted" in upkeep.lost[1]
+                assert upkeep.moved
                 assert up() == 0
                 clock.now += 1
             assert service.ledger.waiting == 3
         written = metrics.OUTCOMES_WRITTEN._value.get()
         await all_of(upkeep)
-        assert (upkeep.lost, up(), service.ledger.waiting) == (None, 1, 0)
+        assert (upkeep.lost, upkeep.moved, up(), service.ledger.waiting) == (None, False, 1, 0)
         assert metrics.OUTCOMES_WRITTEN._value.get() == written + 3
 
     asyncio.run(run())
     assert [tally.units.responses for tally in reading.tallies(replica.database, "ab")] == [3]
     assert [record.message for record in caplog.records if "database" in record.message] == [
-        "the database does not answer, so nothing can be changed or looked up now: unable to open database file; "
-        "what is known is served on",
+        f"the database {replica.database.engine.url.database} was moved or deleted, so nothing can be changed or "
+        "looked up now. Put the file back that this server opened; to go on with another, stop the server first, and "
+        "leave no -wal or -shm of the old one; what is known is served on",
         "the database answers again, after 3 s",
     ]
 

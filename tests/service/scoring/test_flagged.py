@@ -3,6 +3,7 @@ import asyncio
 import pytest
 from sqlalchemy import func, select, text
 
+from service import audit
 from service.database import Database
 from service.routing import Assigned
 from service.scoring.flagged import Flagged
@@ -115,3 +116,40 @@ def test_putting_never_waits_for_a_slow_database_and_keeps_the_newest(database, 
         return store.latest()
 
     assert [one.text for one in asyncio.run(story())] == [f"fool {number}" for number in range(4999, 4994, -1)]
+
+
+def test_all_are_deleted_also_those_that_wait_and_the_audit_says_how_many(database):
+    async def story():
+        store = Flagged(database, 5, 7.0, clock=lambda: 1000 * DAY)
+        store.start()
+        for number in range(3):
+            store.put(toxic(f"fool {number}"))
+        async with asyncio.timeout(10):
+            while rows(database) < 3:
+                await asyncio.sleep(0.01)
+        store.put(toxic("not yet written"))
+        assert await store.clear() == 3
+        assert await store.clear() == 0
+        store.put(toxic("new"))
+        await store.close()
+        return store.latest()
+
+    assert [one.text for one in asyncio.run(story())] == ["new"]
+    told = [(entry["action"], entry["before"]) for entry in audit.entries(database)]
+    assert told == [("delete flagged", {"kept": 0}), ("delete flagged", {"kept": 3})]
+
+
+def test_what_is_being_written_while_all_are_deleted_does_not_come_back(database, monkeypatch):
+    async def story():
+        store = Flagged(database, 5, 7.0, clock=lambda: 1000 * DAY)
+        with database.begin():  # another writer holds the database, so the batch is on its way
+            store.start()
+            store.put(toxic("on its way"))
+            await asyncio.sleep(0.05)
+            clearing = asyncio.create_task(store.clear())
+            await asyncio.sleep(0.05)
+        assert await clearing == 1
+        await store.close()
+        return store.latest()
+
+    assert asyncio.run(story()) == []
