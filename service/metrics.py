@@ -49,12 +49,16 @@ EXPERIMENT_SCORED = Counter("excise_experiment_scored_responses_total", "Scored 
 EXPERIMENT_TOXIC = Counter("excise_experiment_toxic_responses_total", "Toxic ones of the scored.", _ARM)
 EXPERIMENT_REPETITIVE = Counter("excise_experiment_repetitive_responses_total", "Repetitive ones of the scored.", _ARM)
 EXPERIMENT_ERRORS = Counter("excise_experiment_errors_total", "Requests in an experiment that failed.", _ARM)
+EXPERIMENT_ANONYMOUS = Counter(
+    "excise_experiment_anonymous_total", "Requests that named no user in an experiment by user: in no test.", _ARM
+)
 _OF_AN_EXPERIMENT = (
     EXPERIMENT_RESPONSES,
     EXPERIMENT_SCORED,
     EXPERIMENT_TOXIC,
     EXPERIMENT_REPETITIVE,
     EXPERIMENT_ERRORS,
+    EXPERIMENT_ANONYMOUS,
 )
 SHARE = Gauge("excise_experiment_share", "Share of the units, as designed; 0 unless the experiment is running.", _ARM)
 STOPPED = Counter(

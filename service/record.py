@@ -25,6 +25,7 @@ class Recorder:
             return
         labels = assigned.experiment, assigned.variant
         metrics.EXPERIMENT_RESPONSES.labels(*labels).inc()
+        metrics.EXPERIMENT_ANONYMOUS.labels(*labels).inc(assigned.anonymous)
         if scored.toxic is not None:
             metrics.EXPERIMENT_SCORED.labels(*labels).inc()
             metrics.EXPERIMENT_TOXIC.labels(*labels).inc(scored.toxic)
@@ -43,6 +44,7 @@ class Recorder:
                 toxic=scored.toxic,
                 repetitive=scored.repetitive,
                 refusal=scored.refusal,
+                anonymous=assigned.anonymous,
             )
         )
 
@@ -52,6 +54,7 @@ class Recorder:
         if assigned is None or not metrics.shows(assigned.experiment):
             return
         metrics.EXPERIMENT_ERRORS.labels(assigned.experiment, assigned.variant).inc()
+        metrics.EXPERIMENT_ANONYMOUS.labels(assigned.experiment, assigned.variant).inc(assigned.anonymous)
         self._ledger.add(
             Outcome(
                 assigned.experiment,
@@ -61,5 +64,6 @@ class Recorder:
                 counted=assigned.counted and not routed.told,
                 by_user=assigned.by_user,
                 error=True,
+                anonymous=assigned.anonymous,
             )
         )

@@ -205,9 +205,16 @@ def _check_json(data: bytes, headers: Headers) -> None:
 
 
 def _unit(body: dict[str, Any], headers: Headers, header: str) -> Unit:
-    """Who asks: the user where the body names one, as OpenAI's or Anthropic's clients do, or else ``header``."""
+    """Who asks: the user where the body names one, as OpenAI's or Anthropic's clients do, or else ``header``.
+
+    OpenAI replaces ``user`` by ``safety_identifier``; with both, who was known by ``user`` stays the same.
+    """
     metadata = body.get("metadata")
-    named = body.get("user"), metadata.get("user_id") if isinstance(metadata, dict) else None
+    named = (
+        body.get("user"),
+        body.get("safety_identifier"),
+        metadata.get("user_id") if isinstance(metadata, dict) else None,
+    )
     user = next((one for one in named if isinstance(one, str) and one), "")
     if not user and header:
         user = headers.get(header, "")
