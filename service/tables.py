@@ -138,6 +138,22 @@ units = Table(
 )
 """Users who were counted, by hash: a user counts once in an experiment's tests. ``batch``: the flush that did it."""
 
+answers = Table(
+    "answers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("at", Float, nullable=False, index=True),
+    Column("experiment", String(64), nullable=False, index=True),
+    Column("epoch", Integer, nullable=False),
+    Column("variant", String(64), nullable=False),
+    Column("unit", String(32), nullable=False),
+    Column("counted", Boolean, nullable=False),
+    Column("by_user", Boolean, nullable=False),
+    Column("feedback", Float),
+    sqlite_with_rowid=False,
+)
+"""Responses of experiments that feedback may be given on, by hashes of their ids and units; some hours of them."""
+
 flagged = Table(
     "flagged",
     metadata,

@@ -110,6 +110,7 @@ class Gateway:
         answer = Answer(send, routed, service)
         token = ROUTED.set(routed)
         failed = False
+        service.intake.coherence.users += 1
         try:
             body["model"] = await service.adapter(choice)
             await self.app(*_sent(scope, body, receive), answer)
@@ -121,6 +122,7 @@ class Gateway:
             raise
         finally:
             ROUTED.reset(token)
+            service.intake.coherence.users -= 1
             if (failed or answer.failed) and not service.ending():
                 service.recorder.failed(routed)
 

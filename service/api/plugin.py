@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from service import bootstrap
-from service.api import aliases, experiments, health, history, masks, models, route
+from service.api import aliases, experiments, feedback, health, history, masks, models, route
 from service.api.access import role
 from service.errors import MethodNotAllowedError, NotFoundError, ServiceError
 
@@ -35,7 +35,7 @@ class ExcisePlugin:
 
 def attach(app: FastAPI) -> None:
     """Add every route of Excise, and how its errors are answered, to ``app``."""
-    for module in (aliases, masks, route, experiments, history, models, health):
+    for module in (aliases, masks, route, experiments, feedback, history, models, health):
         app.include_router(module.router)
     app.add_exception_handler(ServiceError, answer)
     app.add_exception_handler(HTTPException, answer)

@@ -58,12 +58,18 @@ class Engine:
         self.dead = self.stopping = False
         self.refused: set[str] = set()
         self.ensured: list[str] = []
+        self.judged: list[tuple[list[int], list[int]]] = []
+        self.coherence = -1.0
 
     async def ensure(self, version, *, retry: bool = False) -> str:
         self.ensured.append(version.label)
         if version.label in self.refused:
             raise UnavailableError(f"mask {version.label} could not be made resident", code="mask_not_resident")
         return f"demo:{version.label}"
+
+    async def judge(self, context, said) -> float:
+        self.judged.append((list(context), list(said)))
+        return self.coherence
 
     async def check_health(self) -> None:
         if self.dead:
@@ -84,7 +90,7 @@ class Replica:
         base, parameters = _model()
         registry = Registry(MaskFiles(folder), self.database, base, parameters, max_masks=self.settings.max_masks)
         self.service = Service(self.settings, self.database, registry, "demo", gated=True, clock=self.clock)
-        self.service.scores = True  # as far as experiments ask; the tests put scores in themselves
+        self.service.intake.scores = True  # as far as experiments ask; the tests put scores in themselves
         self.engine = self.service.engine = Engine()
         self.seen: list[tuple[dict[str, str], dict[str, Any], Any]] = []
         self.receives: list[Callable[[], Awaitable[Any]]] = []
