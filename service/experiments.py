@@ -24,7 +24,7 @@ MEANS: tuple[Mean, ...] = ("coherence", "feedback")
 """Of numbers that become known of some responses only, and later. Higher is better."""
 Status = Literal["running", "paused", "stopped"]
 
-COHERENCE_MARGIN = 1.0
+COHERENCE_MARGIN = 0.5
 """Nats a token: by how much more the coherence of a variant may fall, unless its experiment says otherwise. Gibberish
 falls by several; a mask that takes loops away, which the base finds likely, may fall by some tenths."""
 

@@ -102,7 +102,7 @@ class ExperimentIn(Closed):
     ] = 0.05
     guardrails: Annotated[
         tuple[GuardrailIn, ...],
-        Field(max_length=32, description="one of coherence, by 1 nat a token, is added unless given"),
+        Field(max_length=32, description="one of coherence, by 0.5 nats a token, is added unless given"),
     ] = ()
     ramp: Annotated[tuple[StepIn, ...], Field(max_length=32)] = ()
 

@@ -23,8 +23,8 @@ _TOLERANCE = 2e-3
 """Ends are found to this part of the interval's width, and put outwards."""
 _HAIR = 1e-12
 """An end is at least so far from 0 where 0 is not rejected."""
-_STEEP = 20.0
-"""Times as far above 0 as below from which on a height says nothing of where its root is."""
+_STEEP = 1e3
+"""A height from which on it says nothing of where its root is."""
 _MOST_STEPS = 60
 
 
@@ -144,20 +144,23 @@ def crossing(
         step *= growth
         near, low, far = far, high, far + sign * min(step, abs(last - far))
         high = height(far)
+    short = False
     for n in range(_MOST_STEPS):
         tolerance = precise * abs(far - inside)
         if abs(far - near) <= tolerance:
             break
         # False position, on the scale on which the height is nearly a line, and a hair on; or the middle.
         a, b = abs(near - inside) ** power, abs(far - inside) ** power
-        part = -low / (high - low) if high < _STEEP * -low and n % 4 < 3 else 0.5
+        part = -low / (high - low) if high < _STEEP and n % 6 < 5 else 0.5
         way = (a + (b - a) * part) ** (1 / power) + 0.45 * tolerance
         place = inside + sign * min(way, abs(far - inside) - tolerance / 2)
         value = height(place)
         if value < 0:
             near, low = place, value
+            high = high / 2 if short else high  # Illinois: or the far end would stay for long
+            short = True
             continue
-        far, high = place, value
+        far, high, short = place, value, False
         if n:
             before = far - sign * 0.9 * tolerance
             value = height(before) if abs(before - inside) > abs(near - inside) else low
