@@ -110,9 +110,9 @@ def test_users_feedback_is_counted_for_the_variant_that_gave_the_response(http):
         chat(http, 1, user="ann").json()["id"],
         http.post("/v1/completions", json={**short, "prompt": "One", "user": "bob"}).json()["id"],
         http.post("/v1/completions", json={**short, "prompt": ["One", "Two"], "user": "eve"}).json()["id"],
-        http.post("/v1/responses", json={"model": "demo", "input": "One", "max_output_tokens": 4, "user": "cem"}).json()[
-            "id"
-        ],
+        http.post(
+            "/v1/responses", json={"model": "demo", "input": "One", "max_output_tokens": 4, "user": "cem"}
+        ).json()["id"],
         http.post("/v1/messages", json={**short, "messages": messages, "metadata": {"user_id": "dan"}}).json()["id"],
     ]
     stream = http.post("/v1/chat/completions", json={**short, "messages": messages, "stream": True, "user": "flo"})
