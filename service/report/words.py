@@ -127,7 +127,7 @@ def headline(decision: Decision, about: Sequence[str], control: str) -> str:
     if decision == "keep watching":
         return f"keep watching {names}"
     if decision == "no difference that matters":
-        return f"no difference that matters between {names} and {control}"
+        return f"{names}: no difference that matters from {control}"
     be = "are" if len(about) > 1 else "is"
     return (
         f"{names} crossed a guardrail" if decision == "guardrail crossed" else f"{names} {be} {decision} than {control}"

@@ -87,7 +87,7 @@ def test_the_headline_names_the_variants_that_it_speaks_of():
     found = made(experiment(*THREE), base, tally("detox", good), tally("gentle", good))
     assert found["headline"] == "detox and gentle are better than base"
     found = made(experiment(*THREE), base, tally("detox", same), tally("gentle", same))
-    assert found["headline"] == "no difference that matters between detox and gentle and base"
+    assert found["headline"] == "detox and gentle: no difference that matters from base"
     assert made(experiment())["headline"] == "keep watching detox"
     assert made(experiment(), base, tally("detox", bad))["headline"] == "detox is worse than base"
 
