@@ -134,6 +134,9 @@ def serve(
     api_key_file: Annotated[Path | None, typer.Option(help="File of such keys, one a line; may change.")] = None,
     admin_key_file: Annotated[Path | None, typer.Option(help="File of such keys, one a line; may change.")] = None,
     scorer: Annotated[str | None, typer.Option(help="Toxicity scorer for responses, or 'none'.")] = None,
+    coherence_rate: Annotated[
+        float | None, typer.Option(help="Share of the responses whose coherence the base model judges; 0: none.")
+    ] = None,
     scoring_rate: Annotated[float | None, typer.Option(help="Share of the users whose responses are scored.")] = None,
     keep_flagged: Annotated[
         int | None, typer.Option(help="Toxic responses kept for review, redacted, the newest; 0: none.")
@@ -163,6 +166,7 @@ def serve(
         max_weight_rank=max_weight_rank,
         scorer=scorer,
         scoring_rate=scoring_rate,
+        coherence_rate=coherence_rate,
         keep_flagged=keep_flagged,
         unit_header=unit_header,
         max_mirrored=max_mirrored,

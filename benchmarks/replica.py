@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -41,6 +41,10 @@ class Everywhere:
 
     async def check_health(self) -> None:
         """It is well."""
+
+    async def judge(self, context: Sequence[int], said: Sequence[int]) -> float:
+        """Everything makes sense."""
+        return -1.0
 
     async def measure(self) -> None:
         """It has no metrics."""

@@ -21,17 +21,15 @@ from service.ending import Ending
 from service.errors import ConflictError, EngineDiedError, UnavailableError
 from service.experiments import Experiment
 from service.files import MaskFiles
+from service.intake import Intake
 from service.keys import Keys
 from service.labels import Labels
 from service.outcomes import reading
 from service.outcomes.ledger import Ledger
 from service.outcomes.totals import Tally
-from service.record import Recorder
 from service.registry import Record, Registry
 from service.reports import Reports
 from service.routing import EXPERIMENT, Choice, Policy, Unit, Version, choose, resolve
-from service.scoring.flagged import Flagged
-from service.scoring.queue import ScoringQueue
 from service.settings import Settings
 from service.state import State
 from service.upkeep import Upkeep
@@ -68,23 +66,11 @@ class Service:
         self.labels = Labels(settings.max_labels)
         self.engine: Engine | None = None
         self.ledger = Ledger(database, secrets.token_hex(8), clock)
-        self.flagged = Flagged(database, settings.keep_flagged, settings.flagged_days, clock)
-        self.recorder = Recorder(self.ledger, self.flagged)
-        self.scores = settings.scorer != "none" and settings.scoring_rate > 0
-        """Whether any response is scored."""
-        self.scoring = ScoringQueue(
-            settings.scorer,
-            settings.scoring_queue,
-            rate=settings.scoring_rate if self.scores else 0.0,
-            workers=settings.scoring_workers,
-            on_scored=self.recorder.scored,
-            drain=settings.scoring_drain,
-        )
-        self.reports = Reports(clock)
+        self.intake = Intake(settings, database, self.ledger, self._judge, clock)
+        self.flagged, self.recorder = self.intake.flagged, self.intake.recorder
+        self.reports = Reports(clock, settings.outcome_days)
         self.upkeep = Upkeep(self)
         self.ending = Ending(self)
-        self.client_priority = False
-        """Whether clients may say in which order requests are scheduled."""
         self.client_priority, self.cross_origin = False, dict[str, Any]()
         """Whether clients may order requests; what pages of other origins may (Starlette's ``CORSMiddleware``)."""
         self.policy = Policy(model)
@@ -215,11 +201,14 @@ class Service:
         self.engine = engine
         if self.abilities.baked and self.abilities.gated:
             await engine.ensure(self.abilities.baked)
-        if self.scores:
-            self.scoring.start()
-        self.flagged.start()
+        self.intake.start(baked=self.abilities.baked is not None)
         self.upkeep.start()
         self._watch = asyncio.create_task(lifeline.end_with(lambda: engine.dead))
+
+    async def _judge(self, context: Sequence[int], said: Sequence[int]) -> float:
+        if self.engine is None:
+            raise UnavailableError("the engine is still starting", code="engine_not_ready")
+        return await self.engine.judge(context, said)
 
     def engine_died(self) -> bool:
         """Whether there was an engine and it ended by itself."""
@@ -239,8 +228,8 @@ class Service:
     async def close(self) -> None:
         """Score what is waiting, within a limit, write it down, and let go of everything."""
         try:
-            await self.scoring.close(drain=not (self.ending.hurried or self.engine_died()))  # there is little time then
-            await self.flagged.close()
+            # There is little time then.
+            await self.intake.close(drain=not (self.ending.hurried or self.engine_died()))
         finally:
             await self.upkeep.close()
             self.reports.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from service.routing import Version
@@ -21,6 +22,12 @@ class Engine(Protocol):
         """Make a mask usable; return the name under which the engine's handlers know it.
 
         ``retry``: even if it was refused a moment ago.
+        """
+
+    async def judge(self, context: Sequence[int], said: Sequence[int]) -> float:
+        """Mean log-probability, nats a token, that the uncorrected model gives to ``said`` after ``context``.
+
+        Token ids. Comes after everything that somebody waits for; may take long.
         """
 
     async def check_health(self) -> None:

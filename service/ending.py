@@ -96,7 +96,7 @@ class Ending:
             self._task = asyncio.create_task(self._end(stop), name="excise-ending")
         elif self._signals == 2:
             _log.warning("told to end again: it ends at once")
-            self._service.scoring.hurry()
+            self._service.intake.scoring.hurry()
             if self._service.engine:
                 self._service.engine.expect_end(at_once=True)
             self._limit(_AT_ONCE)

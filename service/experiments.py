@@ -16,9 +16,20 @@ from typing import Any, Literal
 from service.errors import ConflictError, InvalidRequestError
 
 Rate = Literal["toxicity", "repetition", "refusal", "error"]
-Metric = Literal["toxicity", "repetition", "refusal", "error", "latency_p95", "length"]
+Mean = Literal["coherence", "feedback"]
+Metric = Literal["toxicity", "repetition", "refusal", "error", "latency_p95", "length", "coherence", "feedback"]
+Goal = Literal["toxicity", "repetition", "refusal", "error", "feedback"]
 RATES: tuple[Rate, ...] = ("toxicity", "repetition", "refusal", "error")
+MEANS: tuple[Mean, ...] = ("coherence", "feedback")
+"""Of numbers that become known of some responses only, and later. Higher is better."""
 Status = Literal["running", "paused", "stopped"]
+
+COHERENCE_MARGIN = 0.5
+"""Nats a token: by how much more the coherence of a variant may fall, unless its experiment says otherwise. Gibberish
+falls by several; a mask that takes loops away, which the base finds likely, may fall by some tenths."""
+
+MOST_EPOCHS = 64
+"""Periods of an experiment, for a report takes the longer the more there are."""
 
 LEAST_SHARE = 1e-6
 """Of a variant that users see: less would never be met, and numbers would no longer tell it from nothing."""
@@ -46,6 +57,11 @@ class Guardrail:
     margin: float = 0.0
     """How much more (less) than the control is still allowed; a part of the control's for latency and length."""
 
+    @staticmethod
+    def default_direction(metric: Metric) -> Literal["increase", "decrease"]:
+        """Which way is for the worse."""
+        return "decrease" if metric in MEANS else "increase"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -65,10 +81,10 @@ class Experiment:
     variants: tuple[Variant, ...]
     control: str
     unit: Literal["user", "request"] = "user"
-    metric: Rate = "toxicity"
-    """What the decision is about; lower is better."""
+    metric: Goal = "toxicity"
+    """What the decision is about; lower is better, of feedback higher."""
     margin: float = 0.01
-    """The smallest difference in the metric's rate that matters, absolute."""
+    """The smallest difference in the metric that matters, absolute: the verdict is about differences beyond it."""
     alpha: float = 0.05
     guardrails: tuple[Guardrail, ...] = ()
     ramp: tuple[Step, ...] = ()
@@ -85,6 +101,8 @@ class Experiment:
     """Why it was stopped."""
     winner: str | None = None
     created_at: float = 0.0
+    stopped_at: float = 0.0
+    """Seconds since 1970; 0 unless it is stopped."""
     revision: int = 1
     """Raised by every change; a change names the revision that it was made on."""
 
@@ -165,6 +183,12 @@ def begin(experiment: Experiment, now: float) -> Experiment:
 def reweighted(experiment: Experiment, weights: Mapping[str, float], now: float) -> Experiment:
     """With other weights, in a new epoch; a ramp ends, for the operator has taken over. Raises ``ServiceError``."""
     _alive(experiment)
+    if len(experiment.shares) >= MOST_EPOCHS:
+        raise ConflictError(
+            f"the experiment {experiment.name!r} had {MOST_EPOCHS} periods, each with weights of its own, and takes no "
+            "more; stop it and make a new one",
+            code="too_many_epochs",
+        )
     if not weights:
         raise _bad("no weights are given", "weights")
     shown = {variant.name for variant in experiment.arms}
@@ -194,6 +218,13 @@ def guarded(experiment: Experiment, guardrails: tuple[Guardrail, ...]) -> Experi
     return changed
 
 
+def with_coherence(guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
+    """With the guardrail against gibberish, unless they have one of their own."""
+    if any(guardrail.metric == "coherence" for guardrail in guardrails):
+        return guardrails
+    return (*guardrails, Guardrail("coherence", "decrease", COHERENCE_MARGIN))
+
+
 def paused(experiment: Experiment) -> Experiment:
     """Paused. Raises ``ConflictError`` if it was stopped."""
     _alive(experiment)
@@ -201,11 +232,12 @@ def paused(experiment: Experiment) -> Experiment:
 
 
 def resumed(experiment: Experiment, now: float) -> Experiment:
-    """Running again, in a new epoch. Raises ``ConflictError`` if it was stopped."""
+    """Running again, in a new epoch unless there were very many. Raises ``ConflictError`` if it was stopped."""
     _alive(experiment)
     if experiment.status == "running":
         return experiment
-    return replace(experiment, status="running", step_since=now, shares=(*experiment.shares, experiment.shares[-1]))
+    anew = (experiment.shares[-1],) if len(experiment.shares) < MOST_EPOCHS // 2 else ()  # a ramp needs up to 31 more
+    return replace(experiment, status="running", step_since=now, shares=(*experiment.shares, *anew))
 
 
 def stopped(experiment: Experiment, reason: str, winner: str | None = None) -> Experiment:
@@ -238,7 +270,7 @@ def _shares(experiment: Experiment) -> dict[str, float]:
 
 def _check_bounds(experiment: Experiment) -> None:
     for guardrail in experiment.guardrails:
-        if guardrail.metric in ("latency_p95", "length") or guardrail.margin < 1:
+        if guardrail.metric not in RATES or guardrail.margin < 1:
             continue
         raise _bad(f"the guardrail of {guardrail.metric} allows {guardrail.margin:g}, more than every rate", "margin")
 

@@ -29,6 +29,15 @@ SECONDS = Histogram(
     ["mask"],
     buckets=[0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120],
 )
+SURPRISE = Histogram(
+    "excise_surprise_nats",
+    "Minus the coherence of judged responses: mean surprise of the base model, nats a token.",
+    ["mask"],
+    buckets=[0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12],
+)
+COHERENCE_DROPPED = Counter(
+    "excise_coherence_dropped_total", "Responses to judge that were not: the queue was full, or the engine failed."
+)
 QUEUE_DEPTH = Gauge("excise_scoring_queue_depth", "Responses waiting to be scored.")
 DROPPED = Counter("excise_scoring_dropped_total", "Responses never scored: the queue was full or the scorer failed.")
 MASK_INFO = Gauge("excise_mask_info", "1 for each registered mask.", ["mask", "digest", "granularity"])
@@ -49,12 +58,28 @@ EXPERIMENT_SCORED = Counter("excise_experiment_scored_responses_total", "Scored 
 EXPERIMENT_TOXIC = Counter("excise_experiment_toxic_responses_total", "Toxic ones of the scored.", _ARM)
 EXPERIMENT_REPETITIVE = Counter("excise_experiment_repetitive_responses_total", "Repetitive ones of the scored.", _ARM)
 EXPERIMENT_ERRORS = Counter("excise_experiment_errors_total", "Requests in an experiment that failed.", _ARM)
+EXPERIMENT_JUDGED = Counter(
+    "excise_experiment_judged_responses_total", "Responses in an experiment of known coherence.", _ARM
+)
+EXPERIMENT_SURPRISE = Counter(
+    "excise_experiment_surprise_nats_total", "Sum over them of the nats a token, as excise_surprise_nats.", _ARM
+)
+EXPERIMENT_FEEDBACK = Counter("excise_experiment_feedback_total", "Responses that feedback was given on.", _ARM)
+EXPERIMENT_GOOD_FEEDBACK = Counter("excise_experiment_good_feedback_total", "Those of them with feedback over 0.", _ARM)
+EXPERIMENT_ANONYMOUS = Counter(
+    "excise_experiment_anonymous_total", "Requests that named no user in an experiment by user: in no test.", _ARM
+)
 _OF_AN_EXPERIMENT = (
     EXPERIMENT_RESPONSES,
     EXPERIMENT_SCORED,
     EXPERIMENT_TOXIC,
     EXPERIMENT_REPETITIVE,
     EXPERIMENT_ERRORS,
+    EXPERIMENT_ANONYMOUS,
+    EXPERIMENT_JUDGED,
+    EXPERIMENT_SURPRISE,
+    EXPERIMENT_FEEDBACK,
+    EXPERIMENT_GOOD_FEEDBACK,
 )
 SHARE = Gauge("excise_experiment_share", "Share of the units, as designed; 0 unless the experiment is running.", _ARM)
 STOPPED = Counter(
@@ -90,7 +115,7 @@ def hide_mask(label: str) -> None:
 def sweep() -> None:
     """Forget deleted masks again: a response that was on its way may have been counted since."""
     for label in _hidden:
-        for metric in (RESPONSES, TOXIC, REPETITIVE, TOXICITY, UNIQUENESS, SECONDS, SCORED):
+        for metric in (RESPONSES, TOXIC, REPETITIVE, TOXICITY, UNIQUENESS, SECONDS, SCORED, SURPRISE):
             with contextlib.suppress(KeyError):
                 metric.remove(label)
 

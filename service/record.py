@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from service import metrics
+from service.outcomes.answers import Answer
 from service.outcomes.ledger import Ledger
-from service.outcomes.totals import Outcome
+from service.outcomes.totals import Outcome, Value
 from service.routing import Routed
 from service.scoring.flagged import Flagged
-from service.scoring.response import Scored
+from service.scoring.response import Response, Scored
 
 
 class Recorder:
@@ -25,6 +26,7 @@ class Recorder:
             return
         labels = assigned.experiment, assigned.variant
         metrics.EXPERIMENT_RESPONSES.labels(*labels).inc()
+        metrics.EXPERIMENT_ANONYMOUS.labels(*labels).inc(assigned.anonymous)
         if scored.toxic is not None:
             metrics.EXPERIMENT_SCORED.labels(*labels).inc()
             metrics.EXPERIMENT_TOXIC.labels(*labels).inc(scored.toxic)
@@ -43,8 +45,32 @@ class Recorder:
                 toxic=scored.toxic,
                 repetitive=scored.repetitive,
                 refusal=scored.refusal,
+                anonymous=assigned.anonymous,
             )
         )
+
+    def judged(self, response: Response, coherence: float) -> None:
+        """The coherence of a response has become known, in nats a token."""
+        metrics.SURPRISE.labels(response.mask).observe(-coherence)
+        assigned = response.assigned
+        if assigned is None or not metrics.shows(assigned.experiment):
+            return
+        labels = assigned.experiment, assigned.variant
+        metrics.EXPERIMENT_JUDGED.labels(*labels).inc()
+        metrics.EXPERIMENT_SURPRISE.labels(*labels).inc(-coherence)
+        counted = assigned.counted and response.counted
+        where = assigned.experiment, assigned.epoch, assigned.variant, assigned.unit
+        self._ledger.add(Value(*where, counted, assigned.by_user, "coherence", coherence))
+
+    def rated(self, answer: Answer, feedback: float) -> None:
+        """Somebody gave feedback on a response, −1 to 1."""
+        if not metrics.shows(answer.experiment):
+            return
+        labels = answer.experiment, answer.variant
+        metrics.EXPERIMENT_FEEDBACK.labels(*labels).inc()
+        metrics.EXPERIMENT_GOOD_FEEDBACK.labels(*labels).inc(feedback > 0)
+        where = answer.experiment, answer.epoch, answer.variant, answer.unit
+        self._ledger.add(Value(*where, answer.counted, answer.by_user, "feedback", feedback))
 
     def failed(self, routed: Routed) -> None:
         """A request failed under a variant, by no fault of the client."""
@@ -52,6 +78,7 @@ class Recorder:
         if assigned is None or not metrics.shows(assigned.experiment):
             return
         metrics.EXPERIMENT_ERRORS.labels(assigned.experiment, assigned.variant).inc()
+        metrics.EXPERIMENT_ANONYMOUS.labels(assigned.experiment, assigned.variant).inc(assigned.anonymous)
         self._ledger.add(
             Outcome(
                 assigned.experiment,
@@ -61,5 +88,6 @@ class Recorder:
                 counted=assigned.counted and not routed.told,
                 by_user=assigned.by_user,
                 error=True,
+                anonymous=assigned.anonymous,
             )
         )

@@ -7,10 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
+from service.database import Database
 from service.experiments import Experiment
+from service.outcomes.reading import Moment, course
 from service.outcomes.totals import Tally
 from service.report import decision, figure, page
+from service.report.course import width
 from service.report.document import Report
+
+_DAY = 86_400.0
 
 Form = Literal["html", "png"]
 
@@ -18,16 +23,24 @@ Form = Literal["html", "png"]
 class Reports:
     """Makes reports and remembers each experiment's last one: it changes only with what was counted."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float], days: float = 30.0) -> None:
+        """``days``: for which outcomes are kept by the minute."""
+        self._clock, self._days = clock, days
         self._thread = ThreadPoolExecutor(1, "excise-report")
         self._last: dict[str, tuple[Experiment, Sequence[Tally], Report]] = {}
 
     async def document(
-        self, experiment: Experiment, tallies: Sequence[Tally], measured: Mapping[str, object]
+        self,
+        experiment: Experiment,
+        tallies: Sequence[Tally],
+        measured: Mapping[str, object],
+        database: Database | None = None,
     ) -> Report:
-        """What the outcomes say so far, beside what was ``measured`` of the masks (which never change)."""
-        return await self._in_thread(self._made, experiment, tallies, measured)
+        """What the outcomes say so far, beside what was ``measured`` of the masks (which never change).
+
+        ``database``: where the course over time is read, if anything changed; none is shown without.
+        """
+        return await self._in_thread(self._made, experiment, tallies, measured, database)
 
     async def drawn(self, document: Report, form: Form) -> bytes:
         """The document as a page or a picture."""
@@ -40,10 +53,21 @@ class Reports:
     async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
-    def _made(self, experiment: Experiment, tallies: Sequence[Tally], measured: Mapping[str, object]) -> Report:
+    def _made(
+        self,
+        experiment: Experiment,
+        tallies: Sequence[Tally],
+        measured: Mapping[str, object],
+        database: Database | None,
+    ) -> Report:
         last = self._last.get(experiment.name)
         if last is None or last[:2] != (experiment, tallies):
-            made = decision.report(experiment, tallies, self._clock(), measured)
+            moments: Sequence[Moment] = ()
+            if database:
+                now = self._clock()
+                since = max(experiment.created_at, now - self._days * _DAY)
+                moments = course(database, experiment.name, width(since, now), since)
+            made = decision.report(experiment, tallies, self._clock(), measured, moments)
             self._last = {experiment.name: (experiment, tallies, made)}  # one is enough: who looks, looks again
             return made
         return last[2]

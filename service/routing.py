@@ -77,6 +77,10 @@ class Assigned:
     """Whether the unit may come again."""
     counted: bool
     """Whether this response may stand for its unit in the tests."""
+    anonymous: bool = False
+    """Whether the request named no user in an experiment by user: it is shown, and in no test."""
+    share: float = 1.0
+    """Of the units that get this variant, in force."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +179,10 @@ def routed(policy: Policy, unit: Unit) -> Choice:
     experiment = policy.experiments[policy.route.removeprefix(EXPERIMENT)]
     if experiment.status != "running":
         return resolve(policy, experiment.fallback)
-    key, by_user = _key(experiment, unit)
+    key = _key(experiment, unit)
     variant = assign(experiment, key)
     counted = mirrored(experiment, key) is None or shown_counts(experiment, key)
-    return _in(policy, experiment, variant, key, by_user, counted)
+    return _in(policy, experiment, variant, unit, counted, experiment.shares[-1][variant.name])
 
 
 def copied(policy: Policy, choice: Choice, unit: Unit) -> Choice | None:
@@ -188,19 +192,29 @@ def copied(policy: Policy, choice: Choice, unit: Unit) -> Choice | None:
     experiment = policy.experiments.get(choice.assigned.experiment)
     if experiment is None:  # deleted since
         return None
-    key, by_user = _key(experiment, unit)
+    key = _key(experiment, unit)
     variant = mirrored(experiment, key)
     if variant is None:
         return None
-    return _in(policy, experiment, variant, key, by_user, not shown_counts(experiment, key))
+    return _in(policy, experiment, variant, unit, not shown_counts(experiment, key), variant.mirror)
 
 
-def _key(experiment: Experiment, unit: Unit) -> tuple[str, bool]:
-    """The unit's key in this experiment, and whether it is a user's; a request that names no user is its own unit."""
-    by_user = experiment.unit == "user" and bool(unit.user)
-    return (f"user:{unit.user}" if by_user else f"request:{unit.request}"), by_user
+def _key(experiment: Experiment, unit: Unit) -> str:
+    """The unit's key in this experiment. A request that names no user is assigned by itself."""
+    return f"user:{unit.user}" if experiment.unit == "user" and unit.user else f"request:{unit.request}"
 
 
-def _in(policy: Policy, experiment: Experiment, variant: Variant, key: str, by_user: bool, counted: bool) -> Choice:
-    assigned = Assigned(experiment.name, experiment.epoch, variant.name, key, by_user, counted)
+def _in(policy: Policy, experiment: Experiment, variant: Variant, unit: Unit, counted: bool, share: float) -> Choice:
+    by_user = experiment.unit == "user"
+    anonymous = by_user and not unit.user
+    assigned = Assigned(
+        experiment.name,
+        experiment.epoch,
+        variant.name,
+        _key(experiment, unit),
+        by_user and not anonymous,
+        counted and not anonymous,
+        anonymous,
+        share,
+    )
     return Choice(resolve(policy, variant.mask).version, assigned)

@@ -84,6 +84,24 @@ class Settings(BaseSettings):
     scoring_drain: float = Field(
         5.0, ge=0, le=600, allow_inf_nan=False, description="Seconds to score what waits when the server ends."
     )
+    coherence_rate: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Share of the responses whose coherence the base model judges, of each variant alike; 0: none.",
+    )
+    coherence_queue: int = Field(1000, ge=1, description="Responses that may wait to be judged; more are dropped.")
+    feedback_hours: float = Field(
+        24.0,
+        ge=0,
+        le=8760,
+        allow_inf_nan=False,
+        description="Hours in which feedback on a response of an experiment is taken; 0: none is.",
+    )
+    outcome_days: float = Field(
+        30.0, gt=0, le=3650, allow_inf_nan=False, description="Days for which outcomes are kept by the minute."
+    )
     keep_flagged: int = Field(
         0, ge=0, le=1_000_000, description="Toxic responses kept for review, redacted, the newest; 0: none."
     )

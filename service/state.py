@@ -156,6 +156,8 @@ class State:
                     param="revision",
                 )
             after = replace(edit(before), revision=before.revision + 1)
+            if after.status == "stopped":
+                after = replace(after, stopped_at=self._clock())
             connection.execute(
                 update(experiments)
                 .where(experiments.c.name == name)

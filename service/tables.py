@@ -18,7 +18,7 @@ from sqlalchemy import (
     false,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of these tables, kept in the table ``schema``; raised whenever they change."""
 
 metadata = MetaData()
@@ -93,8 +93,17 @@ STATISTICS = (
     "toxic",
     "repetitive",
     "refusals",
+    "anonymous",
+    "judged",
+    "coherence",
+    "coherence_squared",
+    "rated",
+    "feedback",
+    "feedback_squared",
 )
-"""Columns of ``outcomes`` that are sums; ``seconds*`` are floats, the others integers."""
+"""Columns of ``outcomes`` that are sums, see ``service.outcomes.totals``."""
+FLOATS = frozenset(("seconds", "seconds_squared", "coherence", "coherence_squared", "feedback", "feedback_squared"))
+"""Those of them that are floats; the others are integers."""
 
 BUCKETS = 97
 """Columns ``latency_0`` …: responses by seconds, see ``service.outcomes.totals``."""
@@ -111,7 +120,7 @@ outcomes = Table(
     Column("variant", String(64), primary_key=True),
     Column("replica", String(48), primary_key=True),
     Column("kind", String(8), primary_key=True),
-    *(Column(name, Float if name.startswith("seconds") else BigInteger, nullable=False) for name in STATISTICS),
+    *(Column(name, Float if name in FLOATS else BigInteger, nullable=False) for name in STATISTICS),
     *(Column(f"latency_{bucket}", BigInteger, nullable=False) for bucket in range(BUCKETS)),
     sqlite_with_rowid=False,
 )
@@ -128,6 +137,22 @@ units = Table(
     sqlite_with_rowid=False,
 )
 """Users who were counted, by hash: a user counts once in an experiment's tests. ``batch``: the flush that did it."""
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("at", Float, nullable=False, index=True),
+    Column("experiment", String(64), nullable=False, index=True),
+    Column("epoch", Integer, nullable=False),
+    Column("variant", String(64), nullable=False),
+    Column("unit", String(32), nullable=False),
+    Column("counted", Boolean, nullable=False),
+    Column("by_user", Boolean, nullable=False),
+    Column("feedback", Float),
+    sqlite_with_rowid=False,
+)
+"""Responses of experiments that feedback may be given on, by hashes of their ids and units; some hours of them."""
 
 flagged = Table(
     "flagged",

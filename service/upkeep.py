@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from service import metrics
 from service.conductor import Conductor
 from service.database import DatabaseLostError, DatabaseMovedError
+from service.outcomes import reading
 
 if TYPE_CHECKING:
     from service.bootstrap import Service
@@ -20,6 +21,10 @@ Work = Callable[[], Awaitable[None]]
 
 _WRITE_EVERY = 1.0
 _CONDUCT_EVERY = 1.0
+_EXPIRE_EVERY = 600.0
+_GRACE = 3600.0
+"""Seconds for which outcomes may still come after an experiment was stopped."""
+_HOUR, _DAY = 3600.0, 86_400.0
 _PATIENCE = 15.0
 """Seconds: of the last, that a database which neither answers nor refuses is taken for one that is there."""
 
@@ -45,6 +50,7 @@ class Upkeep:
             (self._write, _WRITE_EVERY),
             (self._service.follow, self._service.settings.poll_seconds),
             (self._conductor.conduct, _CONDUCT_EVERY),
+            (self._expire, _EXPIRE_EVERY),
         )
         self._tasks = [asyncio.create_task(self._each(seconds, one), name="excise-upkeep") for one, seconds in work]
 
@@ -56,11 +62,23 @@ class Upkeep:
         await self._conductor.close()
         try:
             await asyncio.to_thread(self._service.ledger.close)
+            await asyncio.to_thread(self._service.intake.answers.write)
         except Exception as error:  # whatever it is, the server is ending
             _log.warning("%d outcomes were not written and are lost: %r", self._service.ledger.waiting, error)
 
+    async def _expire(self) -> None:
+        """Forget what is old: minutes, answers that nobody may rate any more, users of experiments that are over."""
+        service, settings = self._service, self._service.settings
+        now = service.clock()
+        over = now - _GRACE - settings.feedback_hours * _HOUR
+        known = service.policy.experiments.values()
+        stopped = [one.name for one in known if one.status == "stopped" and one.stopped_at < over]
+        await asyncio.to_thread(service.intake.answers.expire)
+        await asyncio.to_thread(reading.expire, service.database, now - settings.outcome_days * _DAY, stopped)
+
     async def _write(self) -> None:
         ledger = self._service.ledger
+        await asyncio.to_thread(self._service.intake.answers.write)
         metrics.OUTCOMES_WAITING.set(ledger.waiting)
         if not ledger.waiting:
             return

@@ -41,6 +41,7 @@ ROUTES: Mapping[str, Mapping[str, Role]] = MappingProxyType(
     {
         **dict.fromkeys(sorted(INFERENCE), _ASK),
         **dict.fromkeys(("/health", "/ready", "/metrics", "/metrics/"), _PROBE),
+        "/feedback": _ASK,
         "/v1/models": {"GET": Role.READER},
         "/v1/models/{model:path}": {"GET": Role.READER},
         "/openapi.json": {"GET": Role.READER},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
@@ -15,9 +16,9 @@ from service.api.schemas import CHANGES, TARGET, Closed, NoText
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, about
 from service.experiments import (
     Experiment,
+    Goal,
     Guardrail,
     Metric,
-    Rate,
     Step,
     Variant,
     begin,
@@ -26,6 +27,7 @@ from service.experiments import (
     resumed,
     reweighted,
     stopped,
+    with_coherence,
 )
 from service.routing import resolve
 from service.warned import warnings
@@ -54,10 +56,19 @@ class GuardrailIn(Closed):
     """A bound that stops the experiment when the evidence says that it was crossed."""
 
     metric: Metric
-    direction: Literal["increase", "decrease"] = "increase"
+    direction: Annotated[
+        Literal["increase", "decrease"] | None,
+        Field(description="default: for the worse, that is a decrease of coherence and feedback, else an increase"),
+    ] = None
     margin: Annotated[
-        float, Field(ge=0, le=1000, description="absolute for rates, relative for the others"), NoText
+        float,
+        Field(ge=0, le=1000, description="relative for latency and length, nats a token for coherence, else absolute"),
+        NoText,
     ] = 0.0
+
+    def guardrail(self) -> Guardrail:
+        """As experiments have it."""
+        return Guardrail(self.metric, self.direction or Guardrail.default_direction(self.metric), self.margin)
 
 
 class StepIn(Closed):
@@ -81,12 +92,19 @@ class ExperimentIn(Closed):
     variants: Annotated[list[VariantIn], Field(min_length=2, max_length=16)]
     control: Annotated[Named | None, Field(description="default: the first variant")] = None
     unit: Literal["user", "request"] = "user"
-    metric: Annotated[Rate, Field(description="what the decision is about; lower is better")] = "toxicity"
-    margin: Annotated[float, Field(gt=0, lt=1, description="smallest difference that matters"), NoText] = 0.01
+    metric: Annotated[Goal, Field(description="what the decision is about; lower is better, of feedback higher")] = (
+        "toxicity"
+    )
+    margin: Annotated[
+        float, Field(gt=0, lt=1, description="smallest difference that matters; better and worse are beyond it"), NoText
+    ] = 0.01
     alpha: Annotated[
         float, Field(ge=1e-6, le=0.5, description="chance to be misled, however often you look"), NoText
     ] = 0.05
-    guardrails: Annotated[tuple[GuardrailIn, ...], Field(max_length=32)] = ()
+    guardrails: Annotated[
+        tuple[GuardrailIn, ...],
+        Field(max_length=32, description="one of coherence, by 0.5 nats a token, is added unless given"),
+    ] = ()
     ramp: Annotated[tuple[StepIn, ...], Field(max_length=32)] = ()
 
 
@@ -132,10 +150,24 @@ def _known(name: str) -> Experiment:
     return experiment
 
 
+def _guardrails(service: bootstrap.Service, given: Sequence[GuardrailIn]) -> tuple[Guardrail, ...]:
+    """Those given, and the one against gibberish where coherence is known here."""
+    guardrails = tuple(one.guardrail() for one in given)
+    if service.intake.judges:
+        return with_coherence(guardrails)
+    if any(guardrail.metric == "coherence" for guardrail in guardrails):
+        raise ConflictError(
+            "this server judges no coherence, so it would never be known; start it with a --coherence-rate over 0",
+            code="not_scored",
+            param="guardrails",
+        )
+    return guardrails
+
+
 def _check_scored(service: bootstrap.Service, body: ExperimentIn) -> None:
     """Refuse to wait for what is never measured."""
     heard = {"toxicity", "repetition", "refusal"} & {body.metric, *(guardrail.metric for guardrail in body.guardrails)}
-    if heard and not service.scores:
+    if heard and not service.intake.scores:
         raise ConflictError(
             f"this server scores no responses, so {', '.join(sorted(heard))} would never be known; start it with a "
             "--scorer and a --scoring-rate over 0",
@@ -165,7 +197,7 @@ async def create(body: ExperimentIn) -> dict[str, Any]:
         metric=body.metric,
         margin=body.margin,
         alpha=body.alpha,
-        guardrails=tuple(Guardrail(**one.model_dump()) for one in body.guardrails),
+        guardrails=_guardrails(service, body.guardrails),
         ramp=tuple(Step(**one.model_dump()) for one in body.ramp),
     )
     return _out(await service.administer(service.state.create, begin(experiment, service.clock())))
@@ -191,7 +223,7 @@ async def change(name: Name, body: ExperimentChange) -> dict[str, Any]:
 
     def edit(experiment: Experiment) -> Experiment:
         if body.guardrails is not None:
-            experiment = guarded(experiment, tuple(Guardrail(**one.model_dump()) for one in body.guardrails))
+            experiment = guarded(experiment, _guardrails(service, body.guardrails))
         if body.weights is not None:
             experiment = reweighted(experiment, body.weights, service.clock())
         if body.status == "paused":
@@ -240,7 +272,8 @@ async def show_report(name: Name, format: Annotated[Literal["json", "html", "png
     """What the outcomes say so far, of all replicas. Looking often costs nothing and misleads nobody."""
     service, experiment = bootstrap.current(), _known(name)
     measured = await asyncio.to_thread(service.registry.measured, {variant.mask for variant in experiment.variants})
-    document = await service.reports.document(experiment, await service.tallies(experiment), measured)
+    tallies = await service.tallies(experiment)
+    document = await service.reports.document(experiment, tallies, measured, service.database)
     if format == "html":
         return Response(await service.reports.drawn(document, "html"), media_type="text/html; charset=utf-8")
     if format == "png":

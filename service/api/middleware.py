@@ -145,6 +145,7 @@ class Gateway:
         answer = Answer(send, routed, service, path)
         token = ROUTED.set(routed)
         failed = False
+        service.intake.coherence.users += 1
         try:
             with service.ending.awaited(answer):
                 body["model"] = await service.adapter(choice)
@@ -161,6 +162,7 @@ class Gateway:
                 raise
         finally:
             ROUTED.reset(token)
+            service.intake.coherence.users -= 1
             if (failed or answer.failed) and not service.ending.begun:
                 service.recorder.failed(routed)
 
@@ -252,9 +254,16 @@ def _no_json(error: Exception) -> InvalidRequestError:
 
 
 def _unit(body: dict[str, Any], headers: Headers, header: str) -> Unit:
-    """Who asks: the user where the body names one, as OpenAI's or Anthropic's clients do, or else ``header``."""
+    """Who asks: the user where the body names one, as OpenAI's or Anthropic's clients do, or else ``header``.
+
+    OpenAI replaces ``user`` by ``safety_identifier``; with both, who was known by ``user`` stays the same.
+    """
     metadata = body.get("metadata")
-    named = body.get("user"), metadata.get("user_id") if isinstance(metadata, dict) else None
+    named = (
+        body.get("user"),
+        body.get("safety_identifier"),
+        metadata.get("user_id") if isinstance(metadata, dict) else None,
+    )
     user = next((one for one in named if isinstance(one, str) and one), "")
     if not user and header:
         user = headers.get(header, "")

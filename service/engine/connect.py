@@ -36,7 +36,7 @@ async def connect(service: Service, engine_client: Any, models: Any) -> None:
     residency = Residency(engine_client, models, service.policy.model, service.registry.load, service.registry.path)
     observe(
         engine_client,
-        service.scoring.put,
+        service.intake.put,
         lambda request: residency.admitted[request.lora_int_id] if request else baked,
         service.labels.of,
     )

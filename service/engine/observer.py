@@ -5,6 +5,7 @@ Wraps ``engine_client.generate`` (vllm/v1/engine/async_llm.py). It changes nothi
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -14,6 +15,7 @@ from vllm.outputs import RequestOutput
 
 from service import metrics
 from service.routing import ROUTED, Choice, Routed
+from service.scoring.coherence import CONTEXT
 from service.scoring.response import Response
 
 DigestOf = Callable[[LoRARequest | None], str]
@@ -52,6 +54,17 @@ def observe(
         return _watch(generate(*args, **kwargs), routed, put, digest_of, label_of(routed.choice.label), first)
 
     engine_client.generate = observed
+
+
+def response_id(request: str) -> str:
+    """The id that the client gets, from the engine's of the request.
+
+    Several requests of one call are numbered: ``cmpl-X-0`` by completions, ``resp_X_0`` by responses; not by chat.
+    Source: ``request_id`` in vllm/entrypoints/openai/*/serving.py.
+    """
+    if request.startswith("chatcmpl-"):
+        return request
+    return re.sub(r"-\d+$" if request.startswith("cmpl-") else r"_\d+$", "", request)
 
 
 async def _watch(
@@ -94,6 +107,8 @@ async def _watch(
                             unit=routed.unit,
                             assigned=choice.assigned,
                             counted=counted,
+                            id=response_id(output.request_id) if routed.shown else "",
+                            context=(output.prompt_token_ids or ())[-CONTEXT:],
                         )
                     )
             yield output

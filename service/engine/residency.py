@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from masks import Mask
 from service import metrics
 from service.engine import vllm_names
+from service.engine.judge import judge
 from service.errors import EngineDiedError, UnavailableError
 from service.routing import Version
 
@@ -76,6 +77,10 @@ class Residency:
     async def check_health(self) -> None:
         """Raise if the engine is dead."""
         await self._engine.check_health()
+
+    async def judge(self, context: Sequence[int], said: Sequence[int]) -> float:
+        """Mean log-probability, nats a token, that the uncorrected model gives to ``said`` after ``context``."""
+        return await judge(self._engine, context, said)
 
     async def ensure(self, version: Version, *, retry: bool = False) -> str:
         """Make the mask usable; return its adapter's name. Raises ``UnavailableError``: then nothing was applied.

@@ -172,8 +172,8 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
     options.model, options.served_model_name, options.revision = str(launch.folder), [launch.name], None
     options.middleware = [*options.middleware, *_outermost(options)]
     options.root_path = "/" + root if (root := (options.root_path or "").strip("/")) else None
-    if settings.max_mirrored and options.scheduling_policy == "fcfs":
-        options.scheduling_policy = "priority"  # so that copies come after everything that somebody waits for
+    if (settings.max_mirrored or settings.coherence_rate) and options.scheduling_policy == "fcfs":
+        options.scheduling_policy = "priority"  # so that copies and judgements come after all that somebody waits for
     options.worker_extension_cls = "service.engine.worker.MaskControl"
     if gated:
         options.enable_lora, options.max_lora_rank, options.max_loras = True, 1, settings.max_resident_masks

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Table, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.database import Database
-from service.outcomes.totals import Outcome, Totals
+from service.outcomes.totals import Outcome, Totals, Value
 from service.tables import WHOLE, outcomes, units
 
 MOST_ROWS = 5_000
@@ -49,6 +49,7 @@ class Key(NamedTuple):
     kind: str
 
 
+Counted = Outcome | Value
 Keys = tuple[Key, Key]
 """The rows that a response belongs to: its minute's, and the one of all minutes."""
 
@@ -89,7 +90,7 @@ class Ledger:
         self._owner = replica
         self._batches = 0
         self._rows: dict[Key, _Row] = {}
-        self._pending: dict[Unit, tuple[Keys, Outcome]] = {}
+        self._pending: dict[Unit, tuple[Keys, Counted]] = {}
         self._known: OrderedDict[Unit, None] = OrderedDict()
         self._added = 0
         self._written = 0
@@ -102,8 +103,8 @@ class Ledger:
         """Responses that were added and are not committed yet."""
         return self._added - self._written
 
-    def add(self, outcome: Outcome) -> None:
-        """Count one response. O(1); never waits for the database."""
+    def add(self, outcome: Counted) -> None:
+        """Count one response, or what became known of one. O(1); never waits for the database."""
         with self._guard:
             self._turn()
             self._added += 1
@@ -145,7 +146,7 @@ class Ledger:
             self._owner = f"{self._replica}.{self._turns}"
         self._minute = minute
 
-    def _keys(self, outcome: Outcome, kind: str) -> Keys:
+    def _keys(self, outcome: Counted, kind: str) -> Keys:
         experiment, epoch, variant = outcome.experiment, outcome.epoch, outcome.variant
         return (
             Key(experiment, self._minute, epoch, variant, self._owner, kind),
@@ -158,14 +159,14 @@ class Ledger:
             row = self._rows[key] = _Row()
         return row
 
-    def _count(self, keys: Keys, outcome: Outcome) -> None:
+    def _count(self, keys: Keys, outcome: Counted) -> None:
         for key in keys:
             row = self._row(key)
             outcome.count_in(row.numbers)
             row.changes += 1
 
-    def _ask_later(self, keys: Keys, outcome: Outcome) -> None:
-        unit = (outcome.experiment, unit_hash(outcome.experiment, outcome.unit))
+    def _ask_later(self, keys: Keys, outcome: Counted) -> None:
+        unit = (outcome.experiment, unit_hash(outcome.experiment, _named(outcome)))
         if unit in self._known:
             self._known.move_to_end(unit)
         elif unit not in self._pending:
@@ -202,7 +203,7 @@ class Ledger:
         self,
         rows: Mapping[Key, tuple[int, list[float]]],
         firsts: Mapping[Key, list[float]],
-        batch: Mapping[Unit, tuple[Keys, Outcome]],
+        batch: Mapping[Unit, tuple[Keys, Counted]],
     ) -> None:
         for unit, (keys, _) in batch.items():
             del self._pending[unit]
@@ -221,6 +222,11 @@ class Ledger:
                 del self._rows[key]
 
 
+def _named(outcome: Counted) -> str:
+    """The unit's key; what becomes known later has a first of its own."""
+    return f"{outcome.what}\0{outcome.unit}" if isinstance(outcome, Value) else outcome.unit
+
+
 def unit_hash(experiment: str, unit: str) -> int:
     """Of a unit's key, as a signed 64-bit integer; another one in every experiment."""
     text = f"{experiment}\0{unit}".encode("utf-8", "surrogatepass")
@@ -231,7 +237,7 @@ def _sum(numbers: list[float], more: list[float] | None) -> list[float]:
     return numbers if more is None else [one + another for one, another in zip(numbers, more, strict=True)]
 
 
-def _firsts(connection: Connection, batch: Mapping[Unit, tuple[Keys, Outcome]], name: str) -> dict[Key, list[float]]:
+def _firsts(connection: Connection, batch: Mapping[Unit, tuple[Keys, Counted]], name: str) -> dict[Key, list[float]]:
     """Sums over the first responses of those users whom nobody counted before, by the row that they belong to.
 
     A user written under this batch's name is new, or was written by this very batch when it was committed unnoticed.

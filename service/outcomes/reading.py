@@ -11,7 +11,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from service.database import Database
 from service.outcomes.totals import Tally, Totals
-from service.tables import WHOLE, outcomes, units
+from service.tables import STATISTICS, WHOLE, answers, outcomes, units
 
 _SUMS = [func.sum(column) for column in outcomes.columns if not column.primary_key]
 
@@ -25,6 +25,7 @@ class Moment:
     variant: str
     all: Totals
     units: Totals
+    minutes: int = 1
 
 
 def tallies(database: Database, experiment: str) -> list[Tally]:
@@ -37,7 +38,23 @@ def timeline(database: Database, experiment: str, width: int = 1) -> list[Moment
     """By time and variant, over all epochs, ``width`` minutes at a time. Raises ``DatabaseLostError``."""
     minute = outcomes.c.minute - outcomes.c.minute % width
     found = _read(database, experiment, outcomes.c.minute != WHOLE, minute, outcomes.c.variant)
-    return [Moment(60.0 * start, variant, all=kinds[0], units=kinds[1]) for (start, variant), kinds in found]
+    return [
+        Moment(60.0 * start, variant, all=kinds[0], units=kinds[1], minutes=width) for (start, variant), kinds in found
+    ]
+
+
+def course(database: Database, experiment: str, width: int, since: float = 0.0) -> list[Moment]:
+    """The same of every response alone, from ``since`` on, and without histograms: far cheaper.
+
+    ``since``: seconds since 1970. Raises ``DatabaseLostError``.
+    """
+    minute = outcomes.c.minute - outcomes.c.minute % width
+    rows = outcomes.c.experiment == experiment, outcomes.c.minute >= int(since // 60), outcomes.c.kind == "all"
+    sums = [func.sum(outcomes.c[name]) for name in STATISTICS]
+    query = select(minute, outcomes.c.variant, *sums).where(*rows).group_by(minute, outcomes.c.variant)
+    with database.begin(reads=True) as connection:
+        found = sorted(map(tuple, connection.execute(query)), key=lambda row: row[:2])
+    return [Moment(60.0 * start, variant, Totals.of(numbers), Totals(), width) for start, variant, *numbers in found]
 
 
 def forget(database: Database, experiment: str) -> None:
@@ -48,6 +65,20 @@ def forget(database: Database, experiment: str) -> None:
     with database.begin() as connection:
         connection.execute(delete(outcomes).where(outcomes.c.experiment == experiment))
         connection.execute(delete(units).where(units.c.experiment == experiment))
+        connection.execute(delete(answers).where(answers.c.experiment == experiment))
+
+
+def expire(database: Database, before: float, stopped: Sequence[str]) -> None:
+    """Forget the minutes ``before`` a time, in seconds since 1970, and the users of experiments that are ``stopped``.
+
+    The sums over all minutes stay, which is what reports and tests are made of. Raises ``DatabaseLostError``.
+    """
+    minutes = outcomes.c.minute != WHOLE, outcomes.c.minute < int(before // 60)
+    with database.begin() as connection:
+        connection.execute(delete(outcomes).where(*minutes))
+    for experiment in stopped:
+        with database.begin() as connection:
+            connection.execute(delete(units).where(units.c.experiment == experiment))
 
 
 def _read(

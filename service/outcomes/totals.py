@@ -6,6 +6,9 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
+
+from service.tables import FLOATS
 
 LATENCY_EDGES: tuple[float, ...] = tuple(round(0.01 * 12_000 ** (bucket / 95), 6) for bucket in range(96))
 """Seconds, 0.01 … 120, each 10% above the one before, for a quantile is told to within a bucket. Bucket ``i`` of a
@@ -37,6 +40,18 @@ class Totals:
     toxic: int = 0
     repetitive: int = 0
     refusals: int = 0
+    anonymous: int = 0
+    """Responses and failed requests that named no user in an experiment by user: in no test."""
+    judged: int = 0
+    """Responses of known coherence, a sample."""
+    coherence: float = 0.0
+    coherence_squared: float = 0.0
+    """Sums over them of the mean log-probability a token under the base model, in nats, and of its square."""
+    rated: int = 0
+    """Responses that somebody gave feedback on."""
+    feedback: float = 0.0
+    feedback_squared: float = 0.0
+    """Sums over them of that number, −1 to 1, and of its square."""
     latency: tuple[int, ...] = (0,) * (len(LATENCY_EDGES) + 1)
     """Responses by seconds, see ``LATENCY_EDGES``."""
 
@@ -50,14 +65,12 @@ class Totals:
     @staticmethod
     def of(numbers: Sequence[float]) -> Totals:
         """Back from ``numbers()``, of whatever type of number a database answers with."""
-        sums = {name: float(n) if name in _FLOATS else int(n) for name, n in zip(SUMS, numbers, strict=False)}
+        sums = {name: float(n) if name in FLOATS else int(n) for name, n in zip(SUMS, numbers, strict=False)}
         return Totals(**sums, latency=tuple(int(n) for n in numbers[len(SUMS) :]))  # type: ignore[arg-type]
 
 
 SUMS: tuple[str, ...] = tuple(field.name for field in fields(Totals) if field.name != "latency")
 """Names of the fields of ``Totals`` that are one number, in order."""
-
-_FLOATS = ("seconds", "seconds_squared")
 
 
 @dataclass(frozen=True)
@@ -81,13 +94,11 @@ class Outcome:
     """None: not scored; the next two then mean nothing."""
     repetitive: bool = False
     refusal: bool = False
+    anonymous: bool = False
+    """It named no user in an experiment by user, so it stands for nobody."""
 
     def __post_init__(self) -> None:
-        # One row that the database refuses would hold up every other, of every experiment, second after second.
-        if len(self.experiment) > LONGEST_NAME or len(self.variant) > LONGEST_NAME:
-            raise ValueError(
-                f"outcome of {self.experiment!r}, {self.variant!r}: a name has over {LONGEST_NAME} characters"
-            )
+        _check_names(self.experiment, self.variant)
         if not 0 <= self.tokens <= MOST_TOKENS:
             raise ValueError(f"outcome of {self.variant!r}: {self.tokens} tokens; 0 to {MOST_TOKENS} can be kept")
         if not (math.isfinite(self.seconds) and self.seconds >= 0):
@@ -95,6 +106,7 @@ class Outcome:
 
     def count_in(self, numbers: list[float]) -> None:
         """Add this response to a row, in place; ``numbers`` as in ``Totals.numbers``."""
+        numbers[_ANONYMOUS] += bool(self.anonymous)
         if self.error:
             numbers[_ERRORS] += 1
             return
@@ -114,7 +126,47 @@ class Outcome:
 
 
 _RESPONSES, _ERRORS, _TRUNCATED, _TOKENS, _TOKENS_SQUARED, _SECONDS, _SECONDS_SQUARED = range(7)
-_SCORED, _TOXIC, _REPETITIVE, _REFUSALS = range(7, 11)
+_SCORED, _TOXIC, _REPETITIVE, _REFUSALS, _ANONYMOUS = range(7, 12)
+
+Later = Literal["coherence", "feedback"]
+_PLACES: dict[Later, int] = {"coherence": SUMS.index("judged"), "feedback": SUMS.index("rated")}
+_RANGES: dict[Later, tuple[float, float]] = {"coherence": (-1e4, 0.0), "feedback": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number that becomes known of a response after it was counted: its coherence, or feedback on it.
+
+    Of each kind, the first of a unit stands for it in the tests. Raises ``ValueError`` for what is out of range.
+    """
+
+    experiment: str
+    epoch: int
+    variant: str
+    unit: str
+    counted: bool
+    by_user: bool
+    what: Later
+    value: float
+
+    def __post_init__(self) -> None:
+        _check_names(self.experiment, self.variant)
+        low, high = _RANGES[self.what]
+        if not low <= self.value <= high:
+            raise ValueError(f"{self.what} of {self.variant!r} is {self.value}; it lies between {low:g} and {high:g}")
+
+    def count_in(self, numbers: list[float]) -> None:
+        """Add it to a row, in place."""
+        place, value = _PLACES[self.what], float(self.value)
+        numbers[place] += 1
+        numbers[place + 1] += value
+        numbers[place + 2] += value * value
+
+
+def _check_names(experiment: str, variant: str) -> None:
+    # One row that the database refuses would hold up every other, of every experiment, second after second.
+    if len(experiment) > LONGEST_NAME or len(variant) > LONGEST_NAME:
+        raise ValueError(f"outcome of {experiment!r}, {variant!r}: a name has over {LONGEST_NAME} characters")
 
 
 @dataclass(frozen=True)

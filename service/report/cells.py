@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from service.experiments import Rate
+from service.experiments import Goal, Mean, Rate
 from service.report.document import Comparison, Difference, Estimate, Offline, Share, VariantFigures
 from service.report.words import NAMES, NOTHING, between, percent, points, points_interval, seconds, signed, tokens
 
 Cell = tuple[str, ...]
+
+SCALES: dict[Mean, str] = {"coherence": "coherence, nats a token", "feedback": "feedback, −1 to 1"}
+
+
+def whole(metric: Goal) -> str:
+    """Name of what a chart shows, with its unit."""
+    return SCALES["feedback"].capitalize() if metric == "feedback" else f"{NAMES[metric].capitalize()}, %"
 
 
 def unit_rate(variant: VariantFigures, rate: Rate) -> Cell:
@@ -67,6 +74,24 @@ def _sides(share: Share) -> Cell:
     """``35.7% → 4.80%``."""
     before, after = share["before"], share["after"]
     return (NOTHING,) if before is None or after is None else (f"{percent(before)} → {percent(after)}",)
+
+
+def scale(variant: VariantFigures, what: Mean) -> Cell:
+    """Mean coherence, in nats a token, or feedback."""
+    found = variant[what]
+    return _signed(found["value"], 2), between(_signed(found["low"], 2), _signed(found["high"], 2))
+
+
+def scale_gap(comparison: Comparison, what: Mean) -> Cell:
+    """Difference of the same."""
+    found = comparison[what]
+    return _signed(found["value"], 2), between(_signed(found["low"], 2), _signed(found["high"], 2))
+
+
+def cut_off(variant: VariantFigures) -> Cell:
+    """How many responses ended at the token limit."""
+    share = variant["truncated"] / variant["responses"] if variant["responses"] else None
+    return f"{variant['truncated']:,}", percent(share) if share is not None else ""
 
 
 def latency(variant: VariantFigures) -> Cell:

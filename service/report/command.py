@@ -51,7 +51,7 @@ def report(
     if output is None:
         console.print(table(found))
     else:
-        console.print(f"{output}: {found['experiment']}: {found['decision']}", soft_wrap=True)
+        console.print(f"{output}: {found['experiment']}: {found['headline']}", soft_wrap=True)
         for told in warnings(found):
             console.print(f"⚠ {told}", style="bold red", soft_wrap=True)
 

@@ -9,30 +9,40 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from service.experiments import Experiment
+from service.outcomes.reading import Moment
 from service.outcomes.totals import Tally
 from service.report.comparisons import compared, comparisons, level, worse
+from service.report.course import course
 from service.report.document import FORMAT, Bound, Comparison, Decision, Report, Split, VariantFigures
 from service.report.guardrails import bounds, crossed
-from service.report.notes import notes
+from service.report.notes import cautions, notes
 from service.report.samples import Samples
 from service.report.split import split
 from service.report.variants import figures
-from service.report.words import NAMES, evidence, percent
+from service.report.words import NAMES, evidence, headline, percent
 from service.report.words import level as share
 
 
 def report(
-    experiment: Experiment, tallies: Sequence[Tally], now: float, measured: Mapping[str, object] = MappingProxyType({})
+    experiment: Experiment,
+    tallies: Sequence[Tally],
+    now: float,
+    measured: Mapping[str, object] = MappingProxyType({}),
+    moments: Sequence[Moment] = (),
 ) -> Report:
-    """The whole report, as JSON values; ``now`` in seconds since 1970, ``measured``: mask → its ``meta.measured``."""
+    """The whole report, as JSON values.
+
+    ``now`` in seconds since 1970; ``measured``: mask → its ``meta.measured``; ``moments``: what is kept of its course.
+    """
     samples = Samples(experiment, tallies)
     divided, against, guarded = split(samples), comparisons(samples, now), bounds(samples)
+    variants = figures(samples, measured)
     if divided["broken"]:
         nothing = "The split is broken, so this comparison means nothing."
         against = [{**each, "decision": "broken split", "why": nothing} for each in against]
-    variants = figures(samples, measured)
-    against = [_with_warnings(each, variants) for each in against]
-    decision, why = _overall(divided, against, guarded)
+    else:
+        against = [_with_warnings(_guarded(each, guarded), variants) for each in against]
+    decision, about, why = _overall(divided, against)
     return {
         "object": "experiment.report",
         "format": FORMAT,
@@ -41,8 +51,11 @@ def report(
         "reason": experiment.reason,
         "winner": experiment.winner,
         "decision": decision,
+        "about": about,
+        "headline": headline(decision, about, experiment.control),
         "why": why,
         "peeking": _peeking(experiment),
+        "warnings": cautions(experiment, variants),
         "metric": experiment.metric,
         "margin": experiment.margin,
         "alpha": experiment.alpha,
@@ -56,6 +69,7 @@ def report(
         "comparisons": against,
         "split": divided,
         "guardrails": guarded,
+        "course": course(experiment, moments),
         "notes": notes(experiment, variants),
     }
 
@@ -84,24 +98,42 @@ def _with_warnings(comparison: Comparison, variants: Sequence[VariantFigures]) -
     return {**comparison, "why": f"{comparison['why']} {told}"}
 
 
-def _overall(divided: Split, against: Sequence[Comparison], guarded: Sequence[Bound]) -> tuple[Decision, str]:
-    """Of several variants: better if one is; undecided while one may still turn out so; else worse only if all are."""
+def _guarded(comparison: Comparison, guarded: Sequence[Bound]) -> Comparison:
+    """A variant that crossed a guardrail is not better, nor is one that has yet to show that it writes sense."""
+    own = [bound for bound in guarded if bound["variant"] == comparison["variant"]]
+    if crossings := [bound for bound in own if bound["crossed"]]:
+        names = " and ".join(NAMES[bound["metric"]] for bound in crossings)
+        told = " ".join(bound["why"] for bound in crossings)
+        why = f"{comparison['variant']} crossed the guardrail of {names}. {told} {comparison['why']}"
+        return {**comparison, "decision": "guardrail crossed", "why": why}
+    unknown = [bound for bound in own if bound["metric"] == "coherence" and not bound["shown"]]
+    if comparison["decision"] != "better" or not unknown:
+        return comparison
+    told = " ".join(bound["why"] for bound in unknown)
+    why = f"{comparison['why']} But it is not shown yet that {comparison['variant']} writes no gibberish. {told}"
+    return {**comparison, "decision": "keep watching", "why": why}
+
+
+_WEIGHT: tuple[Decision, ...] = (
+    "guardrail crossed",
+    "better",
+    "keep watching",
+    "no difference that matters",
+    "worse",
+)
+"""Of several variants the first of these that is found is the experiment's: undecided while one may still turn out
+better, worse only if all are."""
+
+
+def _overall(divided: Split, against: Sequence[Comparison]) -> tuple[Decision, list[str], str]:
+    """The decision, the variants that it speaks of, and why."""
     if divided["broken"]:
-        return "broken split", _broken(divided)
-    alarms = [
-        f"{each['variant']} crossed the guardrail of {NAMES[each['metric']]}." for each in guarded if each["crossed"]
-    ]
+        return "broken split", [each["variant"] for each in against], _broken(divided)
     found = {each["decision"] for each in against}
-    decision: Decision
-    if "better" in found:
-        decision = "better"
-    elif "keep watching" in found:
-        decision = "keep watching"
-    else:
-        decision = "worse" if found == {"worse"} else "no difference that matters"
-    first = [each["why"] for each in against if each["decision"] == decision]
+    decision = next(each for each in _WEIGHT if each in found)
+    about = [each for each in against if each["decision"] == decision]
     rest = [f"{each['variant']}: {each['decision']}." for each in against if each["decision"] != decision]
-    return decision, " ".join([*alarms, *first, *rest])
+    return decision, [each["variant"] for each in about], " ".join([*(each["why"] for each in about), *rest])
 
 
 def _broken(divided: Split) -> str:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from typing import Literal, TypedDict
 
-from service.experiments import Metric, Rate
+from service.experiments import Goal, Metric, Rate
 
-FORMAT = 1
+FORMAT = 2
 """Version of this shape; raised when a reader of the old one would be wrong."""
 LARGEST = 1e300
 """E-values beyond it are written as it: JSON knows no larger numbers."""
 
-Decision = Literal["keep watching", "better", "worse", "no difference that matters", "broken split"]
+Decision = Literal[
+    "keep watching", "better", "worse", "no difference that matters", "guardrail crossed", "broken split"
+]
 
 
 class Estimate(TypedDict):
@@ -74,12 +76,23 @@ class VariantFigures(TypedDict):
     responses: int
     errors: int
     truncated: int
+    """Cut off by the token limit."""
+    anonymous: int
+    """Responses and failed requests without a user, in an experiment by user: shown, and in no test."""
     scored: int
+    judged: int
+    """Responses of known coherence."""
+    rated: int
+    """Responses that somebody gave feedback on."""
     units: int
     """Counted in the tests: one response or failed request each."""
     rates: dict[Rate, RateFigures]
     length: Estimate
     """Mean tokens of a response, over units."""
+    coherence: Estimate
+    """Mean log-probability a token under the base model, nats, over units judged. High for loops, too."""
+    feedback: Estimate
+    """Mean of −1 to 1, over units rated."""
     latency: Estimate | None
     """Mean seconds of a response, over units; null for a mirrored variant, which answers at lower priority."""
     latency_p95: Estimate | None
@@ -102,12 +115,15 @@ class Comparison(TypedDict):
     why: str
     differences: dict[Rate, Difference]
     length: Estimate
+    coherence: Estimate
+    feedback: Estimate
     latency: Estimate | None
     control_units: int
     variant_units: int
     """Units with the metric known: what the decision rests on."""
     minimum_detectable: float | None
-    """The smallest difference of the metric that so many units would show by now; null where they show none."""
+    """The smallest difference of the metric's rate that so many units would show by now; null where none, and for
+    feedback."""
     more_units: int | None
     """About how many more units of the two a decision needs, if rates stay as they are: 0 where it is made, null where
     nothing is known or 10⁹ would not do."""
@@ -132,13 +148,28 @@ class Bound(TypedDict):
     margin: float
     variant: str
     crossed: bool
+    shown: bool | None
+    """Whether it is shown that the variant stays within the margin: of coherence, "better" waits for it. Of means
+    only."""
     value: float | None
     """Variant − control; for ``length`` and ``latency_p95`` as a part of the control's."""
     e_value: float | None
-    """Evidence that the margin was passed; null for ``length`` and ``latency_p95``, which go by their intervals."""
+    """Evidence that a rate passed the margin; null for the others, which go by their intervals."""
     needed: float
     """The e-value that crosses it: 1 / α, α shared among all guardrails and variants."""
     why: str
+
+
+class Course(TypedDict):
+    """What happened to one variant in some minutes; descriptive, over every response."""
+
+    start: float
+    """Seconds since 1970."""
+    minutes: int
+    variant: str
+    responses: int
+    value: float | None
+    """Of the metric."""
 
 
 class Report(TypedDict):
@@ -151,9 +182,15 @@ class Report(TypedDict):
     reason: str
     winner: str | None
     decision: Decision
+    about: list[str]
+    """The variants that the decision speaks of."""
+    headline: str
+    """The decision in words, with their names."""
     why: str
     peeking: str
-    metric: Rate
+    warnings: list[str]
+    """What speaks against trusting the decision."""
+    metric: Goal
     margin: float
     alpha: float
     comparison_alpha: float
@@ -169,7 +206,16 @@ class Report(TypedDict):
     comparisons: list[Comparison]
     split: Split
     guardrails: list[Bound]
+    course: list[Course]
+    """Of the last days that are kept, by time and variant."""
     notes: list[str]
+
+
+def decisive(comparison: Comparison, metric: Goal) -> Estimate:
+    """The difference that the decision is about."""
+    if metric == "feedback":
+        return comparison["feedback"]
+    return comparison["differences"][metric]
 
 
 def known(number: float | None) -> float | None:

@@ -10,11 +10,11 @@ from textwrap import fill
 from threading import Lock
 from typing import Any
 
-from service.experiments import RATES, Rate
-from service.report.document import Estimate, Report, VariantFigures
-from service.report.words import NAMES, evidence, percent, points
+from service.experiments import RATES, Goal
+from service.report.document import Comparison, Estimate, Report, VariantFigures, decisive
+from service.report.words import NAMES, evidence, percent, points, signed
 
-_DRAWING = Lock()
+DRAWING = Lock()
 """matplotlib keeps caches that are not made for several threads."""
 
 LONGEST = 28
@@ -34,7 +34,8 @@ class Look:
 
     def of(self, decision: str) -> str:
         """Of a decision; blue and orange, which the colour-blind can tell apart."""
-        return {"better": self.better, "worse": self.worse}.get(decision, self.undecided)
+        known = {"better": self.better, "worse": self.worse, "guardrail crossed": self.worse}
+        return known.get(decision, self.undecided)
 
 
 LIGHT = Look("#222222", "#dddddd", "#eef1f4", "#0072b2", "#c25400", "#6b6b6b")
@@ -80,7 +81,7 @@ def _drawn(report: Report, look: Look, *, stacked: bool, form: str, **saved: Any
     rows, panels = len(report["variants"]), len(rates) + 1
     height = 0.85 + 0.42 * rows
     size = (4.1, panels * height) if stacked else (4.0 * panels + 0.6, height + 1.2)
-    with _DRAWING:
+    with DRAWING:
         figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
         FigureCanvasAgg(figure)
         places = figure.subplots(panels, 1) if stacked else figure.subplots(1, panels)
@@ -91,39 +92,71 @@ def _drawn(report: Report, look: Look, *, stacked: bool, form: str, **saved: Any
                 _levels(axes, report, rate, look)
             _framed(axes, report, look, named=stacked or place == 0)
         if not stacked:
-            title = _drawable(f"{report['experiment']}: {report['decision']}", 90)
+            title = drawable(f"{report['experiment']}: {report['headline']}", 90)
             figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold", parse_math=False)
             told = f"{report['why']} Bars: intervals. {report['peeking']}"
-            told = fill(_drawable(told, 900), 66 * panels)
+            told = fill(drawable(told, 900), 66 * panels)
             figure.supxlabel(told, x=0.012, ha="left", fontsize=8.5, color=look.ink, parse_math=False)
         written = io.BytesIO()
         figure.savefig(written, format=form, **saved)
     return written.getvalue()
 
 
-def _rates(report: Report) -> list[Rate]:
+def _rates(report: Report) -> list[Goal]:
     """The metric of the decision, then toxicity and repetition."""
     return list(dict.fromkeys([report["metric"], *RATES[:2]]))
 
 
-def _levels(axes: Any, report: Report, rate: Rate, look: Look) -> None:
-    """A panel: one rate of every variant, over units, in percent."""
+def _size(metric: Goal) -> float:
+    """What is drawn of 1: rates are drawn in percent."""
+    return 1.0 if metric == "feedback" else 100.0
+
+
+def _levels(axes: Any, report: Report, rate: Goal, look: Look) -> None:
+    """A panel: one rate of every variant, over units, in percent; or mean feedback."""
     decisions = {each["variant"]: each["decision"] for each in report["comparisons"]}
     tops = [0.0]
     for row, variant in enumerate(report["variants"]):
-        found = variant["rates"][rate]
-        shown: Estimate = {"value": found["unit_value"], "low": found["low"], "high": found["high"]}
+        shown, told = _level(variant, rate)
         colour = look.ink if variant["role"] == "control" else look.of(decisions[variant["name"]])
-        told = percent(found["unit_value"]) if found["unit_trials"] else "no data"
-        _whisker(axes, row, shown, colour, told, look, hollow=variant["role"] == "mirrored")
-        tops += [100 * each for each in shown.values() if isinstance(each, float)]
-    axes.set_xlim(0, 1.06 * max(tops) or 1)
-    axes.set_title(f"{NAMES[rate]}, % of units", fontsize=10, loc="left", color=look.ink)
+        _whisker(axes, row, shown, colour, told, look, size=_size(rate), hollow=variant["role"] == "mirrored")
+        tops += [_size(rate) * each for each in shown.values() if isinstance(each, float)]
+    if rate == "feedback":
+        axes.set_xlim(-1.06, 1.06)
+    else:
+        axes.set_xlim(0, 1.06 * max(tops) or 1)
+    axes.set_title(
+        "feedback, mean" if rate == "feedback" else f"{NAMES[rate]}, % of units",
+        fontsize=10,
+        loc="left",
+        color=look.ink,
+    )
+
+
+def _level(variant: VariantFigures, rate: Goal) -> tuple[Estimate, str]:
+    """What is drawn, and the figure beside it."""
+    if rate == "feedback":
+        value = variant["feedback"]["value"]
+        return variant["feedback"], "no data" if value is None else signed(value, 2)
+    found = variant["rates"][rate]
+    shown: Estimate = {"value": found["unit_value"], "low": found["low"], "high": found["high"]}
+    return shown, percent(found["unit_value"]) if found["unit_trials"] else "no data"
+
+
+def _gap(comparison: Comparison, metric: Goal) -> str:
+    """The figure beside a difference."""
+    value = decisive(comparison, metric)["value"]
+    if value is None:
+        return "no data"
+    if metric == "feedback":
+        return signed(value, 2)
+    return f"{points(value)}  (e = {evidence(comparison['differences'][metric]['e_value'])})"
 
 
 def _differences(axes: Any, report: Report, look: Look) -> None:
     """The last panel: the metric's difference to the control, with the margin as a band."""
-    margin = 100 * report["margin"]
+    metric, size = report["metric"], _size(report["metric"])
+    margin = size * report["margin"]
     axes.axvspan(-margin, margin, color=look.band, linewidth=0)
     axes.axvline(0, color=look.ink, linewidth=1)
     against = {each["variant"]: each for each in report["comparisons"]}
@@ -132,27 +165,27 @@ def _differences(axes: Any, report: Report, look: Look) -> None:
         if variant["name"] not in against:
             continue
         comparison = against[variant["name"]]
-        found = comparison["differences"][report["metric"]]
-        told = (
-            f"{points(found['value'])}  (e = {evidence(found['e_value'])})" if found["value"] is not None else "no data"
-        )
+        found, told = decisive(comparison, metric), _gap(comparison, metric)
         hollow = variant["role"] == "mirrored"
-        _whisker(axes, row, found, look.of(comparison["decision"]), told, look, hollow=hollow)
-        ends += [abs(100 * each) for each in (found["value"], found["low"], found["high"]) if each is not None]
+        _whisker(axes, row, found, look.of(comparison["decision"]), told, look, size=size, hollow=hollow)
+        ends += [abs(size * each) for each in (found["value"], found["low"], found["high"]) if each is not None]
     axes.set_xlim(-1.06 * max(ends), 1.06 * max(ends))
-    title = f"{NAMES[report['metric']]}: points over {_drawable(report['control'], LONGEST)}"
+    title = f"{NAMES[metric]}: {'' if metric == 'feedback' else 'points '}over {drawable(report['control'], LONGEST)}"
     axes.set_title(title, fontsize=10, loc="left", color=look.ink, parse_math=False)
-    axes.set_xlabel(f"← better    band: ±{margin:.3g}, too little to matter    worse →", fontsize=8, color=look.ink)
+    left, right = ("worse", "better") if metric == "feedback" else ("better", "worse")
+    axes.set_xlabel(f"← {left}    band: ±{margin:.3g}, too little to matter    {right} →", fontsize=8, color=look.ink)
 
 
-def _whisker(axes: Any, row: int, found: Estimate, colour: str, told: str, look: Look, *, hollow: bool) -> None:
+def _whisker(
+    axes: Any, row: int, found: Estimate, colour: str, told: str, look: Look, *, size: float, hollow: bool
+) -> None:
     """A dot with its interval, and the figure above it; hollow for a mirrored variant."""
     if found["value"] is None:
         axes.annotate(told, (0.5, row), xycoords=("axes fraction", "data"), ha="center", va="center", **_small(look))
         return
     if found["low"] is not None and found["high"] is not None:
-        axes.plot([100 * found["low"], 100 * found["high"]], [row, row], color=colour, linewidth=3, alpha=0.55)
-    value = 100 * found["value"]
+        axes.plot([size * found["low"], size * found["high"]], [row, row], color=colour, linewidth=3, alpha=0.55)
+    value = size * found["value"]
     axes.plot(
         value, row, "o", color=colour, markersize=7, markerfacecolor="none" if hollow else colour, markeredgewidth=1.6
     )
@@ -166,7 +199,7 @@ def _small(look: Look) -> dict[str, Any]:
 def _framed(axes: Any, report: Report, look: Look, *, named: bool) -> None:
     """What all panels share: variants from the top down, faint lines, no frame."""
     rows = report["variants"]
-    names = [_drawable(each["name"], LONGEST) + _marks(each) for each in rows]
+    names = [drawable(each["name"], LONGEST) + _marks(each) for each in rows]
     axes.set_ylim(len(rows) - 0.5, -0.75)
     axes.set_yticks(range(len(rows)), names if named else [""] * len(rows), parse_math=False)
     axes.tick_params(colors=look.ink, labelsize=9, length=0)
@@ -182,7 +215,7 @@ def _marks(variant: VariantFigures) -> str:
     return " (mirrored)" * (variant["role"] == "mirrored") + " (has warnings)" * bool(variant["warnings"])
 
 
-def _drawable(text: str, longest: int) -> str:
+def drawable(text: str, longest: int) -> str:
     """A name as it can be drawn: what the font lacks as a box, cut where it is too long."""
     from matplotlib.font_manager import findfont, get_font
 

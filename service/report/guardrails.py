@@ -10,7 +10,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.experiments import RATES, Experiment, Guardrail, Variant
+from service.experiments import MEANS, RATES, Experiment, Guardrail, Variant
 from service.outcomes.totals import Tally
 from service.report.document import Bound, e_value
 from service.report.samples import Samples, difference, rate_difference
@@ -21,7 +21,7 @@ from service.sequential import Stratum, log_e_value_at_least, log_e_value_at_mos
 ALPHA = 0.05
 """Chance of a false alarm, over all guardrails, variants and looks together."""
 
-_OF_TEXT = ("toxicity", "repetition", "refusal", "length")
+_OF_TEXT = ("toxicity", "repetition", "refusal", "length", "coherence")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def _pairs(experiment: Experiment) -> list[tuple[Guardrail, Variant, float]]:
 def _bound(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: float, *, thorough: bool) -> Bound:
     """``thorough``: with the e-value of what stands within its margin as well."""
     evidence: float | None = None
+    shown: bool | None = None
     if guardrail.metric in RATES:
         # A variant that breaks must be noticed whoever meets it, so of failures every one is evidence.
         strata = samples.strata(variant.name, guardrail.metric, every=guardrail.metric == "error")
@@ -72,6 +73,8 @@ def _bound(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: floa
         if past or (thorough and value is not None):
             evidence = e_value(_log_e_value(strata, guardrail))
         passed = past and evidence is not None and evidence >= 1 / alpha
+    elif guardrail.metric in MEANS:
+        value, passed, shown = _mean(samples, guardrail, variant, alpha)
     elif guardrail.metric == "length":
         value, passed = _length(samples, guardrail, variant, alpha)
     else:
@@ -82,6 +85,7 @@ def _bound(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: floa
         "margin": guardrail.margin,
         "variant": variant.name,
         "crossed": passed,
+        "shown": shown,
         "value": value,
         "e_value": evidence,
         "needed": 1 / alpha,
@@ -95,6 +99,15 @@ def _log_e_value(strata: Sequence[Stratum], guardrail: Guardrail) -> float:
     if guardrail.direction == "increase":
         return log_e_value_at_most(strata, guardrail.margin)
     return log_e_value_at_least(strata, -guardrail.margin)
+
+
+def _mean(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: float) -> tuple[float | None, bool, bool]:
+    """Of coherence or feedback: the difference, whether it is past the margin, and whether it is within for certain."""
+    pairs = samples.moments(variant.name, guardrail.metric)
+    low, high = mean_difference_interval(pairs, 2 * alpha)  # one of its ends is asked for
+    if guardrail.direction == "decrease":
+        return difference(pairs), high < -guardrail.margin, low >= -guardrail.margin
+    return difference(pairs), low > guardrail.margin, high <= guardrail.margin
 
 
 def _length(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: float) -> tuple[float | None, bool]:

@@ -8,6 +8,8 @@ from service.experiments import Experiment
 from service.report.document import VariantFigures
 from service.report.words import NAMES, count, level, percent
 
+CUT_OFF = 0.1
+"""Share of a variant's responses that end at the token limit from which on a warning says so."""
 FEW = 200
 """Counted units of a variant below which a note says so."""
 
@@ -24,6 +26,25 @@ def notes(experiment: Experiment, variants: Sequence[VariantFigures]) -> list[st
     ]
 
 
+def cautions(experiment: Experiment, variants: Sequence[VariantFigures]) -> list[str]:
+    """What speaks against trusting the decision, whatever it is."""
+    found = []
+    if anonymous := sum(each["anonymous"] for each in variants):
+        every = sum(each["responses"] + each["errors"] for each in variants)
+        found.append(
+            f"{anonymous:,} of {count(every, 'request')} named no user and are in no test; send 'user' or "
+            "'safety_identifier', or make an experiment by request."
+        )
+    for each in variants:
+        if each["truncated"] >= CUT_OFF * max(each["responses"], 20):
+            found.append(
+                f"{percent(each['truncated'] / each['responses'])} of the responses of {each['name']} "
+                f"({each['truncated']:,} of {each['responses']:,}) were cut off by the token limit: what would have "
+                "come after was not seen, and their length is the limit's."
+            )
+    return found
+
+
 def _about_data(experiment: Experiment, variants: Sequence[VariantFigures]) -> list[str]:
     found = []
     if few := [f"{each['name']} ({each['units']:,})" for each in variants if each["units"] < FEW]:
@@ -32,6 +53,14 @@ def _about_data(experiment: Experiment, variants: Sequence[VariantFigures]) -> l
         if each["scored"] < each["responses"]:
             known = f"{each['scored']:,} of {count(each['responses'], 'response')} of {each['name']}"
             found.append(f"{known} were scored ({percent(each['scored'] / each['responses'])}).")
+    if any(guardrail.metric == "coherence" for guardrail in experiment.guardrails):
+        judged = ", ".join(f"{each['judged']:,} of {each['name']}" for each in variants)
+        found.append(
+            f"Coherence is what the base model thinks of a sample of the responses ({judged}): low for gibberish, high "
+            "also for loops. It stops masks that write gibberish and is no measure of quality."
+        )
+    else:
+        found.append("Nothing guards the coherence of responses here, so a mask that writes gibberish may look better.")
     if experiment.status == "paused":
         found.append("The experiment is paused: everybody gets the control, and nobody is counted.")
     return found
@@ -39,7 +68,10 @@ def _about_data(experiment: Experiment, variants: Sequence[VariantFigures]) -> l
 
 def _about_units(experiment: Experiment) -> list[str]:
     if experiment.unit == "user":
-        counts = "One response of each user counts in tests and intervals, the first: answers to one user are alike."
+        counts = (
+            "One response of each user who is named counts in tests and intervals, the first: answers to one user are "
+            "alike."
+        )
     else:
         counts = "One response of each request counts in tests and intervals, its first choice: its choices are alike."
     found = [f"{counts} The rates over all responses are only descriptive."]

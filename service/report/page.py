@@ -5,8 +5,8 @@ from __future__ import annotations
 from base64 import b64encode
 from html import escape
 
-from service.experiments import RATES
-from service.report import cells, figure
+from service.experiments import MEANS, RATES
+from service.report import cells, chart, figure
 from service.report.document import Comparison, Report, VariantFigures
 from service.report.style import STYLE
 from service.report.words import NAMES, NOTHING, chance, evidence, moment, percent, percent_points, warnings
@@ -18,13 +18,14 @@ def html(report: Report) -> str:
         _head(report),
         *(_comparison(report, comparison) for comparison in report["comparisons"]),
         _offline(report),
+        _course(report),
         _counts(report),
         _split(report),
         _guardrails(report),
         _list("Good to know", report["notes"]),
         f"<footer>Made {moment(report['made_at'])}; begun {moment(report['created_at'])}.</footer>",
     ]
-    title = escape(f"{report['experiment']}: {report['decision']}")
+    title = escape(f"{report['experiment']}: {report['headline']}")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -41,17 +42,13 @@ def _head(report: Report) -> str:
     status = report["status"] + (f": {report['reason']}" if report["reason"] else "")
     if report["winner"]:
         status += f" (winner: {report['winner']})"
-    light, dark = (
-        "data:image/svg+xml;base64," + b64encode(figure.svg(report, dark=dark)).decode() for dark in (False, True)
-    )
     told = f"Rates of each variant and differences to {report['control']}, with intervals; the tables have the figures."
     return (
         f"<header>\n<p>Experiment <strong>{escape(report['experiment'])}</strong>, {escape(status)}</p>\n"
-        f"<h1 class={_class(report['decision'])}>{escape(_capital(report['decision']))}</h1>\n"
+        f"<h1 class={_class(report['decision'])}>{escape(_capital(report['headline']))}</h1>\n"
         f"<p class=why>{escape(report['why'])}</p>\n{_warnings(report)}"
         f"<p class=quiet>{escape(report['peeking'])}</p>\n</header>\n"
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{escape(told)}"></picture>'
+        + _picture(figure.svg(report), figure.svg(report, dark=True), told)
     )
 
 
@@ -66,6 +63,11 @@ def _comparison(report: Report, comparison: Comparison) -> str:
             gap = (*gap, f"e = {evidence(found['e_value'])}", f"p = {chance(found['p_value'])}")
         name = NAMES[rate] + (" (decides)" if rate == report["metric"] else "")
         rows.append(_row(name, [cells.unit_rate(own, rate), cells.unit_rate(control, rate), gap]))
+    for what in MEANS:
+        if own[what]["value"] is not None or control[what]["value"] is not None:
+            name = cells.SCALES[what] + (" (decides)" if what == report["metric"] else "")
+            row = [cells.scale(own, what), cells.scale(control, what), cells.scale_gap(comparison, what)]
+            rows.append(_row(name, row))
     rows.append(_row("mean length, tokens", [cells.length(own), cells.length(control), cells.length_gap(comparison)]))
     rows.append(_row("mean latency", [cells.latency(own), cells.latency(control), cells.latency_gap(comparison)]))
     rows.append(_row("95th percentile of latency", [cells.p95(own), cells.p95(control), (NOTHING,)]))
@@ -87,7 +89,7 @@ def _comparison(report: Report, comparison: Comparison) -> str:
 
 def _warnings(report: Report) -> str:
     items = "\n".join(f"<li>{escape(told)}</li>" for told in warnings(report))
-    return f'<ul class="warned" aria-label="Warnings of masks">\n{items}\n</ul>\n' if items else ""
+    return f'<ul class="warned" aria-label="Warnings">\n{items}\n</ul>\n' if items else ""
 
 
 def _offline(report: Report) -> str:
@@ -101,6 +103,25 @@ def _offline(report: Report) -> str:
     return f"<section>\n<h2>Measured offline</h2>\n{_table(heads, rows, caption)}\n</section>"
 
 
+def _course(report: Report) -> str:
+    """The chart over time."""
+    if not report["course"]:
+        return ""
+    told = f"{cells.whole(report['metric'])} of each variant over time, over every response."
+    drawn = _picture(chart.svg(report), chart.svg(report, dark=True), told)
+    return (
+        f"<section>\n<h2>Over time</h2>\n{drawn}\n<p class=quiet>{escape(told)} Only the tests decide.</p>\n</section>"
+    )
+
+
+def _picture(light: bytes, dark: bytes, told: str) -> str:
+    sources = ["data:image/svg+xml;base64," + b64encode(each).decode() for each in (light, dark)]
+    return (
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{sources[1]}">'
+        f'<img src="{sources[0]}" alt="{escape(told)}"></picture>'
+    )
+
+
 def _counts(report: Report) -> str:
     variants = report["variants"]
 
@@ -112,8 +133,11 @@ def _counts(report: Report) -> str:
         row("share of units", [_share(each) for each in variants]),
         row("units counted", [f"{each['units']:,}" for each in variants]),
         row("responses", [f"{each['responses']:,}" for each in variants]),
-        row("cut short by the limit", [f"{each['truncated']:,}" for each in variants]),
+        _row("cut off by the token limit", [cells.cut_off(each) for each in variants]),
+        row("without a user", [f"{each['anonymous']:,}" for each in variants]),
         row("scored", [f"{each['scored']:,}" for each in variants]),
+        row("of known coherence", [f"{each['judged']:,}" for each in variants]),
+        row("with feedback", [f"{each['rated']:,}" for each in variants]),
     ]
     rows += [_row(NAMES[rate], [cells.every_rate(each, rate) for each in variants]) for rate in RATES]
     heads = tuple(escape(each["name"]) for each in variants)
@@ -169,7 +193,7 @@ def _row(name: str, row: list[tuple[str, ...]]) -> str:
 
 def _class(decision: str) -> str:
     """A class of the style sheet; quoted by nobody, so it must be one word."""
-    known = {"better": "better", "worse": "worse", "broken split": "broken"}
+    known = {"better": "better", "worse": "worse", "guardrail crossed": "broken", "broken split": "broken"}
     return known.get(decision, "undecided")
 
 

@@ -56,7 +56,7 @@ class Samples:
         return found
 
     def moments(self, variant: str, what: str) -> list[tuple[Moments, Moments]]:
-        """Length or latency, of control and variant in each epoch that has both."""
+        """See ``moments`` below, of control and variant in each epoch that has both."""
         pairs = []
         for epoch in self.epochs:
             pair = tuple(moments(self.units_in(epoch, name), what) for name in (self.experiment.control, variant))
@@ -85,7 +85,11 @@ def count(totals: Totals, rate: Rate) -> Count:
 
 
 def moments(totals: Totals, what: str) -> Moments:
-    """Of ``length`` in tokens, or ``latency`` in seconds."""
+    """Of ``length`` in tokens, ``latency`` in seconds, ``coherence`` in nats a token, or ``feedback``."""
+    if what == "coherence":
+        return Moments(totals.judged, totals.coherence, totals.coherence_squared)
+    if what == "feedback":
+        return Moments(totals.rated, totals.feedback, totals.feedback_squared)
     if what == "length":
         return Moments(totals.responses, totals.tokens, totals.tokens_squared)
     return Moments(totals.responses, totals.seconds, totals.seconds_squared)

@@ -9,18 +9,18 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from service.experiments import RATES
+from service.experiments import MEANS, RATES
 from service.report import cells
 from service.report.document import Comparison, Report, VariantFigures
 from service.report.words import NAMES, evidence, warnings
 
-_COLOURS = {"better": "bold green", "worse": "bold red", "broken split": "bold red"}
+_COLOURS = {"better": "bold green", "worse": "bold red", "guardrail crossed": "bold red", "broken split": "bold red"}
 
 
 def table(report: Report) -> Group:
     """The decision, a table of all variants, and notes. Names are shown as they are: no markup is read in them."""
     parts: list[Any] = [
-        Text(f"{report['experiment']} ({report['status']}): {report['decision']}", _colour(report["decision"])),
+        Text(f"{report['experiment']} ({report['status']}): {report['headline']}", _colour(report["decision"])),
         Text(report["why"]),
         *(Text(f"⚠ {told}", "bold red") for told in warnings(report)),
         Text(report["peeking"], "dim"),
@@ -54,6 +54,8 @@ def _rows(report: Report, against: dict[str, Comparison]) -> Iterator[tuple[str,
     def gap(variant: VariantFigures) -> cells.Cell:
         if variant["name"] not in against:
             return ("",)
+        if metric == "feedback":
+            return cells.scale_gap(against[variant["name"]], metric)
         found = against[variant["name"]]["differences"][metric]
         return (*cells.difference(found), f"e-value {evidence(found['e_value'])}")
 
@@ -61,11 +63,16 @@ def _rows(report: Report, against: dict[str, Comparison]) -> Iterator[tuple[str,
     yield "units counted", [counted(variant) for variant in variants]
     for rate in RATES:
         yield NAMES[rate], [cells.unit_rate(variant, rate) for variant in variants]
+    for what in MEANS:
+        if any(variant[what]["value"] is not None for variant in variants):
+            yield cells.SCALES[what], [cells.scale(variant, what) for variant in variants]
+    yield "cut off by the token limit", [cells.cut_off(variant) for variant in variants]
     yield "mean length, tokens", [cells.length(variant) for variant in variants]
     yield "mean latency", [cells.latency(variant) for variant in variants]
     yield "95th percentile of latency", [cells.p95(variant) for variant in variants]
     yield from cells.offline(variants)
-    yield f"{NAMES[metric]}, points more than {report['control']}", [gap(variant) for variant in variants]
+    unit = "" if metric == "feedback" else ", points"
+    yield f"{NAMES[metric]}{unit} more than {report['control']}", [gap(variant) for variant in variants]
 
 
 def _colour(decision: str) -> str:

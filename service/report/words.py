@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from service.experiments import Metric
-from service.report.document import Bound, Estimate, Report
+from service.report.document import Bound, Decision, Estimate, Report
 
 NOTHING = "–"
 
@@ -16,6 +17,8 @@ NAMES: dict[Metric, str] = {
     "error": "failed requests",
     "length": "mean length",
     "latency_p95": "95th percentile of latency",
+    "coherence": "coherence",
+    "feedback": "feedback",
 }
 
 
@@ -116,22 +119,56 @@ def percent_points(margin: float) -> str:
     return f"{text} point" if text == "1" else f"{text} points"
 
 
+def headline(decision: Decision, about: Sequence[str], control: str) -> str:
+    """The decision with the names of the variants that it speaks of: ``detox is better than base``."""
+    names = ", ".join(about[:-1]) + (" and " if len(about) > 1 else "") + about[-1]
+    if decision == "broken split":
+        return "broken split"
+    if decision == "keep watching":
+        return f"keep watching {names}"
+    if decision == "no difference that matters":
+        return f"{names}: no difference that matters from {control}"
+    be = "are" if len(about) > 1 else "is"
+    return (
+        f"{names} crossed a guardrail" if decision == "guardrail crossed" else f"{names} {be} {decision} than {control}"
+    )
+
+
 def warnings(report: Report) -> list[str]:
-    """Of every variant's mask, after its name: ``detox (detox@1): Perplexity rose by …``."""
-    return [f"{each['name']} ({each['mask']}): {told}" for each in report["variants"] for told in each["warnings"]]
+    """The report's own, then of every variant's mask, after its name: ``detox (detox@1): Perplexity rose by …``."""
+    return report["warnings"] + [
+        f"{each['name']} ({each['mask']}): {told}" for each in report["variants"] for told in each["warnings"]
+    ]
+
+
+def amount(metric: Metric, size: float) -> str:
+    """A margin: ``1 point``, ``20%``, ``1 nat a token``, ``0.1``."""
+    if metric in ("length", "latency_p95"):
+        return level(size)
+    if metric == "coherence":
+        return f"{size:.3g} {'nat' if size == 1 else 'nats'} a token"
+    return f"{size:.3g}" if metric == "feedback" else percent_points(size)
+
+
+def gap(metric: Metric, difference: float) -> str:
+    """A difference, signed: ``−0.62 points``, ``+12.0%``, ``−4.21 nats a token``."""
+    if metric in ("length", "latency_p95"):
+        return f"{signed(100 * difference, 1)}%"
+    if metric in ("coherence", "feedback"):
+        return signed(difference, 2) + (" nats a token" if metric == "coherence" else "")
+    return f"{points(difference)} points"
 
 
 def bound_words(bound: Bound, control: str) -> str:
     """What a guardrail has found, in one sentence."""
-    relative = bound["metric"] in ("length", "latency_p95")
-    more = "more" if bound["direction"] == "increase" else "less"
-    margin = level(bound["margin"]) if relative else percent_points(bound["margin"])
-    rule = f"{NAMES[bound['metric']].capitalize()}: at most {margin} {more} than {control}"
+    metric, more = bound["metric"], "more" if bound["direction"] == "increase" else "less"
+    rule = f"{NAMES[metric].capitalize()}: at most {amount(metric, bound['margin'])} {more} than {control}"
     if bound["value"] is None:
         return f"{rule}; nothing is known of {bound['variant']} yet."
-    now = f"{signed(100 * bound['value'], 1)}%" if relative else f"{points(bound['value'])} points"
-    told = f"{rule}; {bound['variant']} stands at {now}"
+    told = f"{rule}; {bound['variant']} stands at {gap(metric, bound['value'])}"
     if bound["e_value"] is None:
         sure = "its whole interval is past the bound" if bound["crossed"] else "its interval is not past the bound"
+        if bound["shown"]:
+            sure = "its whole interval is within"
         return f"{told}, and {sure}."
     return f"{told} (e-value against being within it: {evidence(bound['e_value'])}; {bound['needed']:.3g} crosses it)."

@@ -26,6 +26,10 @@ class Response:
     """Where it belongs in an experiment; scoring only passes it on."""
     counted: bool = True
     """Whether it is the first choice of its request."""
+    id: str = ""
+    """As its client knows it; empty where nobody sees it."""
+    context: Sequence[int] = ()
+    """Ids of the last tokens of its prompt."""
 
 
 @dataclass(frozen=True)

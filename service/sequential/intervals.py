@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar
 from scipy.special import betaln
 
 from service.sequential.counts import Count, Stratum, checked_alpha
@@ -19,11 +19,13 @@ from service.sequential.ratios import log_likelihood
 Height = Callable[[float], float]
 """By how much the evidence against a value exceeds what rejects it."""
 
-_TOLERANCE = 1e-3
+_TOLERANCE = 2e-3
 """Ends are found to this part of the interval's width, and put outwards."""
 _HAIR = 1e-12
 """An end is at least so far from 0 where 0 is not rejected."""
-_HIGH = 1e9
+_STEEP = 1e3
+"""A height from which on it says nothing of where its root is."""
+_MOST_STEPS = 60
 
 
 def rate_log_e_value(events: float, trials: float, rate: float) -> float:
@@ -115,19 +117,54 @@ def _spread(count: Count) -> float:
 
 def _end(height: Height, inside: float, last: float, width: float) -> float:
     """Where ``height`` becomes positive on the way from ``inside`` to ``last``, or a little beyond; else ``last``."""
+    found = crossing(height, inside, last, width, precise=_TOLERANCE)
+    return last if found is None else found
+
+
+def crossing(
+    height: Height, inside: float, last: float, step: float, *, precise: float, power: float = 2.0, growth: float = 1.5
+) -> float | None:
+    """A place where ``height`` is not negative, beyond the root by at most ``precise`` of the way; None where none is.
+
+    Args:
+        height: negative at ``inside``, and from its root to ``last`` not negative.
+        inside: where the way begins.
+        last: where it ends.
+        step: about how far the root is.
+        precise: part of the way from ``inside`` to the root.
+        power: ``height`` grows about with this power of the way: evidence with the square of a difference.
+        growth: factor between steps until the root is passed.
+    """
     sign = 1.0 if last > inside else -1.0
-    near, step = inside, width
-    while True:
-        far = inside + sign * step
-        if sign * (last - far) <= 0:
-            far = last
-        if height(far) >= 0:
-            break
+    near, far = inside, inside + sign * min(step, abs(last - inside))
+    low, high = height(near), height(far)
+    while high < 0:
         if far == last:
-            return last
-        near, step = far, step * 1.5
-    tolerance = _TOLERANCE * abs(far - inside)
-    root = float(brentq(lambda place: min(height(place), _HIGH), near, far, xtol=tolerance))
-    while height(root) < 0:
-        root = far if sign * (far - root) <= tolerance else root + sign * tolerance
-    return root
+            return None
+        step *= growth
+        near, low, far = far, high, far + sign * min(step, abs(last - far))
+        high = height(far)
+    short = False
+    for n in range(_MOST_STEPS):
+        tolerance = precise * abs(far - inside)
+        if abs(far - near) <= tolerance:
+            break
+        # False position, on the scale on which the height is nearly a line, and a hair on; or the middle.
+        a, b = abs(near - inside) ** power, abs(far - inside) ** power
+        part = -low / (high - low) if high < _STEEP and n % 6 < 5 else 0.5
+        way = (a + (b - a) * part) ** (1 / power) + 0.45 * tolerance
+        place = inside + sign * min(way, abs(far - inside) - tolerance / 2)
+        value = height(place)
+        if value < 0:
+            near, low = place, value
+            high = high / 2 if short else high  # Illinois: or the far end would stay for long
+            short = True
+            continue
+        far, high, short = place, value, False
+        if n:
+            before = far - sign * 0.9 * tolerance
+            value = height(before) if abs(before - inside) > abs(near - inside) else low
+            if value < 0:
+                break
+            far, high = before, value
+    return far

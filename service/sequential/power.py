@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from service.sequential.counts import Stratum, checked_alpha
 from service.sequential.effects import EITHER
-from service.sequential.intervals import estimate
+from service.sequential.intervals import crossing, estimate
 from service.sequential.nulls import evidence
 from service.sequential.ratios import Cells
 
 _MOST = 10**9
-_PRECISE = 0.01
+_PRECISE = 0.02
 """Answers are found to this part of themselves."""
 
 
@@ -24,24 +24,27 @@ def minimum_detectable(strata: Sequence[Stratum], alpha: float) -> float | None:
     """
     limit = -math.log(checked_alpha(alpha))
     told = [Cells.of(stratum) for stratum in strata if stratum.control.trials and stratum.treatment.trials]
-
-    def seen(difference: float) -> bool:
-        return evidence([_moved(cells, difference) for cells in told], 0.0, EITHER) >= limit
-
     if not told:
         return None
     rates = [(cells.control + cells.treatment) / (cells.control_trials + cells.treatment_trials) for cells in told]
-    down, up = max(rates), 1 - min(rates)
-    found = _least(lambda size: seen(-size), 0.0, down), _least(seen, 0.0, up)
+    width = estimate([stratum for stratum in strata if stratum.control.trials and stratum.treatment.trials])[1]
+
+    def least(sign: float, most: float) -> float | None:
+        def height(size: float) -> float:
+            return evidence([_moved(cells, sign * size) for cells in told], 0.0, EITHER) - limit
+
+        return crossing(height, 0.0, most, width, precise=_PRECISE) if most > 0 else None
+
+    found = least(-1.0, max(rates)), least(1.0, 1 - min(rates))
     return min((difference for difference in found if difference is not None), default=None)
 
 
 def responses_needed(strata: Sequence[Stratum], alpha: float, margin: float) -> int | None:
     """How many more responses, of both variants together, a decision at level ``alpha`` takes if rates stay so.
 
-    Where the observed difference is beyond ±``margin``: until equal rates are rejected. Within: until differences of
-    ±``margin`` are, so that what is left does not matter. Responses to come are put to the last stratum, at its share
-    and at the observed rates; the answer is right to a hundredth. 0 where it is decided; None where 10⁹ would not do,
+    Until a difference of ``margin`` is rejected: of the sign of the observed one where that is beyond it, else of both
+    signs, so that what is left does not matter. Responses to come are put to the last stratum, at its share
+    and at the observed rates; the answer is right to two hundredths. 0 where it is decided; None where 10⁹ would not do,
     or where a variant has no data.
     """
     limit = -math.log(checked_alpha(alpha))
@@ -49,29 +52,26 @@ def responses_needed(strata: Sequence[Stratum], alpha: float, margin: float) -> 
     if not told:
         return None
     difference = estimate(told)[0]
-    rejected = (0.0,) if abs(difference) > margin else (-margin, margin)
+    rejected = (math.copysign(margin, difference),) if abs(difference) > margin else (-margin, margin)
     weights = [one.control.trials * one.treatment.trials / (one.control.trials + one.treatment.trials) for one in told]
     control = sum(w * one.control.rate for w, one in zip(weights, told, strict=True)) / sum(weights)
     treatment = min(1.0, max(0.0, control + difference))
     cells = [Cells.of(stratum) for stratum in strata]
 
-    def decided(more: float) -> bool:
+    def height(more: float) -> float:
         a, n_a, b, n_b, share = cells[-1]
         new_a, new_b = more * (1 - share), more * share
         last = Cells(a + new_a * control, n_a + new_a, b + new_b * treatment, n_b + new_b, share)
-        return all(evidence([*cells[:-1], last], null, EITHER) >= limit for null in rejected)
+        return min(evidence([*cells[:-1], last], null, EITHER) for null in rejected) - limit
 
     if margin == 0 == difference:
         return None
-    if decided(0):
+    now = height(0.0)
+    if now >= 0:
         return 0
     have = sum(one.control.trials + one.treatment.trials for one in told)
-    least = have / 100
-    while not decided(least):
-        if least >= _MOST:
-            return None
-        least = min(least * 3, float(_MOST))
-    found = _least(decided, least / 3, least)
+    step = have * min(3.0, -now / max(now + limit, limit / 4))  # evidence grows about with the number of responses
+    found = crossing(height, 0.0, float(_MOST), max(step, 10.0), precise=_PRECISE, power=1.0, growth=3.0)
     return None if found is None else math.ceil(found)
 
 
@@ -80,13 +80,3 @@ def _moved(cells: Cells, difference: float) -> Cells:
     rate = (cells.control + cells.treatment) / (cells.control_trials + cells.treatment_trials)
     treatment = min(1.0, max(0.0, rate + difference)) * cells.treatment_trials
     return cells._replace(control=rate * cells.control_trials, treatment=treatment)
-
-
-def _least(enough: Callable[[float], bool], low: float, high: float) -> float | None:
-    """The least value from which on it is enough, by bisection; None where ``high`` is not."""
-    if not enough(high):
-        return None
-    while high - low > _PRECISE * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high

@@ -36,6 +36,7 @@ Ramdas, Grünwald, Vovk, Shafer 2023 (infima over composite nulls).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from service.sequential.counts import Stratum
 from service.sequential.effects import EITHER, INCREASES
@@ -50,6 +51,12 @@ def log_e_value(strata: Sequence[Stratum], difference: float = 0.0) -> float:
     none (and ``difference`` is 0); inf where the counts are impossible. Raises ValueError unless the difference lies
     between −1 and 1.
     """
+    return _cached(tuple(strata), difference)
+
+
+@lru_cache(4096)
+def _cached(strata: tuple[Stratum, ...], difference: float) -> float:
+    """Tests, intervals and guardrails ask for the same, second after second."""
     return evidence([Cells.of(stratum) for stratum in strata], difference, EITHER)
 
 

@@ -35,17 +35,20 @@ class Cells(NamedTuple):
         return cls(control.events, control.trials, treatment.events, treatment.trials, stratum.share)
 
 
-def log_ratios(cells: Cells, rates: ArrayLike, difference: float, effects: Effects) -> Array:
+def log_ratios(
+    cells: Cells, rates: ArrayLike, difference: float, effects: Effects, kept: NDArray[np.int_] | None = None
+) -> Array:
     """``log R`` [*rates, effects] of null points ``(rate, rate + difference)``; inf where the null is impossible.
 
-    The numbers of ``cells`` may be arrays that broadcast with ``rates``.
+    The numbers of ``cells`` may be arrays that broadcast with ``rates``. ``kept``: numbers of the effects asked for.
     """
+    sizes = effects.sizes if kept is None else effects.sizes[kept]
     k_a, n_a, k_b, n_b, share = (np.asarray(number, dtype=float)[..., None] for number in cells)
     a = np.clip(np.asarray(rates, dtype=float), 0, 1)[..., None]
     b = np.clip(a + difference, 0, 1)
     null_a, null_b = log_likelihood(k_a, n_a, a), log_likelihood(k_b, n_b, b)
     with np.errstate(invalid="ignore"):  # an impossible null: −inf from −inf; mended below
-        lower, higher = alternatives(a, b, share, effects.sizes)
+        lower, higher = alternatives(a, b, share, sizes)
         ratios = log_likelihood(k_a, n_a, lower) - null_a + log_likelihood(k_b, n_b, higher) - null_b
         if effects is EITHER:
             guard = betaln(k_a + 0.5, n_a - k_a + 0.5) + betaln(k_b + 0.5, n_b - k_b + 0.5) - 2 * betaln(0.5, 0.5)

@@ -60,6 +60,8 @@ class Engine:
         self.dead = False
         self.refused: set[str] = set()
         self.ensured: list[str] = []
+        self.judged: list[tuple[list[int], list[int]]] = []
+        self.coherence = -1.0
 
     async def ensure(self, version, *, retry: bool = False) -> str:
         self.ensured.append(version.label)
@@ -69,6 +71,10 @@ class Engine:
 
     def expect_end(self, *, at_once: bool = False) -> None:
         pass
+
+    async def judge(self, context, said) -> float:
+        self.judged.append((list(context), list(said)))
+        return self.coherence
 
     async def check_health(self) -> None:
         if self.dead:
@@ -98,7 +104,7 @@ class Replica:
         base, parameters = _model()
         registry = Registry(MaskFiles(folder), self.database, base, parameters, max_masks=self.settings.max_masks)
         self.service = Service(self.settings, self.database, registry, "demo", gated=True, clock=self.clock)
-        self.service.scores = True  # as far as experiments ask; the tests put scores in themselves
+        self.service.intake.scores = True  # as far as experiments ask; the tests put scores in themselves
         self.engine = self.service.engine = Engine()
         self.seen: list[tuple[dict[str, str], dict[str, Any], Any]] = []
         self.receives: list[Callable[[], Awaitable[Any]]] = []

@@ -248,7 +248,7 @@ def test_a_winner_becomes_the_route_and_stopping_twice_is_refused(replicas):
 
 def test_an_experiment_about_what_nobody_scores_is_refused(replicas):
     replica = replicas()
-    replica.service.scores = False
+    replica.service.intake.scores = False
     arms = [{"name": "control", "mask": "base", "weight": 1}, {"name": "treated", "mask": "base", "weight": 1}]
 
     async def run() -> None:

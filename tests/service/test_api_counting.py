@@ -43,7 +43,7 @@ def test_in_an_experiment_responses_say_where_they_belong_and_are_counted_once_a
     asyncio.run(run())
 
 
-def test_requests_without_a_user_are_units_of_their_own(replicas):
+def test_requests_without_a_user_are_shown_and_in_no_test(replicas):
     replica = replicas().with_detox()
 
     async def run() -> None:
@@ -60,8 +60,15 @@ def test_requests_without_a_user_are_units_of_their_own(replicas):
                 for _ in range(4):
                     assert (await http.post(CHAT, json={"model": "demo", **body})).status_code == 200
         found = counted(replica)
-        assert sum(units[0] for _, units in found.values()) == 24
+        assert sum(all_[0] for all_, _ in found.values()) == 24
+        assert sum(units[0] for _, units in found.values()) == 0
         assert len(found) == 2
+        async with replica.client(READER) as http:
+            report = (await http.get("/experiments/ab/report")).json()
+        assert sum(variant["anonymous"] for variant in report["variants"]) == 24
+        assert report["warnings"][0].startswith("24 of 24 requests named no user and are in no test")
+        shown = sum(metrics.EXPERIMENT_ANONYMOUS.labels("ab", name)._value.get() for name in found)
+        assert shown >= 24
 
     asyncio.run(run())
 
@@ -77,6 +84,8 @@ def test_the_user_is_named_by_the_body_or_else_by_the_header_that_the_operator_c
                 ({}, {"x-user": "ann"}),
                 ({"user": "ann"}, {"x-user": "bob"}),
                 ({"metadata": {"user_id": "ann"}}, {"x-user": "bob"}),
+                ({"safety_identifier": "ann"}, {"x-user": "bob"}),
+                ({"user": "ann", "safety_identifier": "eve"}, {}),
             ]:
                 assert (await http.post(CHAT, json={"model": "demo", **body}, headers=header)).status_code == 200
             await http.post(CHAT, json={"model": "demo"}, headers={"x-user": "bob"})
@@ -94,7 +103,38 @@ def test_a_header_that_nobody_chose_names_no_user(replicas):
             await begun(http)
             for _ in range(3):
                 await http.post(CHAT, json={"model": "demo"}, headers={"x-user": "ann"})
+        assert sum(all_[0] for all_, _ in counted(replica).values()) == 3
+        assert sum(units[0] for _, units in counted(replica).values()) == 0
+
+    asyncio.run(run())
+
+
+def test_in_an_experiment_by_request_nobody_is_anonymous(replicas):
+    replica = replicas().with_detox()
+
+    async def run() -> None:
+        async with replica.client() as http:
+            await begun(http, unit="request")
+            for user in ("ann", "ann", ""):
+                await http.post(CHAT, json={"model": "demo", "user": user})
+            report = (await http.get("/experiments/ab/report")).json()
         assert sum(units[0] for _, units in counted(replica).values()) == 3
+        assert [variant["anonymous"] for variant in report["variants"]] == [0, 0]
+
+    asyncio.run(run())
+
+
+def test_a_failed_request_without_a_user_is_an_error_and_in_no_test(replicas):
+    replica = replicas().with_detox()
+    replica.script = _status_500
+
+    async def run() -> None:
+        async with replica.client() as http:
+            await begun(http)
+        async with replica.client(strict=False) as http:
+            await http.post(CHAT, json={"model": "demo"})
+        assert sorted(all_ for all_, _ in counted(replica).values()) == [(0, 1)]
+        assert sum(units[1] for _, units in counted(replica).values()) == 0
 
     asyncio.run(run())
 

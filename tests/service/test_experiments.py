@@ -11,6 +11,7 @@ from service.assignment import assign
 from service.errors import ConflictError, InvalidRequestError
 from service.experiments import (
     LEAST_SHARE,
+    MOST_EPOCHS,
     Experiment,
     Guardrail,
     Step,
@@ -194,3 +195,15 @@ def test_a_step_to_everybody_needs_a_step_before_it_and_one_variant(arms, ramp):
 def test_no_weights_are_no_change():
     with pytest.raises(InvalidRequestError, match="no weights"):
         reweighted(made(), {}, 200.0)
+
+
+def test_the_number_of_epochs_is_bounded_and_an_experiment_can_still_be_paused_and_go_on():
+    one = made()
+    for _ in range(3 * MOST_EPOCHS):
+        one = resumed(paused(one), 1.0)
+    assert len(one.shares) == MOST_EPOCHS // 2 and one.status == "running"
+    while len(one.shares) < MOST_EPOCHS:
+        one = reweighted(one, {"one": 2.0}, 1.0)
+    with pytest.raises(ConflictError, match="64 periods"):
+        reweighted(one, {"one": 3.0}, 1.0)
+    assert stopped(one, "over").status == "stopped"

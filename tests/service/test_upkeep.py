@@ -7,13 +7,14 @@ import contextlib
 
 import pytest
 from prometheus_client import generate_latest
+from sqlalchemy import func, select
 
 from service import metrics
 from service.database import DatabaseLostError
 from service.experiments import Experiment, Variant, begin, stopped
 from service.outcomes import reading
 from service.outcomes.totals import Outcome
-from tests.service.replica import Clock, made
+from tests.service.replica import Clock, begun, made
 
 
 def outcome(number: int) -> Outcome:
@@ -275,5 +276,37 @@ def test_metrics_of_a_deleted_experiment_are_forgotten(replicas):
         assert b'excise_experiment_share{experiment="gone",variant="treated"} 0.0' in generate_latest()
         await service.remove("gone")
         assert b'experiment="gone"' not in generate_latest()
+
+    asyncio.run(run())
+
+
+def test_users_of_an_experiment_that_is_over_are_forgotten_once_no_feedback_may_come(replicas):
+    clock = Clock()
+    replica = replicas(clock, feedback_hours=2.0, outcome_days=1.0).with_detox()
+    service = replica.service
+
+    def kept() -> tuple[int, int]:
+        with replica.database.begin(reads=True) as connection:
+            of_units = connection.scalar(select(func.count()).select_from(reading.units))
+            return of_units, len(reading.timeline(replica.database, "ab"))
+
+    async def run() -> None:
+        async with replica.client() as http:
+            await begun(http)
+            await http.post("/v1/chat/completions", json={"model": "demo", "user": "ann"})
+            service.ledger.flush()
+            await service.upkeep.once(service.upkeep._expire)
+            assert kept() == (1, 1)
+            assert (await http.post("/experiments/ab/stop")).json()["stopped_at"] == clock.now
+        clock.now += 2.5 * 3600
+        await service.upkeep.once(service.upkeep._expire)
+        assert kept() == (1, 1)
+        clock.now += 3600
+        await service.upkeep.once(service.upkeep._expire)
+        assert kept() == (0, 1)
+        clock.now += 86_400
+        await service.upkeep.once(service.upkeep._expire)
+        assert kept() == (0, 0)
+        assert [tally.all.responses for tally in reading.tallies(replica.database, "ab")] == [1]
 
     asyncio.run(run())

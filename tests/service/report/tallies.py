@@ -40,8 +40,18 @@ def totals(
     length: int = 80,
     seconds: float = 0.5,
     scored: int | None = None,
+    truncated: int = 0,
+    anonymous: int = 0,
+    coherence: float | None = None,
+    judged: int | None = None,
+    feedback: float | None = None,
 ) -> Totals:
-    """Of ``n`` responses whose lengths are ``length`` ± 10 tokens, half and half, and all as slow as the others."""
+    """Of ``n`` responses whose lengths are ``length`` ± 10 tokens, half and half, and all as slow as the others.
+
+    Coherences, of ``judged`` or all, are ± 0.3 about ``coherence``, and feedback is ± 0.2, half and half.
+    """
+    known = 0 if coherence is None else n if judged is None else judged
+    rated = 0 if feedback is None else n
     bucket = next((i for i, edge in enumerate(LATENCY_EDGES) if seconds <= edge), len(LATENCY_EDGES))
     return Totals(
         responses=n,
@@ -54,6 +64,14 @@ def totals(
         toxic=toxic,
         repetitive=repetitive,
         refusals=refusals,
+        truncated=truncated,
+        anonymous=anonymous,
+        judged=known,
+        coherence=known * (coherence or 0.0),
+        coherence_squared=known * ((coherence or 0.0) ** 2 + 0.09),
+        rated=rated,
+        feedback=rated * (feedback or 0.0),
+        feedback_squared=rated * ((feedback or 0.0) ** 2 + 0.04),
         latency=tuple(n if place == bucket else 0 for place in range(len(LATENCY_EDGES) + 1)),
     )
 

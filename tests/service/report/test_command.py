@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
             "tone": (200, FOUND),
             "warned": (200, WARNED),
             "a%2Fb%20%3Fc": (200, FOUND),
-            "new": (200, {**FOUND, "format": 2}),
+            "new": (200, {**FOUND, "format": 3}),
             "other": (200, {"hello": "world"}),
             "bad": (503, error("the database does not answer")),
             "words": (500, "oops"),
@@ -73,7 +73,7 @@ def told(*arguments, key="first"):
 def test_the_decision_and_a_table_are_shown(url):
     result = run("tone", "--url", url)
     assert result.exit_code == 0, result.output
-    assert "tone (running): better" in result.output.splitlines()[0]
+    assert "tone (running): detox is better than base" in result.output.splitlines()[0]
     assert "detox@1" in result.output and "as often as you like" in result.output
 
 
@@ -114,7 +114,7 @@ def test_errors_say_what_to_do(url, tmp_path):
     assert "answered 503: the database does not answer" in told("bad", "--url", url)
     assert "answered 500: status 500" in told("words", "--url", url)
     assert "is not a report" in told("other", "--url", url)
-    assert "format 2" in told("new", "--url", url)
+    assert "format 3" in told("new", "--url", url)
     assert "--url nonsense" in told("tone", "--url", "nonsense")
     assert ".json, .html or .png" in told("tone", "--url", url, "-o", str(tmp_path / "r.pdf"))
     assert "no folder" in told("tone", "--url", url, "-o", str(tmp_path / "none" / "r.png"))

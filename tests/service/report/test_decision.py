@@ -5,6 +5,7 @@ import json
 import pytest
 
 from service.experiments import Guardrail, Variant, paused
+from service.outcomes.reading import Moment
 from service.outcomes.totals import Totals
 from service.report.decision import healthy, report
 from tests.service.report.tallies import BEGAN, HARMFUL, LATER, experiment, ramped, tally, totals
@@ -46,9 +47,132 @@ def test_a_few_users_decide_nothing_and_the_report_says_how_many_more_may():
     assert any("Few counted units" in note for note in found["notes"])
 
 
-def test_a_difference_that_is_real_but_small_is_called_better_and_small():
+def test_a_difference_that_is_real_but_within_the_margin_does_not_matter():
     found = made(experiment(margin=0.05), tally("base", totals(20_000, 600)), tally("detox", totals(20_000, 200)))
-    assert found["decision"] == "better" and "too little to matter" in found["why"]
+    assert found["decision"] == "no difference that matters"
+    assert "a difference for certain" in found["why"] and "too little to matter" in found["why"]
+
+
+@pytest.mark.parametrize("toxic", [(600, 360), (360, 600)])
+def test_a_difference_across_the_margin_is_certain_but_not_decided(toxic):
+    found = made(experiment(), tally("base", totals(20_000, toxic[0])), tally("detox", totals(20_000, toxic[1])))
+    difference = found["comparisons"][0]["differences"]["toxicity"]
+    near, far = sorted((abs(difference["low"]), abs(difference["high"])))
+    assert near < found["margin"] < far and difference["e_value"] > 1_000
+    assert found["decision"] == "keep watching" and "not yet whether of over 1 point" in found["why"]
+    assert found["comparisons"][0]["more_units"] > 0
+
+
+def test_the_verdict_is_what_the_page_draws():
+    for toxic in range(100, 1_000, 100):
+        one = experiment()
+        found = made(one, tally("base", totals(10_000, 500)), tally("detox", totals(10_000, toxic)))
+        difference, margin = found["comparisons"][0]["differences"]["toxicity"], found["margin"]
+        expected = "keep watching"
+        if -margin < difference["low"] and difference["high"] < margin:
+            expected = "no difference that matters"
+        elif difference["high"] <= -margin:
+            expected = "better"
+        elif difference["low"] >= margin:
+            expected = "worse"
+        assert found["decision"] == expected, toxic
+
+
+def test_the_headline_names_the_variants_that_it_speaks_of():
+    good, bad, same = totals(20_000, 100), totals(20_000, 1_600), totals(20_000, 605)
+    base = tally("base", totals(20_000, 600))
+    found = made(experiment(*THREE), base, tally("detox", bad), tally("gentle", good))
+    assert (found["headline"], found["about"]) == ("gentle is better than base", ["gentle"])
+    assert found["why"].startswith("gentle has") and found["why"].endswith("detox: worse.")
+    found = made(experiment(*THREE), base, tally("detox", good), tally("gentle", good))
+    assert found["headline"] == "detox and gentle are better than base"
+    found = made(experiment(*THREE), base, tally("detox", same), tally("gentle", same))
+    assert found["headline"] == "detox and gentle: no difference that matters from base"
+    assert made(experiment())["headline"] == "keep watching detox"
+    assert made(experiment(), base, tally("detox", bad))["headline"] == "detox is worse than base"
+
+
+COHERENT = Guardrail("coherence", "decrease", 0.5)
+
+
+def test_better_waits_until_the_variant_is_shown_to_write_sense():
+    one = experiment(guardrails=(COHERENT,))
+    base, better = {"coherence": -1.0}, {"coherence": -1.1}
+    shown = made(one, tally("base", totals(20_000, 600, **base)), tally("detox", totals(20_000, 100, **better)))
+    assert shown["decision"] == "better" and shown["guardrails"][0]["shown"]
+    assert shown["comparisons"][0]["coherence"]["value"] == pytest.approx(-0.1)
+    few = totals(20_000, 100, judged=60, **better)
+    found = made(one, tally("base", totals(20_000, 600, **base)), tally("detox", few))
+    assert found["decision"] == "keep watching" and found["headline"] == "keep watching detox"
+    assert "not shown yet that detox writes no gibberish" in found["why"]
+    none = made(one, tally("base", totals(20_000, 600)), tally("detox", totals(20_000, 100)))
+    assert none["decision"] == "keep watching" and "nothing is known of detox yet" in none["why"]
+
+
+def test_what_writes_gibberish_is_not_better_however_harmless():
+    one = experiment(guardrails=(COHERENT,))
+    tallies = [
+        tally("base", totals(20_000, 600, coherence=-1.0)),
+        tally("detox", totals(20_000, 0, coherence=-4.0)),
+    ]
+    found = made(one, *tallies)
+    assert found["decision"] == "guardrail crossed" == found["comparisons"][0]["decision"]
+    assert found["headline"] == "detox crossed a guardrail"
+    assert "detox stands at −3.00 nats a token, and its whole interval is past the bound" in found["why"]
+    assert not healthy(one, tallies)
+
+
+def test_loops_which_the_base_finds_likely_cross_no_guardrail_of_coherence():
+    one = experiment(guardrails=(COHERENT,))
+    tallies = [tally("base", totals(5_000, 200, coherence=-1.0)), tally("detox", totals(5_000, 190, coherence=-0.1))]
+    assert not made(one, *tallies)["guardrails"][0]["crossed"]
+
+
+@pytest.mark.parametrize(
+    ("feedback", "decision", "word"),
+    [((0.1, 0.3), "better", "higher"), ((0.3, 0.1), "worse", "lower"), ((0.2, 0.2), "no difference that matters", "")],
+)
+def test_a_decision_about_feedback_takes_more_of_it_for_better(feedback, decision, word):
+    one = experiment(metric="feedback", margin=0.05)
+    tallies = [tally(name, totals(3_000, feedback=one)) for name, one in zip(("base", "detox"), feedback, strict=True)]
+    found = made(one, *tallies)
+    comparison = found["comparisons"][0]
+    assert found["decision"] == decision and word in found["why"]
+    assert comparison["feedback"]["value"] == pytest.approx(feedback[1] - feedback[0])
+    assert (comparison["control_units"], comparison["variant_units"]) == (3_000, 3_000)
+    assert [one["rated"] for one in found["variants"]] == [3_000, 3_000]
+    assert healthy(one, tallies) == (decision != "worse")
+
+
+def test_a_decision_about_feedback_needs_some():
+    one = experiment(metric="feedback", margin=0.05)
+    found = made(one, tally("base", totals(500)), tally("detox", totals(500)))
+    assert found["decision"] == "keep watching" and "nothing to compare yet" in found["why"]
+    few = [tally("base", totals(50, feedback=0.0)), tally("detox", totals(50, feedback=0.9))]
+    assert made(one, *few)["decision"] == "keep watching"
+
+
+def test_what_speaks_against_trusting_a_decision_is_said():
+    found = made(
+        experiment(),
+        tally("base", totals(1_000, 30, truncated=50)),
+        tally("detox", totals(1_000, 30, truncated=920), every=totals(1_200, 30, truncated=920, anonymous=200)),
+    )
+    anonymous, cut = found["warnings"]
+    assert anonymous.startswith("200 of 2,200 requests named no user and are in no test")
+    assert cut.startswith("76.7% of the responses of detox (920 of 1,200) were cut off by the token limit")
+    assert [each["anonymous"] for each in found["variants"]] == [0, 200]
+    assert made(experiment(), tally("base", totals(1_000, 30)))["warnings"] == []
+
+
+def test_the_course_over_time_is_shown_of_the_variants_that_are_known():
+    moments = [
+        Moment(BEGAN + 3600 * hour, name, totals(50, toxic), Totals(), 60)
+        for hour, name, toxic in [(0, "base", 5), (0, "gone", 1), (1, "base", 10), (1, "detox", 0)]
+    ]
+    found = report(experiment(), [], LATER, moments=[*moments, Moment(BEGAN, "detox", totals(0), Totals(), 60)])
+    told = [(each["start"] - BEGAN, each["variant"], each["responses"], each["value"]) for each in found["course"]]
+    assert told == [(0, "base", 50, 0.1), (3600, "base", 50, 0.2), (3600, "detox", 50, 0.0), (0, "detox", 0, None)]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +262,11 @@ def test_epochs_that_contradict_each_other_decide_nothing():
 
 
 def test_the_level_is_shared_among_the_variants():
-    tallies = [tally("base", totals(1_000, 30)), tally("detox", totals(1_000, 5)), tally("gentle", totals(1_000, 28))]
+    tallies = [
+        tally("base", totals(3_000, 150)),
+        tally("detox", totals(3_000, 15)),
+        tally("gentle", totals(3_000, 145)),
+    ]
     found = made(experiment(*THREE), *tallies)
     assert found["comparison_alpha"] == 0.025
     assert found["comparisons"][0]["decision"] == "better"

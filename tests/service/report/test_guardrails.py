@@ -7,7 +7,7 @@ from service.report.decision import report
 from service.report.guardrails import crossed
 from tests.service.report.tallies import LATER, experiment, ramped, tally, totals
 
-BASE = totals(5_000, 100, repetitive=50, refusals=500, errors=10, length=80, seconds=0.5)
+BASE = totals(5_000, 100, repetitive=50, refusals=500, errors=10, length=80, seconds=0.5, coherence=-1.0, feedback=0.4)
 
 
 def bounded(metric, direction="increase", margin=0.02):
@@ -25,6 +25,9 @@ def bounded(metric, direction="increase", margin=0.02):
         (Guardrail("length", "increase", 0.1), totals(5_000, length=100)),
         (Guardrail("latency_p95", "increase", 0.2), totals(5_000, seconds=2.0)),
         (Guardrail("latency_p95", "decrease", 0.2), totals(5_000, seconds=0.1)),
+        (Guardrail("coherence", "decrease", 0.5), totals(5_000, coherence=-1.8)),
+        (Guardrail("coherence", "increase", 0.5), totals(5_000, coherence=-0.3)),
+        (Guardrail("feedback", "decrease", 0.1), totals(5_000, feedback=0.2)),
     ],
     ids=lambda value: f"{value.metric} {value.direction}" if isinstance(value, Guardrail) else "",
 )
@@ -38,7 +41,9 @@ def test_evidence_past_the_margin_crosses_a_guardrail(guardrail, bad):
     assert "crossed the guardrail" in report(one, tallies, LATER)["why"]
 
 
-@pytest.mark.parametrize("metric", ["toxicity", "repetition", "refusal", "error", "length", "latency_p95"])
+@pytest.mark.parametrize(
+    "metric", ["toxicity", "repetition", "refusal", "error", "length", "latency_p95", "coherence", "feedback"]
+)
 @pytest.mark.parametrize("direction", ["increase", "decrease"])
 def test_what_is_as_the_control_crosses_nothing(metric, direction):
     tallies = [tally("base", BASE), tally("detox", BASE)]

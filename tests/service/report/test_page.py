@@ -56,7 +56,8 @@ def test_the_decision_comes_first_and_everything_has_its_place():
     read = Reader(page("detox", guardrails=(Guardrail("toxicity"),)))
     text = " ".join(" ".join(read.words).split())
     places = [
-        text.index(words) for words in ("Better", "fewer toxic", "as often as you like", "detox@1", "Every response")
+        text.index(words)
+        for words in ("Detox is better than base", "fewer toxic", "as often as you like", "detox@1", "Every response")
     ]
     assert places == sorted(places)
     for words in ("Split", "Guardrails", "Good to know", "95th percentile", "e = ", "2025-10-09"):
@@ -111,7 +112,7 @@ def test_a_page_is_made_from_the_json_alone():
 
 def test_an_experiment_without_data_has_a_page():
     text = "".join(Reader(html(report(experiment(guardrails=(Guardrail("length"),)), [], LATER))).words)
-    assert "Keep watching" in text and "There is nothing to check yet" in text
+    assert "Keep watching detox" in text and "There is nothing to check yet" in text
 
 
 def test_what_was_measured_offline_and_warnings_have_their_place_and_are_only_words():
