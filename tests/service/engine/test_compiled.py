@@ -2,16 +2,70 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import masks
 from tests.service.engine.conftest import ALPHA, BETA
-from tests.service.server import MODEL, Server
+from tests.service.server import MODEL, ROOT, Server
 
-pytestmark = pytest.mark.engine
+LAYER = """
+import json, sys
+import torch
+from vllm.compilation.decorators import support_torch_compile
+from vllm.config import CompilationConfig, VllmConfig, set_current_vllm_config
+from vllm.forward_context import set_forward_context
+
+@support_torch_compile
+class Layer(torch.nn.Module):
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.linear(x)) * 2
+
+if __name__ == "__main__":
+    if sys.argv[1] == "excise":
+        from service.engine import vllm_names
+        from service.engine.resident import ResidentMasks
+        vllm_names.install(ResidentMasks)
+    config = VllmConfig(compilation_config=CompilationConfig(mode=2, backend="inductor"))  # as vLLM has it on a CPU
+    torch.manual_seed(int(sys.argv[2]))
+    with set_current_vllm_config(config), torch.inference_mode(), set_forward_context({}, vllm_config=config):
+        layer, x = Layer(vllm_config=config), torch.arange(24.0).reshape(3, 8)
+        found = layer(x), layer(x.repeat(2, 1))[3:]
+        wanted = torch.relu(layer.linear(x)) * 2
+        right = all(torch.allclose(one, wanted) for one in found)
+    print("FOUND" + json.dumps([layer.was_aot_compile_fn_loaded_from_disk, right, float(wanted.sum())]))
+"""
+"""A layer that vLLM compiles as it does a model's."""
 
 LOADED, AGAIN = "Directly load AOT compilation", "Compiling model again"
+
+
+def compiled(folder, side: str, seed: int) -> tuple[bool, bool, float, str]:
+    """Run the layer with weights of ``seed``: was its code read, is what it answers right, their sum, and the log."""
+    environment = {**os.environ, "VLLM_CACHE_ROOT": str(folder / "cache"), "PYTHONPATH": str(ROOT), "VLLM_PLUGINS": ""}
+    command = [sys.executable, str(folder / "layer.py"), side, str(seed)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert "FOUND" in run.stdout, run.stderr[-2000:]
+    return (*json.loads(run.stdout.partition("FOUND")[2].splitlines()[0]), run.stdout + run.stderr)
+
+
+def test_vllm_compiles_again_what_it_has_compiled_for_a_cpu_and_with_excise_it_does_not(tmp_path):
+    (tmp_path / "layer.py").write_text(LAYER)
+    sums = []
+    for side, seed, read in (("plain", 1, False), ("plain", 1, False), ("excise", 1, True), ("excise", 2, True)):
+        loaded, right, total, log = compiled(tmp_path, side, seed)
+        assert (loaded, right) == (read, True), log
+        sums.append(total)
+    assert sums[0] == sums[1] == sums[2] != sums[3], "the weights are no part of what was compiled"
 
 
 def few_weights() -> masks.Mask:
@@ -38,11 +92,12 @@ def answers(server: Server) -> list[list[float]]:
         return found
 
 
+@pytest.mark.engine
 def test_a_second_start_compiles_nothing_and_answers_bit_for_bit_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "cache"))
     found, logs = [], []
     for _ in range(2):
-        server = Server(tmp_path, eager=False).wait(400)
+        server = Server(tmp_path, eager=False).wait(900)
         try:
             found.append(answers(server))
             logs.append(server.log.read_text(errors="replace"))
