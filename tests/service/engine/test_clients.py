@@ -14,7 +14,12 @@ pytestmark = pytest.mark.engine
 
 PAGE = {"origin": "https://page.example"}
 ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
-CITIES = {"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}
+CITIES = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Paris", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 WEATHER = {"name": "weather", "description": "The weather of a city", "parameters": CITIES}
 TOOLS = [{"type": "function", "function": WEATHER}]
 NAMED = {"type": "function", "function": {"name": "weather"}}
@@ -104,7 +109,9 @@ def arguments(call) -> dict:
 def test_a_forced_calls_arguments_are_what_the_tool_takes(client, choice):
     ask = {"model": "demo", "messages": ASK, "tools": TOOLS, "tool_choice": choice, "temperature": 0}
     ask |= {"max_tokens": 200, "parallel_tool_calls": False}
-    whole = client.chat.completions.create(**ask).choices[0].message.tool_calls[0].function
+    message = client.chat.completions.create(**ask).choices[0].message
+    assert message.tool_calls, message.content
+    whole = message.tool_calls[0].function
     assert whole.name == "weather"
     assert arguments(whole.arguments)["city"] in ("Paris", "Rome")
     parts = [chunk.choices[0].delta.tool_calls for chunk in client.chat.completions.create(**ask, stream=True)]
@@ -125,6 +132,7 @@ def test_forced_calls_of_the_other_apis_take_objects_too(client, claude):
     ask = {"input": "Weather in Paris?", "tools": tools, "tool_choice": "required", "temperature": 0}
     answer = client.responses.create(model="demo", **ask, max_output_tokens=200, parallel_tool_calls=False)
     calls = [item for item in answer.output if item.type == "function_call"]
+    assert calls, answer.output_text
     assert arguments(calls[0].arguments)["city"] in ("Paris", "Rome")
     message = claude.messages.create(
         model="demo",
