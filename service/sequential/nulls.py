@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import entr
@@ -106,7 +107,7 @@ class _Search:
         self.log_masses = effects.log_masses[self._kept]
         self.table = self._ratios(self._angles, self._owner)
         starts = np.cumsum([0, *(len(grid) for grid in grids)])
-        self.parts = [slice(start, end) for start, end in zip(starts, starts[1:], strict=False)]
+        self.parts = [slice(start, end) for start, end in pairwise(starts)]
         self.likely = [
             part.start + int(np.abs(self._angles[part] - centre).argmin())
             for part, centre in zip(self.parts, centres, strict=True)
