@@ -55,6 +55,7 @@ DELETE /experiments/a-b.1 admin
 POST   /experiments/a-b.1/stop admin
 GET    /experiments/a-b.1/report reader
 GET    /audit admin
+POST   /feedback reader
 GET    /flagged admin
 """
 EXPECTED = {(method, path): Role(needed) for method, path, needed in map(str.split, TABLE.split("\n")[1:-1])}
