@@ -8,19 +8,20 @@ from typing import Any
 
 from service.report.cells import whole
 from service.report.document import Report
-from service.report.figure import DARK, DRAWING, LIGHT, LONGEST, Look, drawable
+from service.report.figure import DRAWING, LIGHT, LONGEST, Look, drawable
 
 _COLOURS = ("#0072b2", "#c25400", "#009e73", "#cc79a7", "#b08900", "#56b4e9")
 """Told apart by the colour-blind; of more variants the strokes differ too."""
+_TICKS = 4
 _STROKES = ("-", "--", ":", "-.")
 
 
-def svg(report: Report, *, dark: bool = False) -> bytes:
-    """An SVG for a page, on nothing."""
+def svg(report: Report) -> bytes:
+    """An SVG for a page, on nothing; see ``figure.darkened``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    look = DARK if dark else LIGHT
+    look = LIGHT
     names = [variant["name"] for variant in report["variants"]]
     with DRAWING:
         figure = Figure(figsize=(5.2, 2.4 + 0.17 * ((len(names) + 1) // 2)), layout="constrained")
@@ -38,7 +39,7 @@ def _line(axes: Any, report: Report, name: str, place: int, look: Look) -> None:
     """One variant; a gap where nothing was known."""
     size = 1.0 if report["metric"] == "feedback" else 100.0
     points = [each for each in report["course"] if each["variant"] == name]
-    times = [datetime.fromtimestamp(each["start"], UTC) for each in points]
+    times = [each["start"] for each in points]
     values = [float("nan") if each["value"] is None else size * each["value"] for each in points]
     colour = look.ink if place == 0 else _COLOURS[(place - 1) % len(_COLOURS)]
     stroke = _STROKES[(place - 1) // len(_COLOURS) % len(_STROKES)] if place else "-"
@@ -47,21 +48,21 @@ def _line(axes: Any, report: Report, name: str, place: int, look: Look) -> None:
 
 
 def _framed(axes: Any, report: Report, look: Look) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator(maxticks=6)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
+    times = sorted({each["start"] for each in report["course"]})
+    shown = [times[place * (len(times) - 1) // _TICKS] for place in range(_TICKS + 1)] if times else []
+    shown = list(dict.fromkeys(shown))
+    days = bool(times) and times[-1] - times[0] >= _TICKS * 86_400
+    form = "%d %b" if days else "%d %b\n%H:%M"
+    axes.set_xticks(shown, [datetime.fromtimestamp(each, UTC).strftime(form) for each in shown])
     axes.set_title(f"{whole(report['metric'])}, by time (UTC)", fontsize=10, loc="left", color=look.ink)
     if report["metric"] != "feedback":
         axes.set_ylim(bottom=0)
     axes.tick_params(colors=look.ink, labelsize=8, length=0)
-    axes.xaxis.get_offset_text().set(color=look.ink, size=8)
     axes.grid(axis="y", color=look.faint, linewidth=0.6)
     axes.set_facecolor("none")
     axes.spines[:].set_visible(False)
     legend = axes.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8, frameon=False, labelcolor=look.ink
+        loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, fontsize=8, frameon=False, labelcolor=look.ink
     )
     for text in legend.get_texts():
         text.set_parse_math(False)

@@ -47,8 +47,7 @@ def _head(report: Report) -> str:
         f"<header>\n<p>Experiment <strong>{escape(report['experiment'])}</strong>, {escape(status)}</p>\n"
         f"<h1 class={_class(report['decision'])}>{escape(_capital(report['headline']))}</h1>\n"
         f"<p class=why>{escape(report['why'])}</p>\n{_warnings(report)}"
-        f"<p class=quiet>{escape(report['peeking'])}</p>\n</header>\n"
-        + _picture(figure.svg(report), figure.svg(report, dark=True), told)
+        f"<p class=quiet>{escape(report['peeking'])}</p>\n</header>\n" + _picture(figure.svg(report), told)
     )
 
 
@@ -108,14 +107,15 @@ def _course(report: Report) -> str:
     if not report["course"]:
         return ""
     told = f"{cells.whole(report['metric'])} of each variant over time, over every response."
-    drawn = _picture(chart.svg(report), chart.svg(report, dark=True), told)
+    drawn = _picture(chart.svg(report), told)
     return (
         f"<section>\n<h2>Over time</h2>\n{drawn}\n<p class=quiet>{escape(told)} Only the tests decide.</p>\n</section>"
     )
 
 
-def _picture(light: bytes, dark: bytes, told: str) -> str:
-    sources = ["data:image/svg+xml;base64," + b64encode(each).decode() for each in (light, dark)]
+def _picture(light: bytes, told: str) -> str:
+    drawn = light, figure.darkened(light)
+    sources = ["data:image/svg+xml;base64," + b64encode(each).decode() for each in drawn]
     return (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{sources[1]}">'
         f'<img src="{sources[0]}" alt="{escape(told)}"></picture>'

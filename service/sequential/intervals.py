@@ -20,7 +20,9 @@ Height = Callable[[float], float]
 """By how much the evidence against a value exceeds what rejects it."""
 
 _TOLERANCE = 2e-3
-"""Ends are found to this part of the interval's width, and put outwards."""
+"""Ends are found to this part of the way to them, and put outwards."""
+_COARSE = 1e-2
+"""The same of a difference, where each look at an end costs milliseconds."""
 _HAIR = 1e-12
 """An end is at least so far from 0 where 0 is not rejected."""
 _STEEP = 1e3
@@ -69,7 +71,7 @@ def difference_interval(strata: Sequence[Stratum], alpha: float) -> tuple[float,
         if height(centre) >= 0:
             ends = [difference_interval([stratum], alpha / len(told)) for stratum in told if len(told) > 1]
             return min((low for low, _ in ends), default=-1.0), max((high for _, high in ends), default=1.0)
-    low, high = _end(height, centre, -1.0, width), _end(height, centre, 1.0, width)
+    low, high = (_end(height, centre, last, width, _COARSE) for last in (-1.0, 1.0))
     if height(0.0) < 0:  # rounding must not tell another thing about 0 than the test does
         return min(low, -_HAIR), max(high, _HAIR)
     return (max(low, 0.0), high) if centre > 0 else (low, min(high, 0.0))
@@ -115,9 +117,9 @@ def _spread(count: Count) -> float:
     return (count.events + 1) * (count.trials - count.events + 1) / (count.trials + 2) ** 2
 
 
-def _end(height: Height, inside: float, last: float, width: float) -> float:
+def _end(height: Height, inside: float, last: float, width: float, precise: float = _TOLERANCE) -> float:
     """Where ``height`` becomes positive on the way from ``inside`` to ``last``, or a little beyond; else ``last``."""
-    found = crossing(height, inside, last, width, precise=_TOLERANCE)
+    found = crossing(height, inside, last, width, precise=precise)
     return last if found is None else found
 
 
@@ -161,7 +163,7 @@ def crossing(
             short = True
             continue
         far, high, short = place, value, False
-        if n:
+        if n or precise >= _COARSE:
             before = far - sign * 0.9 * tolerance
             value = height(before) if abs(before - inside) > abs(near - inside) else low
             if value < 0:

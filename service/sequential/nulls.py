@@ -1,6 +1,6 @@
 """The infimum of the mixture over the null: every stratum's free rate is put where the evidence is least.
 
-A stratum's rate is searched on a grid around its likeliest value, a quarter of a standard error apart near it and ever
+A stratum's rate is searched on a grid around its likeliest value, half a standard error apart near it and ever
 farther apart up to the ends of what is possible, then on finer grids around the least values. All strata are searched
 at once, as rows of one table.
 
@@ -28,7 +28,7 @@ from scipy.special import entr
 from service.sequential.effects import Effects
 from service.sequential.ratios import Array, Cells, log_ratios
 
-_NEAR = np.arange(-8.0, 8.25, 0.25)
+_NEAR = np.arange(-8.0, 8.5, 0.5)
 _FAR = 1.4
 _EDGE = 3e-6 * 1.6 ** np.arange(25)
 """Angles near the ends, where evidence can fall on and on while the smallest of the effects are cut off."""

@@ -43,9 +43,9 @@ def responses_needed(strata: Sequence[Stratum], alpha: float, margin: float) -> 
     """How many more responses, of both variants together, a decision at level ``alpha`` takes if rates stay so.
 
     Until a difference of ``margin`` is rejected: of the sign of the observed one where that is beyond it, else of both
-    signs, so that what is left does not matter. Responses to come are put to the last stratum, at its share
-    and at the observed rates; the answer is right to two hundredths. 0 where it is decided; None where 10⁹ would not do,
-    or where a variant has no data.
+    signs, so that what is left does not matter. Responses to come are put to the last stratum, at its share and at the
+    observed rates; the answer is right to 2%. 0 where it is decided; None where 10⁹ would not do, or where a variant
+    has no data.
     """
     limit = -math.log(checked_alpha(alpha))
     told = [stratum for stratum in strata if stratum.control.trials and stratum.treatment.trials]

@@ -56,6 +56,7 @@ DELETE /experiments/a-b.1 admin
 POST   /experiments/a-b.1/stop admin
 GET    /experiments/a-b.1/report reader
 GET    /audit admin
+POST   /feedback reader
 GET    /flagged admin
 DELETE /flagged admin
 """

@@ -63,3 +63,19 @@ def test_a_variant_whose_mask_has_warnings_is_marked():
     assert [figure._marks(each) for each in warned["variants"]] == ["", " (has warnings)"]
     assert figure.svg(plain) != figure.svg(warned)
     assert figure.png(warned).startswith(b"\x89PNG")
+
+
+def test_a_decision_about_feedback_is_drawn():
+    one = experiment(metric="feedback", margin=0.05)
+    tallies = [tally("base", totals(900, feedback=-0.2)), tally("detox", totals(900, feedback=0.4))]
+    found = report(one, tallies, LATER)
+    assert found["decision"] == "better"
+    assert figure.png(found).startswith(b"\x89PNG")
+    assert b"feedback" in figure.svg(found) or figure.svg(found).count(b"<path") > 20
+
+
+def test_the_dark_picture_is_the_light_one_in_other_colours():
+    found = report(experiment(), [tally("base", totals(900, 30)), tally("detox", totals(900, 3))], LATER)
+    light, dark = figure.svg(found), figure.svg(found, dark=True)
+    assert len(light) == len(dark) and light != dark
+    assert b"#222222" in light and b"#222222" not in dark and b"#e8e8e8" in dark

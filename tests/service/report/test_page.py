@@ -6,10 +6,12 @@ from html.parser import HTMLParser
 import pytest
 
 from service.experiments import Guardrail, Variant, stopped
-from service.report import figure
+from service.outcomes.reading import Moment
+from service.outcomes.totals import Totals
+from service.report import chart, figure
 from service.report.decision import report
 from service.report.page import html
-from tests.service.report.tallies import HARMFUL, LATER, experiment, tally, totals
+from tests.service.report.tallies import BEGAN, HARMFUL, LATER, experiment, tally, totals
 
 DRAWN = figure.svg
 VOID = {"meta", "img", "source", "br"}
@@ -18,7 +20,7 @@ VOID = {"meta", "img", "source", "br"}
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     """No pictures: their own tests draw them."""
-    monkeypatch.setattr(figure, "svg", lambda found, dark=False: b"<svg/>")
+    monkeypatch.setattr(figure, "svg", lambda found: b"<svg/>")
 
 
 class Reader(HTMLParser):
@@ -134,3 +136,20 @@ def test_what_was_measured_offline_and_warnings_have_their_place_and_are_only_wo
 def test_without_masks_that_were_measured_nothing_is_said_of_it():
     body = page("detox").partition("<body>")[2]
     assert "Measured offline" not in body and ", offline" not in body and "warned" not in body
+
+
+def test_the_chart_over_time_is_drawn_of_what_is_kept(monkeypatch):
+    moments = [
+        Moment(BEGAN + 3600 * hour, name, totals(50, 5 * hour), Totals(), 60)
+        for hour in range(4)
+        for name in ("base", "<b>$x$</b>")
+    ]
+    arms = Variant("base", "base", 1.0), Variant("<b>$x$</b>", "detox@1", 1.0)
+    found = report(experiment(*arms), [], LATER, moments=moments)
+    read = Reader(html(found))
+    words = " ".join(" ".join(read.words).split())
+    assert "Over time Toxic responses, % of each variant over time, over every response." in words
+    assert read.tags.count("img") == 2 and "b" not in read.tags
+    assert chart.svg(found).count(b'<g id="line2d_') >= 2
+    assert b"#222222" in chart.svg(found) and b"#222222" not in figure.darkened(chart.svg(found))
+    assert "Over time" not in html(report(experiment(*arms), [], LATER))
