@@ -260,6 +260,7 @@ def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: li
 
     launch = server.prepare(model, vllm_options)
     base = masks.describe(launch.folder, id=launch.name)
+    server.check_free(launch)
     files = MaskFiles(settings.store)
     database = Database(settings.database_url)
     registry = Registry(

@@ -111,8 +111,6 @@ def prepare(model: str, options: list[str]) -> Launch:
     names = given.served_model_name or []
     if len(names) > 1:
         raise InvalidRequestError("give one --served-model-name: masks are named after it", code="bad_option")
-    if not given.uds:
-        _check_free(given.host or "", given.port)
     folder = Path(model)
     if not folder.is_dir():
         if model.startswith((".", "/", "~")) or model.count("/") > 1:
@@ -186,8 +184,11 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
     return options
 
 
-def _check_free(host: str, port: int) -> None:
+def check_free(launch: Launch) -> None:
     """Raise ``InvalidRequestError`` where nothing can listen: told now, not when the engine is up."""
+    host, port = launch.options.host or "", launch.options.port
+    if launch.options.uds:
+        return
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as vLLM's own: a port just let go is free
         try:
