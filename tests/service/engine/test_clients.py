@@ -121,7 +121,6 @@ def test_forced_calls_of_the_other_apis_take_objects_too(client, claude):
     message = claude.messages.create(
         model="demo",
         max_tokens=60,
-        temperature=0,
         messages=ASK,
         tools=[{"name": "weather", "input_schema": CITIES}],
         tool_choice={"type": "tool", "name": "weather"},
