@@ -28,6 +28,7 @@ _EVERY = 1.0
 """Seconds: a key file is looked at no more often."""
 _LARGEST = 64 * 2**10
 """Bytes of a key file. Every call is compared with every key."""
+_LINE_END = re.compile(r"\r\n|\n|\r")  # str.splitlines would make two keys of one with, say, U+2028 in it
 _COMMENT = re.compile(r"(^|\s)#.*")
 
 _log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class KeyFile:
         except UnicodeDecodeError:
             raise self._bad("is no UTF-8 text; it should hold one key a line") from None
         keys = []
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(_LINE_END.split(text), 1):
             if key := _COMMENT.sub("", line).strip():
                 if not VISIBLE.fullmatch(key):
                     raise self._bad(f"holds a space or a character other than ASCII in line {number}; one key a line")

@@ -154,6 +154,7 @@ def test_a_file_gone_bad_keeps_the_last_good_keys_and_is_warned_of_once(write, c
         (b"#\n", "holds no key"),
         (b"s3cret\nkey s3cret\n", "line 2"),
         ("s3cr\u00e9t".encode(), "line 1"),
+        ("first-key\u2028second-key".encode(), "line 1"),
         (b"s3cret\xff", "UTF-8"),
         (b"x" * 70_000, "more than 65536 bytes"),
     ],
