@@ -4,9 +4,9 @@ The mean log-probability of a response's first tokens after the end of its promp
 Gibberish scores low. **A loop scores high**, for a text that repeats itself is easy to foretell, and so does whatever
 the base itself would say: coherence tells whether a mask broke the model, not whether a response is good.
 
-A sample of the responses of experiments is judged by the engine that answers, one at a time, after everything that somebody waits for,
-and for at most a twentieth of the time while somebody does. When the queue is full a response goes unjudged, and counts
-as dropped.
+A sample of the responses of experiments is judged by the engine that answers, one at a time, after everything that
+somebody waits for, and for at most a twentieth of the time while somebody does. When the queue is full a response goes
+unjudged, and counts as dropped.
 """
 
 from __future__ import annotations
