@@ -135,7 +135,8 @@ def serve(
     admin_key_file: Annotated[Path | None, typer.Option(help="File of such keys, one a line; may change.")] = None,
     scorer: Annotated[str | None, typer.Option(help="Toxicity scorer for responses, or 'none'.")] = None,
     coherence_rate: Annotated[
-        float | None, typer.Option(help="Share of the responses whose coherence the base model judges; 0: none.")
+        float | None,
+        typer.Option(help="Share of an experiment's units whose coherence the base judges, of each variant; 0: none."),
     ] = None,
     scoring_rate: Annotated[float | None, typer.Option(help="Share of the users whose responses are scored.")] = None,
     keep_flagged: Annotated[

@@ -26,8 +26,8 @@ from demo.server import Server, ServerError
 
 ROUND = 60
 """Users between two looks at a report."""
-ROUNDS = 4
-"""The most rounds of an experiment."""
+ROUNDS = 6
+"""The most rounds of an experiment: better needs 100 users of each arm, for what they read must make sense."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,9 @@ def _report(http: httpx.Client, name: str, expected: int) -> dict[str, Any]:
     document: dict[str, Any] = {}
     while time.monotonic() < deadline:
         document = http.get(f"/experiments/{name}/report").raise_for_status().json()
-        if sum(variant["responses"] for variant in document["variants"]) >= expected:
+        counted, judged = (sum(each[key] for each in document["variants"]) for key in ("responses", "judged"))
+        late = time.monotonic() > deadline - 30
+        if counted >= expected and (judged >= 0.95 * expected or late):  # coherence is known a little later
             return document
         time.sleep(0.2)
     raise ServerError(f"the experiment {name} counted fewer than {expected} responses within a minute: {document}")

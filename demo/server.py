@@ -39,7 +39,7 @@ def serve(model: Path, store: Path, log: Path, dtype: str = "auto", limit: float
     command = [sys.executable, "-m", "excise", "serve", "--model", str(model), "--store", str(store)]
     command += ["--served-model-name", "demo", "--port", str(port), "--dtype", dtype]
     command += ["--enforce-eager", "--max-model-len", "512"]
-    environment = {**os.environ, "EXCISE_ADMIN_KEYS": server.admin_key}
+    environment = {**os.environ, "EXCISE_ADMIN_KEYS": server.admin_key, "EXCISE_COHERENCE_RATE": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -17,7 +17,7 @@ from service.errors import ConflictError, NotFoundError
 from service.experiments import Experiment, next_step, stopped
 from service.outcomes.totals import Tally
 from service.report.decision import healthy
-from service.report.guardrails import crossed
+from service.report.guardrails import coherent, crossed
 from service.routing import EXPERIMENT
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def step_is_due(experiment: Experiment, tallies: Sequence[Tally], now: float) ->
         if tally.epoch == experiment.epoch
     }
     enough = all(counted.get(variant.name, 0) >= step.responses for variant in experiment.arms)
-    return enough and healthy(experiment, tallies)
+    last = experiment.ramp[experiment.step + 1].share == 1  # then the variant has won
+    return enough and healthy(experiment, tallies) and (not last or coherent(experiment, tallies))
 
 
 class Conductor:

@@ -89,7 +89,7 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
         allow_inf_nan=False,
-        description="Share of the responses whose coherence the base model judges, of each variant alike; 0: none.",
+        description="Share of an experiment's units whose coherence the base model judges, of each variant; 0: none.",
     )
     coherence_queue: int = Field(1000, ge=1, description="Responses that may wait to be judged; more are dropped.")
     feedback_hours: float = Field(

@@ -50,6 +50,13 @@ def bounds(samples: Samples) -> list[Bound]:
     return [_bound(samples, *pair, thorough=True) for pair in _pairs(samples.experiment)]
 
 
+def coherent(experiment: Experiment, tallies: Sequence[Tally]) -> bool:
+    """Whether every shown variant whose coherence is guarded is shown to write no gibberish."""
+    samples = Samples(experiment, tallies)
+    guarded = [pair for pair in _pairs(experiment) if pair[0].metric == "coherence" and not pair[1].mirror]
+    return all(_bound(samples, *pair, thorough=False)["shown"] for pair in guarded)
+
+
 def _pairs(experiment: Experiment) -> list[tuple[Guardrail, Variant, float]]:
     """Guardrails and the variants they guard, each pair with its part of α."""
     pairs = [

@@ -4,9 +4,9 @@ The mean log-probability of a response's first tokens after the end of its promp
 Gibberish scores low. **A loop scores high**, for a text that repeats itself is easy to foretell, and so does whatever
 the base itself would say: coherence tells whether a mask broke the model, not whether a response is good.
 
-A sample of the responses is judged by the engine that answers, one at a time, after everything that somebody waits for,
-and for at most a twentieth of the time while somebody does. When the queue is full a response goes unjudged, and counts
-as dropped.
+A sample of the responses of experiments is judged by the engine that answers, one at a time, after everything that
+somebody waits for, and for at most a twentieth of the time while somebody does. When the queue is full a response goes
+unjudged, and counts as dropped.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Coherence:
         """Start nothing yet.
 
         Args:
-            rate: share of the responses that are judged, 0 to 1. In an experiment this share of all its units is judged
-                of each variant, so that a canary with few users is known as well as its control.
+            rate: share of an experiment's units that is judged of each variant, 0 to 1, so that a canary with few users
+                is known as well as its control. What is in no experiment is not judged, and costs nothing.
             capacity: responses that may wait; those beyond are dropped.
             judge: asks the engine, with the tokens of context and response.
             on_judged: gets each response that was judged, and its coherence.
@@ -92,11 +92,9 @@ class Coherence:
             self._task = None
 
     def _chosen(self, response: Response) -> bool:
-        if not response.counted or not response.tokens or not response.context:
-            return False
         where = response.assigned
-        if where is None:
-            return sampled(response.unit, self._rate)
+        if where is None or not response.counted or not response.tokens or not response.context:
+            return False
         return sampled(where.unit, min(1.0, self._rate / where.share) if where.share > 0 else 1.0)
 
     async def _run(self) -> None:

@@ -51,11 +51,11 @@ def log_e_value(strata: Sequence[Stratum], difference: float = 0.0) -> float:
     none (and ``difference`` is 0); inf where the counts are impossible. Raises ValueError unless the difference lies
     between −1 and 1.
     """
-    return _cached(tuple(strata), difference)
+    return remembered(tuple(strata), difference)
 
 
 @lru_cache(4096)
-def _cached(strata: tuple[Stratum, ...], difference: float) -> float:
+def remembered(strata: tuple[Stratum, ...], difference: float) -> float:
     """Tests, intervals and guardrails ask for the same, second after second."""
     return evidence([Cells.of(stratum) for stratum in strata], difference, EITHER)
 

@@ -365,3 +365,19 @@ def test_what_has_not_changed_is_not_weighed_again(replicas, monkeypatch):
     respond(replica, "control", 10)
     conduct(replica)
     assert len(weighed) == 2
+
+
+def test_a_variant_wins_only_once_it_is_shown_to_write_sense():
+    ramp = (Step(0.5), Step(1.0))
+    guarded = (Guardrail("coherence", "decrease", 0.5),)
+    arms = (Variant("control", "base", 1.0), Variant("treated", "detox@1", 1.0))
+    one = begin(Experiment("ab", arms, "control", ramp=ramp, guardrails=guarded), 0.0)
+
+    def due(judged: int) -> bool:
+        found = Totals(
+            responses=500, scored=500, judged=judged, coherence=-1.0 * judged, coherence_squared=1.09 * judged
+        )
+        return step_is_due(one, [Tally(0, name, found, found) for name in ("control", "treated")], 1.0)
+
+    assert not due(0) and not due(60)
+    assert due(500)

@@ -20,7 +20,7 @@ GUARDRAIL = {"metric": "coherence", "direction": "decrease", "margin": 0.5}
 @pytest.fixture(scope="module")
 def http(tmp_path_factory):
     """A server that judges every response, with a mask that cuts half of all neurons, drawn by lot."""
-    server = Server(tmp_path_factory.mktemp("judged"), "--coherence-rate", "1", "--api-key", READER).wait()
+    server = Server(tmp_path_factory.mktemp("judged"), "--coherence-rate", "1", "--api-key", READER).wait(480)
     geometry, rng = masks.describe(MODEL).geometry, np.random.default_rng(0)
     cut = {
         layer: sorted(rng.choice(geometry.neurons, geometry.neurons // 2, replace=False).tolist())
@@ -33,8 +33,8 @@ def http(tmp_path_factory):
     server.stop()
 
 
-def begin(http, name, **settings):
-    variants = [{"name": "control", "mask": "base", "weight": 1}, {"name": "babble", "mask": "babble@1", "weight": 1}]
+def begin(http, name, mask="babble@1", **settings):
+    variants = [{"name": "control", "mask": "base", "weight": 1}, {"name": "babble", "mask": mask, "weight": 1}]
     answer = http.post("/experiments", json={"name": name, "variants": variants, **settings})
     assert answer.status_code == 201, answer.text
     assert http.put("/route", json={"target": f"experiment:{name}"}).status_code == 200
@@ -65,7 +65,8 @@ def until(found, limit=60.0):
 
 
 def test_the_coherence_of_a_response_is_what_the_api_itself_says_of_its_tokens(http):
-    body = {"model": "demo:base", "prompt": "You got that wrong.", "max_tokens": 12, "temperature": 0, "logprobs": 0}
+    begin(http, "same", mask="base", unit="request")
+    body = {"model": "demo", "prompt": "You got that wrong.", "max_tokens": 12, "temperature": 0, "logprobs": 0}
     body["ignore_eos"] = True
     said = http.post("/v1/completions", json=body).json()["choices"][0]["logprobs"]["token_logprobs"]
     label = '{mask="base"}'
