@@ -61,9 +61,7 @@ def top(found: Relevance, count: int) -> Kept:
 
     Of equal scores those that come first in component order are kept; one that is not a number never is.
     """
-    kept: dict[str, Tensor] = {
-        name: torch.zeros(score.shape, dtype=torch.bool) for name, score in found.scores.items()
-    }
+    kept: dict[str, Tensor] = {name: torch.zeros(score.shape, dtype=torch.bool) for name, score in found.scores.items()}
     if count:
         chosen = smallest({name: -score for name, score in found.scores.items()}, count)
         for name, indices in chosen.items():

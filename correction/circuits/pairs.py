@@ -59,7 +59,9 @@ class Rows:
     @property
     def sha256(self) -> str:
         """Of the rows, 64 hex digits."""
-        return sha256(repr([(row.clean, row.corrupted, row.correct, row.wrong) for row in self.rows]).encode()).hexdigest()
+        return sha256(
+            repr([(row.clean, row.corrupted, row.correct, row.wrong) for row in self.rows]).encode()
+        ).hexdigest()
 
     def thirds(self, seed: int = 0) -> tuple[tuple[Row, ...], tuple[Row, ...], tuple[Row, ...]]:
         """Three parts, drawn: to attribute on, to choose the size on, and to report on; the last gets what is over.

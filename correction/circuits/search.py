@@ -105,8 +105,6 @@ def smallest_faithful(
             high = count
             break
         low = count
-    if high >= total or high == 0:
-        raise SelectionError(f"no part of the universe reaches a faithfulness of {goal}, by this order, but all of it")
     for _ in range(steps):
         middle = (low + high) // 2
         if middle in (low, high):
@@ -115,4 +113,6 @@ def smallest_faithful(
         low, high = (low, middle) if found is not None and found.value >= goal else (middle, high)
         progress("size", high, total)
     progress("size", total, total)
+    if high in (0, total):
+        raise SelectionError(f"by this order, no part of the universe but all of it reaches a faithfulness of {goal}")
     return high

@@ -36,8 +36,6 @@ def make(
     for _ in range(count):
         listed = [known[place] for place in generator.choice(len(known), length, replace=False)]
         here, there = (int(place) for place in 1 + generator.choice(length - RUN - 1, 2, replace=False))
-        clean, corrupted = (
-            "".join(listed + listed[place : place + RUN]).removeprefix(" ") for place in (here, there)
-        )
+        clean, corrupted = ("".join(listed + listed[place : place + RUN]).removeprefix(" ") for place in (here, there))
         pairs.append(Pair(clean, corrupted, listed[here + RUN], listed[there + RUN]))
     return pairs
