@@ -1,4 +1,4 @@
-"""Circuits: the components of a model that suffice for a task, found, measured, and stored as a mask that cuts the rest.
+"""Circuits: the components of a model that suffice for a task, found, measured, stored as a mask that cuts the rest.
 
 pairs → tasks/ (one module each) → order (a criterion's relevance for the answer) → search (curve, size) → checks.
 `ablation` says what stands in for the rest, `reading` what the model then answers, `metric` what that is worth.

@@ -44,6 +44,9 @@ class Ablation:
         return self.kind == "counterfactual"
 
 
+ZERO = Ablation()
+
+
 def ablation(
     loaded: LoadedModel, kind: Kind, settings: Settings, rows: Sequence[Row] = (), *, tokens: int = 4096
 ) -> Ablation:

@@ -9,7 +9,7 @@ import masks
 from correction import criteria
 from correction.circuits import checks
 from correction.circuits.ablation import Ablation, Kept, Kind, ablation
-from correction.circuits.metric import divergence, faithfulness, spread
+from correction.circuits.metric import faithfulness, spread
 from correction.circuits.order import overlap, relevance, size, top, without
 from correction.circuits.pairs import Row, Rows
 from correction.circuits.reading import Reader, Reading
@@ -17,12 +17,14 @@ from correction.circuits.search import Curve, Trier, curve, smallest_faithful
 from correction.correct import mask_of
 from correction.criteria.settings import Settings
 from correction.errors import EvaluationError, SelectionError
-from correction.evaluation.bootstrap import Estimate, Rate, wilson
+from correction.evaluation.bootstrap import Estimate, Rate, bootstrap, mean, wilson
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
 from correction.relevance import Relevance
 from masks.meta import check_name
 
+HEADS = Settings("head", sign="signed")
+"""Heads, by relevance with its sign: those that speak for the answer come first."""
 ABLE = 0.75
 """Least accuracy of the model itself: a circuit of what it cannot do explains nothing."""
 DRAWN = 0.8
@@ -41,11 +43,12 @@ class Search:
         rivals: other criteria whose curves are shown beside; `random` always is, once for each seed.
         seeds: of the orders whose circuits are compared; the first one makes the mask.
         split_seed: of the three parts of the rows.
+        tried: components that are taken out of the circuit, one at a time, for minimality.
         tokens: size of a batch.
     """
 
     criterion: str = "lrp"
-    settings: Settings = Settings("head", sign="signed")
+    settings: Settings = HEADS
     ablation: Kind = "zero"
     beside: tuple[Kind, ...] = ("mean",)
     goal: float = 0.9
@@ -53,6 +56,7 @@ class Search:
     rivals: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2)
     split_seed: int = 0
+    tried: int = 20
     tokens: int = 4096
 
 
@@ -128,7 +132,6 @@ def find(
     alone = reader.read(kept, how, whole=True)
     none = nothing[how.kind]
     ends = alone.differences, model.differences, none.differences
-    assert alone.log_probs is not None and model.log_probs is not None
     circuits = [kept, *(top(order, count) for order in orders[1:])]
     found = Circuit(
         mask=_mask(loaded, reader, kept, name, task, search),
@@ -139,10 +142,10 @@ def find(
         circuit=alone,
         spread=spread(model.differences, none.differences),
         faithfulness=faithfulness(*ends),
-        divergence=divergence(model.log_probs, alone.log_probs),
+        divergence=bootstrap(mean, model.divergence(alone)),
         necessity=checks.necessary(reader, kept, how, model, none),
         incompleteness=checks.incompleteness(reader, kept, how, model, none, progress=progress),
-        minimality=checks.minimality(reader, kept, how, alone, model, none, progress=progress),
+        minimality=checks.minimality(reader, kept, how, alone, model, none, tried=search.tried, progress=progress),
         overlaps=tuple(overlap(a, b) for place, a in enumerate(circuits) for b in circuits[place + 1 :]),
         by_chance=_by_chance(count, len(orders[0])),
         curves=tuple(curves),

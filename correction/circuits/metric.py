@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
-from correction.evaluation.bootstrap import Estimate, Floats, bootstrap, mean, mean_difference
+from correction.evaluation.bootstrap import Estimate, Floats, bootstrap, mean_difference
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Kept shares of the curve, as in MIB (Mueller et al. 2025)."""
@@ -87,12 +86,6 @@ def areas(shares: Sequence[float], curve: Sequence[Floats], model: Floats, nothi
         return area([abs(1 - _ratio(each, model, nothing)) for each in points])
 
     return Areas(bootstrap(performance, model, nothing, *curve), bootstrap(off, model, nothing, *curve))
-
-
-def divergence(model: Tensor, circuit: Tensor) -> Estimate:
-    """Mean over rows of KL(model ‖ circuit) of the next token, in nats, from log-probabilities (rows, vocabulary)."""
-    by_row = (model.exp() * (model - circuit)).sum(-1).double().clamp_min(0).numpy()
-    return bootstrap(mean, by_row)
 
 
 def _ratio(circuit: Floats, model: Floats, nothing: Floats) -> Floats:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from correction.circuits.ablation import Ablation, Kept, only
+from correction.circuits.ablation import ZERO, Ablation, Kept, only
 from correction.circuits.pairs import Row
 from correction.criteria.scored import scored
 from correction.criteria.settings import Settings
@@ -33,6 +33,14 @@ class Reading:
         """1.0 where the correct answer is the likelier of the two, else 0.0: (rows,)."""
         return (self.differences > 0).astype(np.float64)
 
+    def divergence(self, circuit: "Reading") -> Floats:
+        """KL(this ‖ circuit) of the next token, in nats: (rows,). Both must have been asked for log_probs."""
+        if self.log_probs is None or circuit.log_probs is None:
+            raise ValueError("a divergence is of two readings that were asked for the whole distribution")
+        by_row = (self.log_probs.exp() * (self.log_probs - circuit.log_probs)).sum(-1)
+        found: Floats = by_row.double().clamp_min(0).numpy()
+        return found
+
 
 class Reader:
     """Reads the same rows of a task again and again, with one circuit after the other.
@@ -56,7 +64,7 @@ class Reader:
         """Flags that keep none of the universe."""
         return {place.name: torch.zeros(place.shape, dtype=torch.bool) for place in self.places}
 
-    def read(self, kept: Kept | None = None, how: Ablation = Ablation(), *, whole: bool = False) -> Reading:
+    def read(self, kept: Kept | None = None, how: Ablation = ZERO, *, whole: bool = False) -> Reading:
         """The answers of a circuit alone; of the model as it is where `kept` is None.
 
         Args:

@@ -40,7 +40,7 @@ def circuit(
     ] = None,
     rival: Annotated[
         list[Criterion] | None,
-        typer.Option(help="Criterion whose curve is shown beside; random always is. Repeatable."),
+        typer.Option(help="Criterion whose curve is shown too; random always is. Repeatable."),
     ] = None,
     ablation: Annotated[
         str, typer.Option(help="What stands in for the rest: zero (as the mask does it), mean or counterfactual.")
@@ -55,6 +55,9 @@ def circuit(
     examples: Annotated[int, typer.Option(help="Pairs: a third each to attribute, choose and report on.", min=6)] = 300,
     seeds: Annotated[str, typer.Option(help="Each attributes another part; the first makes the mask.")] = "0,1,2",
     split_seed: Annotated[int, typer.Option(help="Of the pairs and of their three parts.", min=0)] = 0,
+    tried: Annotated[
+        int, typer.Option(help="Components taken out of the circuit one at a time, for minimality.", min=0)
+    ] = 20,
     name: Annotated[str | None, typer.Option(help="Name of the mask; default: the file's.")] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for pictures, curves.csv and circuit.html.")] = None,
     dtype: Dtype = "auto",
@@ -92,6 +95,7 @@ def circuit(
         rivals=tuple(each.value for each in rival or () if each.value not in (criterion.value, "random")),
         seeds=_numbers(seeds, "--seeds"),
         split_seed=split_seed,
+        tried=tried,
         tokens=tokens,
     )
     loaded = models.load(model, dtype=dtype)

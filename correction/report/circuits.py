@@ -91,7 +91,7 @@ def summary(found: Circuit) -> Table:
         own = found.minimality
         lines.append(
             (
-                "minimality: components it is the worse without",
+                "minimality: needed components",
                 f"{own.needed} of {len(own.falls)} tried, {own.of} in all",
             )
         )

@@ -15,6 +15,7 @@ from correction.circuits.reading import Reader
 from correction.criteria.scored import scored
 from correction.criteria.settings import Settings
 from correction.errors import CriterionError, EvaluationError, ReferenceSetError
+from correction.report.circuits import write
 from tests.correction.conftest import WORDS
 
 HEADS = Settings("head", sign="signed")
@@ -79,11 +80,12 @@ def test_counterfactual_ablation_puts_in_what_the_corrupted_prompt_says(tiny, gr
     kept = top(relevance(tiny, ROWS, settings, "gradient"), 3)
     expected = []
     for row in ROWS:  # by hand: record the corrupted run, then overwrite the clean one
-        said, handles = {}, []
+        said: dict = {}
+        handles = []
         for place in reader.places:
             handles.append(
                 place.module.register_forward_pre_hook(
-                    lambda module, inputs, name=place.name: said.__setitem__(name, inputs[0].clone())
+                    lambda module, inputs, name=place.name, said=said: said.__setitem__(name, inputs[0].clone())
                 )
             )
         logits(tiny, row.corrupted)
@@ -199,10 +201,8 @@ def test_three_parts_share_no_row():
 
 
 def test_a_model_that_cannot_do_the_task_is_refused_with_its_accuracy(tiny):
-    one = {word: f" {word}" for word in WORDS}
-    pairs = [
-        Pair(f"the {a} sees", f"the {b} sees", one[c], one[d]) for a, b, c, d in zip(*[WORDS[n:] for n in range(4)])
-    ]
+    fours = zip(WORDS, WORDS[1:], WORDS[2:], WORDS[3:], strict=False)
+    pairs = [Pair(f"the {a} sees", f"the {b} sees", f" {c}", f" {d}") for a, b, c, d in fours]
     found = tokenised(tiny, pairs, "nonsense")
     right = Reader(tiny, found.rows, HEADS).read().right
     with pytest.raises(
@@ -223,20 +223,24 @@ def test_tasks_are_found_by_name_or_file(tiny, tmp_path):
         tasks.rows(tiny, str(file))
 
 
+def people(text):
+    return [word for word in text.replace(",", "").replace(".", " ").split() if word in tasks.ioi.NAMES]
+
+
 def test_ioi_is_balanced_and_corrupted_in_both_ways():
     pairs = tasks.ioi.make(lambda text: text != " Mary", 40, 0)
     for number, pair in enumerate(pairs):
-        people = [word for word in pair.clean.replace(",", "").replace(".", " ").split() if word in tasks.ioi.NAMES]
+        named = people(pair.clean)
         receiver, giver = pair.correct.strip(), pair.wrong.strip()
-        assert people == ([receiver, giver, giver] if number % 2 == 0 else [giver, receiver, giver])
-        assert "Mary" not in people
+        assert named == ([receiver, giver, giver] if number % 2 == 0 else [giver, receiver, giver])
+        assert "Mary" not in named
         swapped = [
             word for word in pair.corrupted.replace(",", "").replace(".", " ").split() if word in tasks.ioi.NAMES
         ]
-        assert swapped == [*people[:2], receiver]
+        assert swapped == [*named[:2], receiver]
     for pair in tasks.ioi.make(lambda text: True, 40, 0, renamed=True):
-        people = [word for word in pair.corrupted.replace(",", "").replace(".", " ").split() if word in tasks.ioi.NAMES]
-        assert len(set(people) | {pair.correct.strip(), pair.wrong.strip()}) == 5
+        named = people(pair.corrupted)
+        assert len(set(named) | {pair.correct.strip(), pair.wrong.strip()}) == 5
     with pytest.raises(ReferenceSetError, match="0 names are one token"):
         tasks.ioi.make(lambda text: False, 1, 0)
 
@@ -259,3 +263,72 @@ def test_induction_goes_on_as_before():
         other = pair.corrupted.split()[10:]
         assert listed[listed.index(other[0]) :][:4] == [*other, pair.wrong.strip()]
         assert listed[0] not in (run[0], other[0])
+
+
+def solvable(loaded, count=30, words=range(6, 40)):
+    """Rows that the model gets right: the correct answer is the likelier of two tokens that were drawn."""
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(count):
+        clean, corrupted = (tuple(int(each) for each in generator.choice(words, 5)) for _ in range(2))
+        said = logits(loaded, clean)
+        one, other = (int(each) for each in generator.choice(words, 2, replace=False))
+        correct, wrong = (one, other) if said[one] > said[other] else (other, one)
+        found.append(Row(clean, corrupted, correct, wrong))
+    return Rows("solvable", tuple(found), {"the same prompt again": 2})
+
+
+@pytest.mark.parametrize("granularity", ["head", "neuron", "weight"])
+def test_the_mask_cuts_all_but_the_circuit_and_says_what_it_is(tiny, tmp_path, granularity):
+    beside = () if granularity == "weight" else ("mean", "counterfactual")
+    search = Search(
+        "gradient", Settings(granularity, sign="signed"), "zero", beside, kept=3, rivals=("lrp",), seeds=(0, 1)
+    )
+    task = solvable(tiny)
+    found = find(tiny, task, search, name="little")
+    total = sum(flags.numel() for flags in found.kept.values())
+    assert found.mask.count == total - 3
+    assert found.mask.granularity == granularity
+    made = found.mask.meta.made["circuit"]
+    assert made["task"] == {**task.described(), "dropped": {"the same prompt again": 2}}
+    assert made["universe"] == {"granularity": granularity, "size": total}
+    assert made["metric"] == "logit(correct) - logit(wrong) at the last token"
+    assert (made["kept"], made["ablation"], found.mask.meta.made["criterion"]) == (3, "zero", "gradient")
+    report = task.thirds()[2]
+    with ablated(tiny, found.mask):
+        circuit = by_hand(tiny, report)
+    with ablated(tiny, _all_cut(tiny, found)):
+        nothing = by_hand(tiny, report)
+    model = by_hand(tiny, report)
+    ratio = (circuit.mean() - nothing.mean()) / (model.mean() - nothing.mean())
+    measured = found.mask.meta.measured["circuit"]
+    if found.faithfulness is None:
+        assert measured["faithfulness"] is None
+        assert found.spread.low <= 0 <= found.spread.high
+    else:
+        assert found.faithfulness.value == pytest.approx(ratio, abs=1e-4)
+    assert [(each.label, each.seed, each.ablation) for each in found.curves] == [
+        (label, seed, kind)
+        for kind in ("zero", *beside)
+        for label, seed in (("gradient", 0), ("lrp", 0), ("random", 0), ("random", 1))
+    ]
+    assert found.mask.warnings == ()
+    masks.save(found.mask, tmp_path / "little.safetensors")
+    assert masks.load(tmp_path / "little.safetensors") == found.mask
+    write(found, tmp_path / "report")
+    page = (tmp_path / "report" / "circuit.html").read_text()
+    assert "for solvable" in page
+    assert page.count("<img ") == 2
+    lines = (tmp_path / "report" / "curves.csv").read_text().splitlines()
+    assert len(lines) == 1 + 10 * len(found.curves)
+
+
+def _all_cut(loaded, found):
+    if found.mask.granularity == "weight":
+        names = [name.removeprefix("weights.") for name in found.kept]
+        shapes = {name: loaded.model.get_parameter(name).shape for name in names}
+        return masks.for_model(
+            loaded.path, "all", weights={name: np.ones(tuple(shape), bool) for name, shape in shapes.items()}
+        )
+    every = {layer: range(len(flags)) for layer, flags in enumerate(found.kept.values())}
+    return masks.for_model(loaded.path, "all", **{f"{found.mask.granularity}s": {k: list(v) for k, v in every.items()}})

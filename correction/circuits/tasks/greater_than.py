@@ -11,10 +11,13 @@ import numpy as np
 
 from correction.circuits.pairs import Pair
 
-EVENTS = """
-war siege famine voyage revolt drought dispute expedition campaign reign project journey trial construction search
-rebellion treaty plague partnership tour study exhibition blockade occupation mission crusade excavation feud truce
-""".split()
+EVENTS = tuple(
+    """
+    war siege famine voyage revolt drought dispute expedition campaign reign project journey trial construction
+    search rebellion treaty plague partnership tour study exhibition blockade occupation mission crusade
+    excavation feud truce
+    """.split()  # noqa: SIM905
+)
 
 
 def make(one: Callable[[str], bool], count: int, seed: int) -> list[Pair]:

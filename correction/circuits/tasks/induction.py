@@ -5,30 +5,32 @@ prompt the three are others of the list, and the wrong answer is the one that co
 space before it, which makes another token of it, so that the three never begin with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from correction.circuits.pairs import Pair
 from correction.errors import ReferenceSetError
 
-WORDS = """
-apple river house green stone paper music garden window train bread horse metal school doctor winter summer orange
-silver market bridge island forest mountain table chair ocean dragon pencil camera letter coffee church castle engine
-farmer soldier teacher rabbit tiger lion
-""".split()
+WORDS = tuple(
+    """
+    apple river house green stone paper music garden window train bread horse metal school doctor winter summer
+    orange silver market bridge island forest mountain table chair ocean dragon pencil camera letter coffee
+    church castle engine farmer soldier teacher rabbit tiger lion
+    """.split()  # noqa: SIM905
+)
 LENGTH, RUN = 10, 3
 
 
 def make(
-    one: Callable[[str], bool], count: int, seed: int, *, words: list[str] | None = None, length: int = LENGTH
+    one: Callable[[str], bool], count: int, seed: int, *, words: Sequence[str] = WORDS, length: int = LENGTH
 ) -> list[Pair]:
     """`count` pairs over those of the words that are one token.
 
     Raises:
         ReferenceSetError: they are too few.
     """
-    known = [f" {word}" for word in words or WORDS if one(f" {word}")]
+    known = [f" {word}" for word in words if one(f" {word}")]
     if len(known) < length:
         raise ReferenceSetError(f"induction: {len(known)} words are one token of this vocabulary; it needs {length}")
     generator = np.random.default_rng(seed)

@@ -11,13 +11,15 @@ import numpy as np
 from correction.circuits.pairs import Pair
 from correction.errors import ReferenceSetError
 
-NAMES = """
-Aaron Adam Alan Alex Alice Amy Andrew Anna Anthony Arthur Austin Brian Carter Charles Christian Clark Crystal Daniel
-David Dean Edward Elizabeth Emily Eric Frank George Graham Grant Henry Jack Jacob Jake James Jamie Jane Jason Jennifer
-Jeremy Jessica John Jonathan Jordan Joseph Joshua Justin Kate Kelly Kevin Laura Lewis Lisa Louis Luke Maria Mark Martin
-Mary Matthew Max Michael Michelle Morgan Patrick Paul Peter Rachel Richard Robert Rose Ruby Ryan Sarah Scott Simon
-Stephen Steven Taylor Thomas Tyler Victoria William
-""".split()
+NAMES = tuple(
+    """
+    Aaron Adam Alan Alex Alice Amy Andrew Anna Anthony Arthur Austin Brian Carter Charles Christian Clark
+    Crystal Daniel David Dean Edward Elizabeth Emily Eric Frank George Graham Grant Henry Jack Jacob Jake James
+    Jamie Jane Jason Jennifer Jeremy Jessica John Jonathan Jordan Joseph Joshua Justin Kate Kelly Kevin Laura
+    Lewis Lisa Louis Luke Maria Mark Martin Mary Matthew Max Michael Michelle Morgan Patrick Paul Peter Rachel
+    Richard Robert Rose Ruby Ryan Sarah Scott Simon Stephen Steven Taylor Thomas Tyler Victoria William
+    """.split()  # noqa: SIM905
+)
 TEMPLATES = (
     "Then,{a} and{b} went to the {place}.{s} gave a {thing} to",
     "Then,{a} and{b} had a lot of fun at the {place}.{s} gave a {thing} to",
@@ -26,8 +28,8 @@ TEMPLATES = (
     "While{a} and{b} were sitting in the {place},{s} handed a {thing} to",
     "After{a} and{b} met at the {place},{s} offered a {thing} to",
 )
-PLACES = "store garden restaurant school hospital office house station".split()
-THINGS = "drink kiss ring book basketball computer necklace snack".split()
+PLACES = ("store", "garden", "restaurant", "school", "hospital", "office", "house", "station")
+THINGS = ("drink", "kiss", "ring", "book", "basketball", "computer", "necklace", "snack")
 FEWEST = 10
 
 
