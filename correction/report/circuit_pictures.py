@@ -48,7 +48,7 @@ def faithfulness_curves(found: Circuit, path: str | Path) -> None:
     heights = [each.value for curve in found.curves for each in curve.faithfulness if each is not None]
     if heights:
         panels[0].set_ylim(max(-1.0, min(-0.1, *heights) - 0.1), min(2.5, max(1.1, *heights) + 0.1))
-    shown = {}
+    shown: dict[str, Any] = {}
     for axes in panels:
         shown |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     legend(figure, list(shown.values()), list(shown), "bands: 95% intervals over rows; random: over seeds")

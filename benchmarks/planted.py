@@ -1,0 +1,142 @@
+"""A circuit planted in a small model, and how well each criterion finds it.
+
+    python -m benchmarks.planted [--steps 800] [--seeds 3]
+
+A model of two layers with four heads each learns induction (what followed a token before follows it again) while all
+heads but the planted ones are gated off, one in each layer: a head that looks at the token before, and one that copies
+what came next. Then the gates are opened; the other heads stay as they were drawn. Prints one JSON line: AUROC by
+criterion and sign, faithfulness of the planted heads alone, and accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as tokenizer_models
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from correction import models
+from correction.circuits.ablation import ZERO, Kept
+from correction.circuits.metric import faithfulness
+from correction.circuits.order import relevance
+from correction.circuits.pairs import Row
+from correction.circuits.reading import Reader
+from correction.circuits.truth import auroc
+from correction.criteria.settings import Settings, Sign
+from correction.models import LoadedModel
+
+WORDS, LENGTH = 24, 8
+PLANTED = ((0, 1), (1, 2))
+"""(layer, head)."""
+
+
+def batch(rows: int, generator: torch.Generator) -> torch.Tensor:
+    """A list of different tokens, twice: int64 (rows, 2 · LENGTH)."""
+    listed = torch.rand(rows, WORDS, generator=generator).argsort(-1)[:, :LENGTH]
+    return torch.cat([listed, listed], 1)
+
+
+def train(folder: Path, seed: int = 0, steps: int = 800) -> LoadedModel:
+    """Make the model with the planted circuit, and save it."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=WORDS,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=16,
+        max_position_embeddings=32,
+        initializer_range=0.1,
+    )
+    model: Any = LlamaForCausalLM(config)
+    model.train()
+    handles = []
+    for layer, block in enumerate(model.model.layers):
+        gates = torch.tensor([(layer, head) in PLANTED for head in range(4)]).repeat_interleave(16).float()
+        handles.append(
+            block.self_attn.o_proj.register_forward_pre_hook(lambda module, inputs, gates=gates: (inputs[0] * gates,))
+        )
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = 3e-3 * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
+        ids = batch(64, generator)
+        logits = model(ids).logits[:, LENGTH:-1]
+        loss = F.cross_entropy(logits.reshape(-1, WORDS), ids[:, LENGTH + 1 :].reshape(-1))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for handle in handles:
+        handle.remove()
+    model.save_pretrained(folder)
+    core = Tokenizer(tokenizer_models.WordLevel({f"w{number}": number for number in range(WORDS)}, unk_token="w0")  # noqa: S106)
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=core, unk_token="w0")  # noqa: S106.save_pretrained(folder)
+    return models.load(folder, dtype="float32", device="cpu")
+
+
+def asked(count: int, seed: int) -> list[Row]:
+    """Rows: a list and its beginning again; wrong is the token that follows the corrupted prompt's last one."""
+    generator = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        listed = [int(each) for each in generator.choice(WORDS, LENGTH, replace=False)]
+        here, there = (int(each) for each in generator.choice(LENGTH - 1, 2, replace=False))
+        clean, corrupted = ((*listed, listed[place]) for place in (here, there))
+        rows.append(Row(clean, corrupted, listed[here + 1], listed[there + 1]))
+    return rows
+
+
+def planted(loaded: LoadedModel) -> Kept:
+    """Flags of the planted heads."""
+    return {
+        f"heads.{block.index}": torch.tensor([(block.index, head) in PLANTED for head in range(4)])
+        for block in loaded.blocks
+    }
+
+
+def measure(loaded: LoadedModel, criteria: tuple[str, ...], signs: tuple[Sign, ...], seed: int = 0) -> dict[str, Any]:
+    """AUROC by criterion and sign, faithfulness of the planted heads alone, and accuracy of the model."""
+    rows = asked(96, seed)
+    truth = planted(loaded)
+    reader = Reader(loaded, rows, Settings("head"))
+    model, nothing = reader.read(), reader.read(reader.nothing, ZERO)
+    alone = faithfulness(reader.read(truth).differences, model.differences, nothing.differences)
+    found = {}
+    for criterion in criteria:
+        for sign in signs:
+            settings = Settings("head", sign=sign, random_seed=seed)
+            found[f"{criterion} {sign}"] = round(auroc(relevance(loaded, rows, settings, criterion), truth), 3)
+    return {
+        "accuracy": round(float(model.right.mean()), 3),
+        "faithfulness of the planted": None if alone is None else round(alone.value, 3),
+        "auroc": found,
+    }
+
+
+def main() -> None:
+    """Train, measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    for seed in range(given.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            loaded = train(Path(folder), seed, given.steps)
+            criteria = ("lrp", "gradient", "snip", "activation", "random")
+            print(json.dumps({"seed": seed, **measure(loaded, criteria, ("signed", "absolute"), seed)}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
