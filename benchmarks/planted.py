@@ -2,10 +2,10 @@
 
     python -m benchmarks.planted [--steps 800] [--seeds 3]
 
-A model of two layers with four heads each learns induction (what followed a token before follows it again) while all
+A model of two layers with four heads each learns to say at the end of a list what followed a marker in it, while all
 heads but the planted ones are gated off, one in each layer: a head that looks at the token before, and one that copies
-what came next. Then the gates are opened; the other heads stay as they were drawn. Prints one JSON line: AUROC by
-criterion and sign, faithfulness of the planted heads alone, and accuracy.
+the token that the marker came before. Then the gates are opened; the other heads stay as they were drawn. Prints one
+JSON line a seed: AUROC by criterion and sign, faithfulness of the planted heads alone, and accuracy.
 """
 
 from __future__ import annotations
@@ -33,15 +33,19 @@ from correction.circuits.truth import auroc
 from correction.criteria.settings import Settings, Sign
 from correction.models import LoadedModel
 
-WORDS, LENGTH = 24, 8
+WORDS, LENGTH = 24, 6
+MARKER, ASK = 0, 1
 PLANTED = ((0, 1), (1, 2))
 """(layer, head)."""
 
 
-def batch(rows: int, generator: torch.Generator) -> torch.Tensor:
-    """A list of different tokens, twice: int64 (rows, 2 · LENGTH)."""
-    listed = torch.rand(rows, WORDS, generator=generator).argsort(-1)[:, :LENGTH]
-    return torch.cat([listed, listed], 1)
+def batch(rows: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Lists of different tokens with a marker in them and the question behind, int64 (rows, LENGTH + 2); the answers."""
+    listed = 2 + torch.rand(rows, WORDS - 2, generator=generator).argsort(-1)[:, :LENGTH]
+    places = torch.randint(LENGTH, (rows, 1), generator=generator)
+    index = torch.arange(LENGTH + 1).expand(rows, -1)
+    ids = listed.gather(1, index - (index > places).long().clamp_max(1)).where(index != places, torch.tensor(MARKER))
+    return torch.cat([ids, torch.full((rows, 1), ASK)], 1), listed.gather(1, places)[:, 0]
 
 
 def train(folder: Path, seed: int = 0, steps: int = 800) -> LoadedModel:
@@ -71,9 +75,8 @@ def train(folder: Path, seed: int = 0, steps: int = 800) -> LoadedModel:
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = 3e-3 * min(1.0, (step + 1) / 50, 2 * (steps - step) / steps)
-        ids = batch(64, generator)
-        logits = model(ids).logits[:, LENGTH:-1]
-        loss = F.cross_entropy(logits.reshape(-1, WORDS), ids[:, LENGTH + 1 :].reshape(-1))
+        ids, answers = batch(64, generator)
+        loss = F.cross_entropy(model(ids).logits[:, -1], answers)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -88,14 +91,14 @@ def train(folder: Path, seed: int = 0, steps: int = 800) -> LoadedModel:
 
 
 def asked(count: int, seed: int) -> list[Row]:
-    """Rows: a list and its beginning again; wrong is the token that follows the corrupted prompt's last one."""
+    """Rows: the corrupted prompt has the marker elsewhere; wrong is what follows it there."""
     generator = np.random.default_rng(seed)
     rows = []
     for _ in range(count):
-        listed = [int(each) for each in generator.choice(WORDS, LENGTH, replace=False)]
-        here, there = (int(each) for each in generator.choice(LENGTH - 1, 2, replace=False))
-        clean, corrupted = ((*listed, listed[place]) for place in (here, there))
-        rows.append(Row(clean, corrupted, listed[here + 1], listed[there + 1]))
+        listed = [int(each) for each in 2 + generator.choice(WORDS - 2, LENGTH, replace=False)]
+        here, there = (int(each) for each in generator.choice(LENGTH, 2, replace=False))
+        clean, corrupted = ((*listed[:place], MARKER, *listed[place:], ASK) for place in (here, there))
+        rows.append(Row(clean, corrupted, listed[here], listed[there]))
     return rows
 
 

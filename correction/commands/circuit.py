@@ -109,7 +109,11 @@ def circuit(
         print_json({"file": str(output), **described(found.mask)})
         return
     made = found.mask.meta.made["circuit"]
-    out.print(f"{output}: {made['kept']:,} of {made['universe']['size']:,} {granularity.value}s kept", style="bold")
+    out.print(
+        f"{output}: {made['kept']:,} of {made['universe']['size']:,} {granularity.value}s kept",
+        style="bold",
+        soft_wrap=True,
+    )
     for measure, value in summary(found).rows:
         out.print(f"{measure}: {value}", soft_wrap=True)
     if report is not None:
