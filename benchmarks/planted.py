@@ -1,11 +1,11 @@
 """A circuit planted in a small model, and how well each criterion finds it.
 
-    python -m benchmarks.planted [--steps 800] [--seeds 3]
+    python -m benchmarks.planted [--steps 400] [--seeds 3]
 
 A model of two layers with four heads each learns to say at the end of a list what followed a marker in it, while all
 heads but the planted ones are gated off, one in each layer: a head that looks at the token before, and one that copies
-the token that the marker came before. Then the gates are opened; the other heads stay as they were drawn. Prints one
-JSON line a seed: AUROC by criterion and sign, faithfulness of the planted heads alone, and accuracy.
+the token that the marker came before. Then the gates are opened; the other heads stay as they were drawn, but
+quieter. Prints one JSON line a seed: AUROC by criterion and sign, faithfulness of the planted heads alone, and accuracy.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ WORDS, LENGTH = 24, 6
 MARKER, ASK = 0, 1
 PLANTED = ((0, 1), (1, 2))
 """(layer, head)."""
+QUIET = 0.2
+"""How loud the other heads are, against how they were drawn: as they were, they would drown the circuit."""
 
 
 def batch(rows: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Lists of different tokens with a marker in them and the question behind, int64 (rows, LENGTH + 2); the answers."""
+    """Lists of different tokens with a marker in them and the question behind, int64 (rows, LENGTH + 2); answers."""
     listed = 2 + torch.rand(rows, WORDS - 2, generator=generator).argsort(-1)[:, :LENGTH]
     places = torch.randint(LENGTH, (rows, 1), generator=generator)
     index = torch.arange(LENGTH + 1).expand(rows, -1)
@@ -48,7 +50,7 @@ def batch(rows: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Te
     return torch.cat([ids, torch.full((rows, 1), ASK)], 1), listed.gather(1, places)[:, 0]
 
 
-def train(folder: Path, seed: int = 0, steps: int = 800) -> LoadedModel:
+def train(folder: Path, seed: int = 0, steps: int = 400) -> LoadedModel:
     """Make the model with the planted circuit, and save it."""
     torch.manual_seed(seed)
     config = LlamaConfig(
@@ -82,6 +84,11 @@ def train(folder: Path, seed: int = 0, steps: int = 800) -> LoadedModel:
         optimiser.step()
     for handle in handles:
         handle.remove()
+    with torch.no_grad():
+        for layer, block in enumerate(model.model.layers):
+            for head in range(4):
+                if (layer, head) not in PLANTED:
+                    block.self_attn.o_proj.weight[:, 16 * head : 16 * head + 16] *= QUIET
     model.save_pretrained(folder)
     unknown = "w0"
     core = Tokenizer(tokenizer_models.WordLevel({f"w{each}": each for each in range(WORDS)}, unk_token=unknown))
@@ -132,7 +139,7 @@ def measure(loaded: LoadedModel, criteria: tuple[str, ...], signs: tuple[Sign, .
 def main() -> None:
     """Train, measure and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()
     for seed in range(given.seeds):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import planted
 from correction.circuits.ablation import ZERO
 from correction.circuits.checks import incompleteness, minimality, necessary
 from correction.circuits.metric import SHARES, areas, distance, faithfulness, necessity
@@ -197,3 +198,21 @@ def test_brute_force_over_all_circuits_of_a_size(tiny):
     kept = top(relevance(tiny, rows, settings, "gradient"), 3)
     key = sum(1 << place for place, flag in enumerate([*kept["heads.0"], *kept["heads.1"]]) if flag)
     assert reader.read(kept).differences.mean() == everything[key] <= max(everything.values())
+
+
+@pytest.fixture(scope="module")
+def with_planted(tmp_path_factory):
+    """A model that was trained with all heads but two gated off: 20 s."""
+    return planted.train(tmp_path_factory.mktemp("planted"))
+
+
+def test_a_planted_circuit_is_found(with_planted):
+    found = planted.measure(with_planted, ("lrp", "gradient", "random"), ("absolute",))
+    assert found["accuracy"] > 0.95
+    assert found["faithfulness of the planted"] > 0.9
+    assert found["auroc"]["lrp absolute"] == found["auroc"]["gradient absolute"] == 1
+    floors = [
+        auroc(relevance(with_planted, (), Settings("head", random_seed=seed), "random"), planted.planted(with_planted))
+        for seed in range(200)
+    ]
+    assert np.mean(floors) == pytest.approx(0.5, abs=0.06)
