@@ -5,7 +5,7 @@
 A model of two layers with four heads each learns to say at the end of a list what followed a marker in it, while all
 heads but the planted ones are gated off, one in each layer: a head that looks at the token before, and one that copies
 the token that the marker came before. Then the gates are opened; the other heads stay as they were drawn, but
-quieter. Prints one JSON line a seed: AUROC by criterion and sign, faithfulness of the planted heads alone, and accuracy.
+quieter. Prints one JSON line a seed: AUROC by criterion and sign, faithfulness of the planted heads alone, accuracy.
 """
 
 from __future__ import annotations
