@@ -12,11 +12,14 @@ from correction.circuits.circuit import Search, find
 from correction.circuits.order import overlap, relevance, size, top
 from correction.circuits.pairs import Pair, Row, Rows, tokenised
 from correction.circuits.reading import Reader
+from correction.circuits.tasks import greater_than, induction, ioi
 from correction.criteria.scored import scored
 from correction.criteria.settings import Settings
 from correction.errors import CriterionError, EvaluationError, ReferenceSetError
+from correction.models import load
 from correction.report.circuits import write
 from tests.correction.conftest import WORDS
+from tests.correction.families import save_family
 
 HEADS = Settings("head", sign="signed")
 ROWS = tuple(
@@ -212,7 +215,10 @@ def test_a_model_that_cannot_do_the_task_is_refused_with_its_accuracy(tiny):
 
 
 def test_tasks_are_found_by_name_or_file(tiny, tmp_path):
-    with pytest.raises(ReferenceSetError, match="task 'riddles' does not exist; there is: ioi, "):
+    with pytest.raises(
+        ReferenceSetError,
+        match=r"task 'riddles' does not exist; there is: greater-than, induction, ioi, ioi-names, or a \.csv",
+    ):
         tasks.rows(tiny, "riddles")
     file = tmp_path / "pairs.csv"
     file.write_text("clean,corrupted,correct,wrong\nthe cat sees,the dog sees, sea, key\n")
@@ -224,30 +230,28 @@ def test_tasks_are_found_by_name_or_file(tiny, tmp_path):
 
 
 def people(text):
-    return [word for word in text.replace(",", "").replace(".", " ").split() if word in tasks.ioi.NAMES]
+    return [word for word in text.replace(",", "").replace(".", " ").split() if word in ioi.NAMES]
 
 
 def test_ioi_is_balanced_and_corrupted_in_both_ways():
-    pairs = tasks.ioi.make(lambda text: text != " Mary", 40, 0)
+    pairs = ioi.make(lambda text: text != " Mary", 40, 0)
     for number, pair in enumerate(pairs):
         named = people(pair.clean)
         receiver, giver = pair.correct.strip(), pair.wrong.strip()
         assert named == ([receiver, giver, giver] if number % 2 == 0 else [giver, receiver, giver])
         assert "Mary" not in named
-        swapped = [
-            word for word in pair.corrupted.replace(",", "").replace(".", " ").split() if word in tasks.ioi.NAMES
-        ]
+        swapped = [word for word in pair.corrupted.replace(",", "").replace(".", " ").split() if word in ioi.NAMES]
         assert swapped == [*named[:2], receiver]
-    for pair in tasks.ioi.make(lambda text: True, 40, 0, renamed=True):
+    for pair in ioi.make(lambda text: True, 40, 0, renamed=True):
         named = people(pair.corrupted)
         assert len(set(named) | {pair.correct.strip(), pair.wrong.strip()}) == 5
     with pytest.raises(ReferenceSetError, match="0 names are one token"):
-        tasks.ioi.make(lambda text: False, 1, 0)
+        ioi.make(lambda text: False, 1, 0)
 
 
 @pytest.mark.parametrize("digits", [True, False])
 def test_greater_than_has_a_later_answer_and_an_earlier_one(digits):
-    for pair in tasks.greater_than.make(lambda text: not digits, 100, 0):
+    for pair in greater_than.make(lambda text: not digits, 100, 0):
         began = pair.clean.split(" to the year ")[0][-2:]
         began = began[0] if digits else began
         assert int(pair.wrong) < int(began) < int(pair.correct)
@@ -256,7 +260,7 @@ def test_greater_than_has_a_later_answer_and_an_earlier_one(digits):
 
 
 def test_induction_goes_on_as_before():
-    for pair in tasks.induction.make(lambda text: True, 50, 0):
+    for pair in induction.make(lambda text: True, 50, 0):
         words = pair.clean.split()
         listed, run = words[:10], words[10:]
         assert listed[listed.index(run[0]) :][:4] == [*run, pair.correct.strip()]
@@ -332,3 +336,19 @@ def _all_cut(loaded, found):
         )
     every = {layer: range(len(flags)) for layer, flags in enumerate(found.kept.values())}
     return masks.for_model(loaded.path, "all", **{f"{found.mask.granularity}s": {k: list(v) for k, v in every.items()}})
+
+
+@pytest.mark.parametrize("family", ["opt", "qwen3"])
+@pytest.mark.parametrize("granularity", ["head", "neuron"])
+def test_other_families_are_cut_at_the_same_places(tmp_path, family, granularity):
+    loaded = load(save_family(family, tmp_path / family), device="cpu")
+    settings = Settings(granularity, sign="signed")
+    reader = Reader(loaded, ROWS, settings)
+    kept = top(relevance(loaded, ROWS, settings, "lrp"), 4)
+    cut = {layer: (~flags).nonzero()[:, 0].tolist() for layer, flags in enumerate(kept.values())}
+    with ablated(loaded, masks.for_model(loaded.path, "m", **{f"{granularity}s": cut})):
+        np.testing.assert_allclose(reader.read(kept).differences, by_hand(loaded), atol=1e-4)
+    for kind in ("mean", "counterfactual"):
+        how = ablation(loaded, kind, settings, ROWS)
+        np.testing.assert_allclose(reader.read(reader.everything, how).differences, by_hand(loaded), atol=1e-4)
+        assert np.isfinite(reader.read(kept, how).differences).all()

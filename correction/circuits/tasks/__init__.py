@@ -1,13 +1,15 @@
-"""Tasks: each module makes pairs, and is named in `TASKS`. A `.csv` file is a task without any code.
+"""Tasks: one module each. A new one is a new file here that has `TASKS`, name → task; a `.csv` of pairs needs no code.
 
-A task is a function of (one, count, seed): `one(text)` tells whether a text is one token of the model's vocabulary.
+A task is a function of (one, count, seed) that makes pairs: `one(text)` tells whether a text is one token of the
+model's vocabulary.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from importlib import import_module
+from pkgutil import iter_modules
 
 from correction.circuits.pairs import Pair, Rows, ids, tokenised
-from correction.circuits.tasks import file, greater_than, induction, ioi
+from correction.circuits.tasks import file
 from correction.errors import ReferenceSetError
 from correction.models import LoadedModel
 
@@ -15,10 +17,9 @@ One = Callable[[str], bool]
 Task = Callable[[One, int, int], Sequence[Pair]]
 
 TASKS: dict[str, Task] = {
-    "ioi": ioi.make,
-    "ioi-names": partial(ioi.make, renamed=True),
-    "greater-than": greater_than.make,
-    "induction": induction.make,
+    name: task
+    for module in iter_modules(__path__)
+    for name, task in getattr(import_module(f"{__name__}.{module.name}"), "TASKS", {}).items()
 }
 
 

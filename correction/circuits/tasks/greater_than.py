@@ -41,3 +41,6 @@ def make(one: Callable[[str], bool], count: int, seed: int) -> list[Pair]:
         text = f"The {event} lasted from the year {{}} to the year {century}"
         pairs.append(Pair(text.format(began), text.format(from_nothing), correct, wrong))
     return pairs
+
+
+TASKS = {"greater-than": make}

@@ -41,3 +41,6 @@ def make(
         clean, corrupted = ("".join(listed + listed[place : place + RUN]).removeprefix(" ") for place in (here, there))
         pairs.append(Pair(clean, corrupted, listed[here + RUN], listed[there + RUN]))
     return pairs
+
+
+TASKS = {"induction": make}

@@ -5,6 +5,7 @@ the receiver first (ABBA), half the giver (BABA).
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -59,3 +60,6 @@ def make(one: Callable[[str], bool], count: int, seed: int, *, renamed: bool = F
             corrupted = template.format(a=first, b=second, s=receiver, **filled)
         pairs.append(Pair(clean, corrupted, receiver, giver))
     return pairs
+
+
+TASKS = {"ioi": make, "ioi-names": partial(make, renamed=True)}
