@@ -93,10 +93,10 @@ def run(given: argparse.Namespace, notes: Notes) -> None:
 
 
 def wanted(given: argparse.Namespace) -> Iterator[tuple[str, Kind, str, int]]:
-    """What is read, the most telling first."""
+    """What is read, in this order."""
     for kind in KINDS:
-        for label, seed in arms(given.seeds):
-            for task in given.tasks:
+        for task in given.tasks:
+            for label, seed in arms(given.seeds):
                 yield task, kind, label, seed
 
 
