@@ -40,7 +40,14 @@ def demo(
         print(json.dumps(result))  # noqa: T201
 
 
-for command in (commands.references, commands.correct, commands.sweep, commands.evaluate, report):
+for command in (
+    commands.references,
+    commands.correct,
+    commands.sweep,
+    commands.evaluate,
+    commands.circuit,
+    report,
+):
     app.command()(command)
 
 

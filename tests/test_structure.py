@@ -64,7 +64,7 @@ def test_a_module_is_one_idea(path):
     assert not re.search(r"util|helper|common|manager", path.stem)
 
 
-COMMANDS = ("correct", "demo", "evaluate", "export", "inspect", "references", "report", "serve", "sweep")
+COMMANDS = ("circuit", "correct", "demo", "evaluate", "export", "inspect", "references", "report", "serve", "sweep")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

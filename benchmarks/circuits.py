@@ -1,0 +1,181 @@
+"""Circuits of a real model: curves of faithfulness by task, criterion and ablation, and a Markdown table of them.
+
+    python -m benchmarks.circuits MODEL --out FOLDER [--tasks ioi,…] [--examples 300] [--seeds 1] [--table]
+
+Every reading is written down as soon as it is made, so that a run that was cut off goes on where it stopped: the same
+command again. `--table` prints what there is so far, without a model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from correction import models
+from correction.circuits import tasks
+from correction.circuits.ablation import Kind, ablation
+from correction.circuits.metric import SHARES, areas, defined, faithfulness
+from correction.circuits.order import overlap, relevance, top, without
+from correction.circuits.reading import Reader, Reading
+from correction.criteria.settings import Settings
+from correction.evaluation.bootstrap import Estimate, Floats, wilson
+from correction.relevance import Relevance
+
+KINDS: tuple[Kind, ...] = ("zero", "mean")
+WHOLE, NONE = "model", "nothing"
+
+
+class Notes:
+    """Readings by name, in a file of one JSON line each."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "readings.jsonl"
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        self.found: dict[str, Any] = {line["name"]: line["value"] for line in map(json.loads, lines)}
+
+    def write(self, name: str, value: Any) -> None:
+        """One more."""
+        self.found[name] = value
+        with self.path.open("a") as file:
+            file.write(json.dumps({"name": name, "value": value}) + "\n")
+
+    def __getitem__(self, name: str) -> Floats:
+        return np.array(self.found[name])
+
+
+def arms(seeds: int) -> list[tuple[str, int]]:
+    """Orders: the criteria once, random by seed."""
+    return [("lrp", 0), ("random", 0), ("gradient", 0), *(("random", seed) for seed in range(1, seeds))]
+
+
+def run(given: argparse.Namespace, notes: Notes) -> None:
+    """Read whatever is not read yet."""
+    loaded = models.load(given.model, dtype=given.dtype)
+    settings = Settings("head", sign="signed")
+    orders: dict[tuple[str, str, int], Relevance] = {}
+    parts, readers = {}, {}
+    for task in given.tasks:
+        asked = tasks.rows(loaded, task, given.examples)
+        parts[task] = asked.thirds()
+        readers[task] = Reader(loaded, parts[task][2], settings)
+        if f"{task}/able" not in notes.found:
+            right = Reader(loaded, asked.rows, settings).read().right
+            notes.write(f"{task}/able", [int(right.sum()), len(right)])
+    for task, kind, label, seed in wanted(given):
+        key = (task, label, seed)
+        if all(f"{task}/{kind}/{label}/{seed}/{count}" in notes.found for count in counts(270)[1:-1]):
+            continue
+        if key not in orders:
+            settings = Settings("head", sign="signed", random_seed=seed)
+            orders[key] = relevance(loaded, parts[task][0], settings, label)
+            told = {name: [round(x, 6) for x in score.tolist()] for name, score in orders[key].scores.items()}
+            notes.write(f"{task}/order/{label}/{seed}", told)
+        how = ablation(loaded, kind, settings, parts[task][0])
+        reader = readers[task]
+        for name, kept in ((WHOLE, None), (f"{kind}/{NONE}", reader.nothing)):
+            if f"{task}/{name}" not in notes.found:
+                notes.write(f"{task}/{name}", noted(reader.read(kept, how)))
+        for count in counts(len(orders[key])):
+            name = f"{task}/{kind}/{label}/{seed}/{count}"
+            if 0 < count < len(orders[key]) and name not in notes.found:
+                kept = top(orders[key], count)
+                notes.write(name, noted(reader.read(kept, how)))
+                if label == "lrp" and count == given.circuit:
+                    rest = without(reader.everything, kept)
+                    notes.write(f"{name}/necessity", noted(reader.read(rest, how)))
+
+
+def wanted(given: argparse.Namespace) -> Iterator[tuple[str, Kind, str, int]]:
+    """What is read, in this order."""
+    for kind in KINDS:
+        for task in given.tasks:
+            for label, seed in arms(given.seeds):
+                yield task, kind, label, seed
+
+
+def counts(total: int) -> list[int]:
+    """Components kept at each share of the curve, each once."""
+    return sorted({int(share * total) for share in SHARES})
+
+
+def noted(reading: Reading) -> list[float]:
+    """Logit differences by row."""
+    return [round(each, 5) for each in reading.differences.tolist()]
+
+
+def table(given: argparse.Namespace, notes: Notes) -> Iterator[str]:
+    """Markdown, of the curves that are whole."""
+    columns = [f"{100 * share:g}%" for share in SHARES if share >= 0.02]
+    yield "| task | ablation | order | area (CPR) | distance (CMD) | " + " | ".join(columns) + " |"
+    yield "|---" * (5 + len(columns)) + "|"
+    for task in given.tasks:
+        for kind in KINDS:
+            for label, seed in arms(given.seeds):
+                line = _line(notes, task, kind, label, seed)
+                if line:
+                    yield line
+    for task in given.tasks:
+        if f"{task}/able" in notes.found:
+            able = wilson(*(int(each) for each in notes.found[f"{task}/able"]))
+            orders = [_order(notes, f"{task}/order/{label}/0") for label in ("lrp", "gradient")]
+            told = ""
+            if orders[0] and orders[1]:
+                told = (
+                    f"; lrp and gradient share {overlap(*(top(each, 54) for each in orders if each)):.2f} (Jaccard, 54)"
+                )
+            yield f"{task}: accuracy {able.value:.1%} [{able.low:.1%}, {able.high:.1%}] of {able.total} rows{told}"
+
+
+def _line(notes: Notes, task: str, kind: str, label: str, seed: int) -> str | None:
+    names = {count: f"{task}/{kind}/{label}/{seed}/{count}" for count in counts(270)}
+    names |= {0: f"{task}/{kind}/{NONE}", 270: f"{task}/{WHOLE}"}
+    if any(name not in notes.found for name in names.values()):
+        return None
+    model, nothing = notes[names[270]], notes[names[0]]
+    if not defined(model, nothing):
+        return f"| {task} | {kind} | {label} | not defined: m(N) − m(∅) is not told from 0 |"
+    curve = [notes[names[int(share * 270)]] for share in SHARES]
+    found = areas(SHARES, curve, model, nothing)
+    points = [faithfulness(each, model, nothing) for share, each in zip(SHARES, curve, strict=True) if share >= 0.02]
+    cells = [_shown(found.performance), _shown(found.distance)] if found else ["–", "–"]
+    cells += ["–" if each is None else f"{each.value:.2f}" for each in points]
+    return f"| {task} | {kind} | {label}{f' {seed}' if label == 'random' else ''} | " + " | ".join(cells) + " |"
+
+
+def _order(notes: Notes, name: str) -> Relevance | None:
+    if name not in notes.found:
+        return None
+    return Relevance("head", {key: torch.tensor(value) for key, value in notes.found[name].items()}, 1)
+
+
+def _shown(found: Estimate) -> str:
+    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def main() -> None:
+    """Read, or print the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tasks", type=lambda spec: spec.split(","), default=["ioi", "greater-than", "induction"])
+    parser.add_argument("--examples", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--circuit", type=int, default=54, help="heads of the circuit whose necessity is read")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--table", action="store_true")
+    given = parser.parse_args()
+    notes = Notes(given.out)
+    if not given.table:
+        run(given, notes)
+    print("\n".join(table(given, notes)))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

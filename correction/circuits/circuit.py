@@ -1,0 +1,270 @@
+"""The whole search: a task → an order → the smallest circuit that is faithful enough → a mask that cuts all others."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import masks
+from correction import criteria
+from correction.circuits import checks
+from correction.circuits.ablation import Ablation, Kept, Kind, ablation
+from correction.circuits.metric import faithfulness, spread
+from correction.circuits.order import overlap, relevance, size, top, without
+from correction.circuits.pairs import Row, Rows
+from correction.circuits.reading import Reader, Reading
+from correction.circuits.search import Curve, Trier, curve, smallest_faithful
+from correction.correct import mask_of
+from correction.criteria.settings import Settings
+from correction.errors import EvaluationError, SelectionError
+from correction.evaluation.bootstrap import Estimate, Rate, bootstrap, mean, wilson
+from correction.models import LoadedModel
+from correction.progress import Progress, silent
+from correction.relevance import Relevance
+from masks.meta import check_name
+
+HEADS = Settings("head", sign="signed")
+"""Heads, by relevance with its sign: those that speak for the answer come first."""
+ABLE = 0.75
+"""Least accuracy of the model itself: a circuit of what it cannot do explains nothing."""
+DRAWN = 0.8
+"""Of the rows to attribute on, what each seed draws."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is asked for.
+
+    Attributes:
+        criterion, settings: of the order; the settings say the universe too: granularity, modules, layers.
+        ablation: what stands in for what is not kept. beside: others whose curves are shown along with it.
+        goal: faithfulness that the smallest circuit must reach, on rows of its own; not used where `kept` is given.
+        kept: components of the circuit.
+        rivals: other criteria whose curves are shown beside; `random` always is, once for each seed.
+        seeds: of the orders whose circuits are compared; the first one makes the mask.
+        split_seed: of the three parts of the rows.
+        tried: components that are taken out of the circuit, one at a time, for minimality.
+        tokens: size of a batch.
+    """
+
+    criterion: str = "lrp"
+    settings: Settings = HEADS
+    ablation: Kind = "zero"
+    beside: tuple[Kind, ...] = ("mean",)
+    goal: float = 0.9
+    kept: int | None = None
+    rivals: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    split_seed: int = 0
+    tried: int = 20
+    tokens: int = 4096
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A circuit and what it was measured by, on rows that had no say in it.
+
+    Attributes:
+        mask: cuts the complement. kept: flags of the circuit. order: the scores that it was taken from.
+        able: accuracy of the model, on all rows. model, circuit: on those of the report.
+        spread: m(N) − m(∅). faithfulness, necessity: None where that is not told from 0.
+        divergence: KL(model ‖ circuit) of the next token, in nats.
+        overlaps: Jaccard index of the circuits of each two seeds. by_chance: what random ones of that size expect.
+        curves: under each ablation that of the criterion, of the rivals, and of `random` by seed.
+    """
+
+    mask: masks.Mask
+    kept: Kept
+    order: Relevance
+    able: Rate
+    model: Reading
+    circuit: Reading
+    spread: Estimate
+    faithfulness: Estimate | None
+    divergence: Estimate
+    necessity: Estimate | None
+    incompleteness: checks.Incompleteness | None
+    minimality: checks.Minimality | None
+    overlaps: tuple[float, ...]
+    by_chance: float
+    curves: tuple[Curve, ...]
+
+
+def find(
+    loaded: LoadedModel, task: Rows, search: Search = Search(), *, name: str = "circuit", progress: Progress = silent
+) -> Circuit:
+    """Find the components that suffice for a task.
+
+    Raises:
+        EvaluationError: the model is right in under 75% of the rows.
+        CriterionError, SelectionError, ReferenceSetError: what was asked cannot be, as `criteria`, `smallest_faithful`
+            and `Rows.thirds` say.
+    """
+    check_name(name)
+    for criterion in (search.criterion, *search.rivals):
+        criteria.find(criterion).check(search.settings)
+    parts = task.thirds(search.split_seed)
+    able = _able(loaded, task, search)
+    ablations = [
+        ablation(loaded, kind, search.settings, parts[0], tokens=search.tokens)
+        for kind in dict.fromkeys((search.ablation, *search.beside))
+    ]
+    orders = [_order(loaded, parts[0], search, search.criterion, seed, progress) for seed in search.seeds]
+    how = ablations[0]
+    count = _size(loaded, parts[1], search, orders[0], how, progress)
+    reader = Reader(loaded, parts[2], search.settings, search.tokens)
+    model = reader.read(whole=True)
+    first = search.seeds[0]
+    compared = [(search.criterion, first, orders[0])]
+    for criterion in search.rivals:
+        compared.append((criterion, first, _order(loaded, parts[0], search, criterion, first, progress)))
+    if search.criterion != "random":
+        compared += [
+            ("random", seed, _order(loaded, parts[0], search, "random", seed, progress)) for seed in search.seeds
+        ]
+    curves: list[Curve] = []
+    nothing = {each.kind: reader.read(reader.nothing, each) for each in ablations}
+    for each in ablations:
+        for label, seed, order in compared:
+            trier = Trier(reader, order, each, model, nothing[each.kind])
+            curves.append(curve(trier, label, seed, progress=progress))
+    kept = top(orders[0], count)
+    alone = reader.read(kept, how, whole=True)
+    none = nothing[how.kind]
+    ends = alone.differences, model.differences, none.differences
+    circuits = [kept, *(top(order, count) for order in orders[1:])]
+    found = Circuit(
+        mask=_mask(loaded, reader, kept, name, task, search),
+        kept=kept,
+        order=orders[0],
+        able=able,
+        model=model,
+        circuit=alone,
+        spread=spread(model.differences, none.differences),
+        faithfulness=faithfulness(*ends),
+        divergence=bootstrap(mean, model.divergence(alone)),
+        necessity=checks.necessary(reader, kept, how, model, none),
+        incompleteness=checks.incompleteness(reader, kept, how, model, none, progress=progress),
+        minimality=checks.minimality(reader, kept, how, alone, model, none, tried=search.tried, progress=progress),
+        overlaps=tuple(overlap(a, b) for place, a in enumerate(circuits) for b in circuits[place + 1 :]),
+        by_chance=_by_chance(count, len(orders[0])),
+        curves=tuple(curves),
+    )
+    return replace(found, mask=found.mask.with_meta(measured=measured(found)))
+
+
+def measured(found: Circuit) -> dict[str, Any]:
+    """What was measured, as JSON values: value and limits of each interval; none where it is not defined."""
+    right = found.circuit.right
+    told: dict[str, Any] = {
+        "rows": len(right),
+        "accuracy": {
+            "model": _rate(wilson(int(found.model.right.sum()), len(right))),
+            "circuit": _rate(wilson(int(right.sum()), len(right))),
+        },
+        "spread": _estimate(found.spread),
+        "faithfulness": _estimate(found.faithfulness),
+        "kl": _estimate(found.divergence),
+        "necessity": _estimate(found.necessity),
+        "overlap_of_seeds": [round(each, 4) for each in found.overlaps],
+        "overlap_by_chance": round(found.by_chance, 4),
+    }
+    if found.incompleteness:
+        each = found.incompleteness
+        told["incompleteness"] = {
+            "mean": round(each.mean, 4),
+            "worst": _estimate(each.worst),
+            "subsets": each.subsets,
+        }
+    if found.minimality:
+        own = found.minimality
+        told["minimality"] = {"needed": own.needed, "tried": len(own.falls), "of": own.of}
+    told["areas"] = [
+        {
+            "order": each.label,
+            "seed": each.seed,
+            "ablation": each.ablation,
+            "performance": _estimate(each.areas.performance if each.areas else None),
+            "distance": _estimate(each.areas.distance if each.areas else None),
+        }
+        for each in found.curves
+    ]
+    return {"circuit": told}
+
+
+def _able(loaded: LoadedModel, task: Rows, search: Search) -> Rate:
+    right = Reader(loaded, task.rows, search.settings, search.tokens).read().right
+    able = wilson(int(right.sum()), len(right))
+    if able.value < ABLE:
+        raise EvaluationError(
+            f"{task.name}: the model is right in {able.count} of {able.total} rows ({able.value:.1%}, interval "
+            f"{able.low:.1%} to {able.high:.1%}); under {ABLE:.0%} there is nothing that a circuit could do"
+        )
+    return able
+
+
+def _order(
+    loaded: LoadedModel, rows: tuple[Row, ...], search: Search, criterion: str, seed: int, progress: Progress
+) -> Relevance:
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[: max(1, round(DRAWN * len(rows)))])
+    settings = replace(search.settings, random_seed=seed)
+    own = tuple(rows[place] for place in drawn)
+    return relevance(loaded, own, settings, criterion, tokens=search.tokens, progress=progress)
+
+
+def _size(
+    loaded: LoadedModel, rows: tuple[Row, ...], search: Search, order: Relevance, how: Ablation, progress: Progress
+) -> int:
+    if search.kept is not None:
+        if not 0 < search.kept < len(order):
+            raise SelectionError(f"kept is {search.kept}; the universe has {len(order)}, so 1 to {len(order) - 1}")
+        return search.kept
+    reader = Reader(loaded, rows, search.settings, search.tokens)
+    trier = Trier(reader, order, how, reader.read(), reader.read(reader.nothing, how))
+    return smallest_faithful(trier, search.goal, progress=progress)
+
+
+def _mask(loaded: LoadedModel, reader: Reader, kept: Kept, name: str, task: Rows, search: Search) -> masks.Mask:
+    universe = sum(flags.numel() for flags in kept.values())
+    cut = {
+        each: flags.view(-1).nonzero()[:, 0].numpy()
+        for each, flags in without(reader.everything, kept).items()
+        if bool(flags.any())
+    }
+    settings = {key: value for key, value in asdict(search.settings).items() if value is not None}
+    used = criteria.find(search.criterion).uses & {"sign"}
+    made: dict[str, Any] = {
+        "criterion": search.criterion,
+        "granularity": settings["granularity"],
+        **({"sign": settings["sign"]} if used else {}),
+        "circuit": {
+            "task": task.described(),
+            "metric": "logit(correct) - logit(wrong) at the last token",
+            "ablation": search.ablation,
+            "universe": {
+                "granularity": settings["granularity"],
+                "size": universe,
+                **{key: list(settings[key]) for key in ("modules", "layers") if key in settings},
+            },
+            "kept": size(kept),
+            "budget": {"kept": search.kept} if search.kept is not None else {"faithfulness": search.goal},
+            "seeds": list(search.seeds),
+            "split_seed": search.split_seed,
+        },
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+    }
+    return mask_of(loaded, cut, name=name, made=made)
+
+
+def _by_chance(count: int, total: int) -> float:
+    """Jaccard index of two random sets of that size, about: their expected intersection over the union."""
+    both = count * count / total
+    return both / (2 * count - both)
+
+
+def _estimate(found: Estimate | None) -> list[float] | None:
+    return None if found is None else [round(each, 4) for each in (found.value, found.low, found.high)]
+
+
+def _rate(found: Rate) -> list[float]:
+    return [found.count, found.total, round(found.low, 4), round(found.high, 4)]

@@ -1,0 +1,86 @@
+"""The order in which components are kept: relevance for the answer, the largest first."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from correction import criteria
+from correction.circuits.ablation import Kept
+from correction.circuits.pairs import Row
+from correction.criteria.criterion import on_device
+from correction.criteria.seeds import SeededBatch
+from correction.criteria.settings import Settings
+from correction.models import LoadedModel
+from correction.progress import Progress, silent
+from correction.relevance import Relevance
+from correction.threshold import smallest
+from correction.tokenisation import batches
+
+
+def relevance(
+    loaded: LoadedModel,
+    rows: Sequence[Row],
+    settings: Settings,
+    criterion: str = "lrp",
+    *,
+    tokens: int = 4096,
+    progress: Progress = silent,
+) -> Relevance:
+    """Relevance of every component for logit(correct) − logit(wrong) at the last token, averaged over clean prompts.
+
+    A criterion with a seed of its own takes the correct answer for the response: snip its loss. One that reads no data
+    scores without it.
+
+    Raises:
+        CriterionError: an unknown criterion, or one that cannot score what was asked.
+    """
+    found = criteria.find(criterion)
+    found.check(settings)
+    parts = list(batches([row.clean for row in rows], tokens, loaded.device)) if found.reads else []
+    with found.attach(loaded, settings, on_device) as attached:
+        for number, (places, batch) in enumerate(parts, 1):
+            own = [rows[place] for place in places]
+            last = batch.lengths - 1
+            index = torch.arange(len(own), device=last.device)
+            correct, wrong = (
+                torch.tensor([getattr(row, side) for row in own], device=last.device) for side in ("correct", "wrong")
+            )
+            ones = torch.ones(len(own), device=last.device)
+            if found.seed is None:
+                index, last = index.repeat(2), last.repeat(2)
+                correct, ones = torch.cat([correct, wrong]), torch.cat([ones, -ones])
+            attached.see(SeededBatch(batch, index, last, correct, ones))
+            progress(f"attribution, {criterion}", number, len(parts))
+        scores = {name: score.mean(len(rows)).cpu() for name, score in attached.scores.items()}
+    return Relevance(settings.granularity, scores, len(rows))
+
+
+def top(found: Relevance, count: int) -> Kept:
+    """Flags that keep the `count` components with the largest scores, and no other.
+
+    Of equal scores those that come first in component order are kept; one that is not a number never is.
+    """
+    kept: dict[str, Tensor] = {name: torch.zeros(score.shape, dtype=torch.bool) for name, score in found.scores.items()}
+    if count:
+        chosen = smallest({name: -score for name, score in found.scores.items()}, count)
+        for name, indices in chosen.items():
+            kept[name].view(-1)[torch.from_numpy(indices)] = True
+    return kept
+
+
+def size(kept: Kept) -> int:
+    """How many components are kept."""
+    return sum(int(flags.sum()) for flags in kept.values())
+
+
+def without(kept: Kept, other: Kept) -> Kept:
+    """What is kept of the one and not of the other."""
+    return {name: flags & ~other[name] for name, flags in kept.items()}
+
+
+def overlap(one: Kept, other: Kept) -> float:
+    """Jaccard index |A ∩ B| / |A ∪ B| in [0, 1]; 1.0 of two empty ones."""
+    both = sum(int((flags & other[name]).sum()) for name, flags in one.items())
+    either = sum(int((flags | other[name]).sum()) for name, flags in one.items())
+    return both / either if either else 1.0

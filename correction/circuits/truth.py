@@ -1,0 +1,25 @@
+"""Against a circuit that is known: how well an order tells its components from all others."""
+
+import numpy as np
+from scipy.stats import rankdata
+
+from correction.circuits.ablation import Kept
+from correction.errors import EvaluationError
+from correction.relevance import Relevance
+
+
+def auroc(order: Relevance, circuit: Kept) -> float:
+    """The chance that a component of the circuit scores higher than one outside it; ties count half (Mann–Whitney).
+
+    1 of an order that keeps the circuit first, 0.5 of one that knows nothing of it.
+
+    Raises:
+        EvaluationError: the circuit is everything or nothing.
+    """
+    scores = np.concatenate([score.view(-1).double().numpy() for score in order.scores.values()])
+    inside = np.concatenate([circuit[name].view(-1).numpy() for name in order.scores])
+    one, other = int(inside.sum()), int((~inside).sum())
+    if not one or not other:
+        raise EvaluationError("a circuit of everything or of nothing tells no order from another")
+    ranks = rankdata(scores)[inside].sum()
+    return float((ranks - one * (one + 1) / 2) / (one * other))
