@@ -40,7 +40,7 @@ def demo(
         print(json.dumps(result))  # noqa: T201
 
 
-for command in (commands.references, commands.correct, commands.sweep, commands.evaluate, report):
+for command in (commands.references, commands.correct, commands.sweep, commands.compress, commands.evaluate, report):
     app.command()(command)
 
 

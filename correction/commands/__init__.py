@@ -1,8 +1,9 @@
 """The commands of correction. Heavy imports wait until a command runs: `excise --help` must not wait for torch."""
 
+from correction.commands.compress import compress
 from correction.commands.correct import correct
 from correction.commands.evaluate import evaluate
 from correction.commands.references import references
 from correction.commands.sweep import sweep
 
-__all__ = ["correct", "evaluate", "references", "sweep"]
+__all__ = ["compress", "correct", "evaluate", "references", "sweep"]
