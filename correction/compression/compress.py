@@ -1,6 +1,6 @@
 """The whole compression: a model, windows and a plan → the model with weights cut, and which ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -62,15 +62,6 @@ def compress(
     plan.check(loaded)
     windows, window = calibration.ids.shape
     cut: dict[str, NDArray[np.int64]] = {}
-
-    def selected(places: list[Scored], relevance: Relevance) -> None:
-        found = select(relevance, **plan.budget())
-        for place in places:
-            indices = found.get(place.name, np.empty(0, np.int64))
-            cut[_parameter(place)] = indices
-            with torch.no_grad():
-                place.module.weight.view(-1)[torch.from_numpy(indices).to(place.module.weight.device)] = 0
-
     if METHODS[plan.method].mends:
 
         def mend(read: list[tuple[Scored, sparsegpt.Hessian]]) -> None:
@@ -85,17 +76,17 @@ def compress(
         def rank(read: list[tuple[Scored, methods.Norms]]) -> None:
             scores = {place.name: score(place, norms, windows).cpu() for place, norms in read}
             if plan.by_block:
-                selected([place for place, _ in read], Relevance("weight", scores, windows))
+                cut.update(prune([place for place, _ in read], Relevance("weight", scores, windows), plan))
             else:
                 parts.update(scores)
 
         make = partial(methods.Norms, window=window)
         walk(loaded, calibration, make, rank, tokens=tokens, progress=progress)
         if parts:
-            selected(matrices(loaded), Relevance("weight", parts, windows))
+            cut = prune(matrices(loaded), Relevance("weight", parts, windows), plan)
     else:
         relevance = methods.whole(loaded, calibration, plan, tokens=tokens, progress=progress)
-        selected(matrices(loaded), relevance)
+        cut = prune(matrices(loaded), relevance, plan)
     changed = {_parameter(place): place.module.weight for place in matrices(loaded)}
     made = {
         "criterion": plan.method,
@@ -105,6 +96,17 @@ def compress(
         "versions": versions(),
     }
     return Compressed(cut, changed, made, METHODS[plan.method].mends)
+
+
+def prune(places: Sequence[Scored], relevance: Relevance, plan: Plan) -> dict[str, NDArray[np.int64]]:
+    """Write 0 over the weights with the smallest scores; parameter → flat indices of them, as in `Compressed.cut`."""
+    found = select(relevance, **plan.budget())
+    cut = {}
+    for place in places:
+        cut[_parameter(place)] = indices = found.get(place.name, np.empty(0, np.int64))
+        weight = place.module.weight.detach()
+        weight.view(-1)[torch.from_numpy(indices).to(weight.device)] = 0
+    return cut
 
 
 def _parameter(place: Scored) -> str:
