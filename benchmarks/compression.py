@@ -2,8 +2,8 @@
 
     python -m benchmarks.compression demo/smollm2 --out compression.jsonl
 
-Calibration: C4 passages, packed. Perplexity: WikiText-2's test set, joined, in windows of 2,048 tokens, as many as asked for,
-evenly spread over the text. What is in the file already is not measured again. `--table` prints the rows.
+Calibration: C4 passages, packed. Perplexity: WikiText-2's test set, joined, in windows of 2,048 tokens, as many as
+asked for, evenly spread over the text. What is in the file already is not measured again. `--table` prints the rows.
 """
 
 import json
