@@ -22,6 +22,12 @@ from correction.progress import Progress, silent
 from correction.relevance import Relevance
 from correction.selection import select
 
+SETTINGS: dict[str, dict[str, float]] = {
+    "ria": {"power": methods.POWER},
+    "sparsegpt": {"damping": sparsegpt.DAMPING, "columns": sparsegpt.WIDTH},
+}
+"""Of a method, what no option changes, and is recorded."""
+
 
 @dataclass(frozen=True)
 class Compressed:
@@ -90,7 +96,7 @@ def compress(
     changed = {_parameter(place): place.module.weight for place in matrices(loaded)}
     made = {
         "criterion": plan.method,
-        "compression": plan.described(),
+        "compression": plan.described() | SETTINGS.get(plan.method, {}),
         "text": calibration.described(),
         "dtype": str(loaded.dtype).removeprefix("torch."),
         "versions": versions(),
