@@ -1,9 +1,12 @@
 """Perplexity of a compressed model: every method at 50% and at 2:4, against the dense model, window by window.
 
-    python -m benchmarks.compression demo/smollm2 --out compression.jsonl
+    python -m benchmarks.compression demo/smollm2 --out compression.jsonl --seeds 0,1,2 --read 140
+    python -m benchmarks.compression demo/model --out compression.jsonl --seeds 0,1,2 --text demo/data/general.jsonl \
+        --held-out demo/data/general_heldout.jsonl --windows 128 --window 128 --width 512 --read 30
 
 Calibration: C4 passages, packed. Perplexity: WikiText-2's test set, joined, in windows of 2,048 tokens, as many as
-asked for, evenly spread over the text. What is in the file already is not measured again. `--table` prints the rows.
+asked for, evenly spread over the text; or of other texts. What is in the file already is not measured again. `--table`
+prints the rows.
 """
 
 import json
@@ -26,6 +29,7 @@ from correction.compression.matrices import matrices
 from correction.evaluation.perplexity import joined_windows
 from correction.models import LoadedModel, load
 from correction.references import ReferenceSet
+from correction.references import read as reference
 
 DATA = Path("../shared/data")
 BUDGETS = ("50%", "2:4")
@@ -62,7 +66,10 @@ def main(
     budgets: Annotated[str, typer.Option(help="Comma-separated, as 50%,2:4.")] = ",".join(BUDGETS),
     windows: Annotated[int, typer.Option(help="Calibration windows.")] = 128,
     window: Annotated[int, typer.Option(help="Tokens of a calibration window.")] = 2048,
-    read: Annotated[int, typer.Option(help="Windows of 2,048 tokens to measure on.")] = 16,
+    read: Annotated[int, typer.Option(help="Windows to measure on.")] = 16,
+    width: Annotated[int, typer.Option(help="Tokens of such a window.")] = 2048,
+    text: Annotated[Path | None, typer.Option(help="Text to calibrate with, in place of C4's.")] = None,
+    held_out: Annotated[Path | None, typer.Option(help="Text to measure on, in place of WikiText-2.")] = None,
     dtype: Annotated[str, typer.Option(help="auto keeps the checkpoint's; float32 is faster on most CPUs.")] = "auto",
     table: Annotated[bool, typer.Option("--table", help="Print what is in the file, and measure nothing.")] = False,
 ) -> None:
@@ -72,10 +79,12 @@ def main(
         typer.echo(tabled(there))
         return
     loaded = load(model, dtype=dtype)
-    given = joined_windows(loaded, ReferenceSet((material.articles(data),), "wikitext2_test", "text"), 2048)
+    unseen = reference(held_out) if held_out else ReferenceSet((material.articles(data),), "wikitext2_test", "text")
+    given = joined_windows(loaded, unseen, width)
     spread = [given[place] for place in np.linspace(0, len(given) - 1, read).round().astype(int)]
-    texts = ReferenceSet(tuple(material.passages(data)), "c4_passages", "text")
-    sizes = {"windows": windows, "window": window, "read": read}
+    texts = reference(text) if text else ReferenceSet(tuple(material.passages(data)), "c4_passages", "text")
+    sizes = {"model": Path(model).name, "text": unseen.name, "of": len(given)}
+    sizes |= {"windows": windows, "window": window, "read": read, "width": width}
     done = {json.dumps([row["method"], row["budget"], row["seed"], row["sizes"]]) for row in there}
 
     def tell(method: str, budget: str, seed: int, start: float) -> None:
