@@ -89,7 +89,7 @@ def pruned(
         pivots = inverse.diagonal()
         if not pattern:
             count = round((fraction or 0) * part.numel())
-            cut[:, start:end] = _lowest(part.square() / pivots.square(), count)
+            cut[:, start:end] = _lowest(name, part.square() / pivots.square(), count)
         lost = torch.zeros_like(part)
         for i in range(end - start):
             if pattern and i % m == 0:
@@ -124,10 +124,10 @@ def factor(name: str, hessian: Tensor, damping: float = DAMPING) -> Tensor:
         ) from error
 
 
-def _lowest(saliency: Tensor, count: int) -> Tensor:
+def _lowest(name: str, saliency: Tensor, count: int) -> Tensor:
     found = torch.zeros(saliency.numel(), dtype=torch.bool)
     if count:
-        found[torch.from_numpy(smallest({"": saliency.cpu()}, count)[""])] = True
+        found[torch.from_numpy(smallest({name: saliency.cpu()}, count)[name])] = True
     return found.view(saliency.shape).to(saliency.device)
 
 
