@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from correction.commands.options import SETS, Dtype, Json, Model, Scope, Tokens, within, writable
+from correction.commands.options import SETS, Dtype, Json, Model, Scope, Seed, Sign, Tokens, within, writable
 from correction.terminal import out, print_json, progress_bars
 
 
@@ -41,7 +41,11 @@ def compress(
     ] = None,
     windows: Annotated[int, typer.Option(help="Windows of text to read.", min=1)] = 128,
     window: Annotated[int | None, typer.Option(help="Tokens of a window; default 2048, or the context.", min=2)] = None,
-    seed: Annotated[int, typer.Option(help="Order of the passages, and the method random.", min=0)] = 0,
+    seed: Annotated[Seed, typer.Option(help="Output that lrp and gradient start from, at each window.")] = Seed.last,
+    sign: Annotated[Sign, typer.Option(help="Of lrp and gradient: mean magnitude, or magnitude of the mean.")] = (
+        Sign.absolute
+    ),
+    random_seed: Annotated[int, typer.Option(help="Order of the passages, and the method random.", min=0)] = 0,
     name: Annotated[str | None, typer.Option(help="Of the mask; by default the method's.")] = None,
     dtype: Dtype = "auto",
     tokens: Tokens = 4096,
@@ -73,11 +77,20 @@ def compress(
             raise typer.BadParameter("is of a mask, and a checkpoint has none", param_hint="--name")
     if fraction is None and pattern is None:
         fraction = 0.5
-    plan = Plan(method.value, fraction, scope.value if scope else None, pattern, sequential, seed)
+    plan = Plan(
+        method.value,
+        fraction,
+        scope.value if scope else None,
+        pattern,
+        sequential,
+        sign.value,  # type: ignore[arg-type]
+        seed.value,
+        random_seed,
+    )
     texts = read(text, kind="text")
     loaded = models.load(model, dtype=dtype)
     with progress_bars() as progress:
-        calibration = calibrate(loaded, texts, windows=windows, window=window, seed=seed)
+        calibration = calibrate(loaded, texts, windows=windows, window=window, seed=random_seed)
         found = cut(loaded, calibration, plan, tokens=tokens, progress=progress)
     told = {"made": dict(found.made), "cut_weights": found.count, "weights": found.total}
     if as_file:

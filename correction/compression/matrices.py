@@ -5,12 +5,19 @@ Of Llama's these are seven a layer: q, k, v, o, gate, up and down. Embeddings an
 
 from torch import nn
 
-from correction.criteria import Settings, Sign
+from correction.criteria import OutputSeed, Settings, Sign
 from correction.criteria.scored import Scored, scored
 from correction.models import LoadedModel
 
 
-def settings(loaded: LoadedModel, *, layer: int | None = None, sign: Sign = "signed", seed: int = 0) -> Settings:
+def settings(
+    loaded: LoadedModel,
+    *,
+    layer: int | None = None,
+    sign: Sign = "absolute",
+    output: OutputSeed = "last",
+    seed: int = 0,
+) -> Settings:
     """For criteria to score all of them, or those of one layer."""
     names = {
         name.rpartition(".")[2]: None  # in the order of the layer
@@ -19,7 +26,7 @@ def settings(loaded: LoadedModel, *, layer: int | None = None, sign: Sign = "sig
         if isinstance(module, nn.Linear)
     }
     layers = None if layer is None else (layer,)
-    return Settings("weight", sign=sign, modules=tuple(names), layers=layers, random_seed=seed)
+    return Settings("weight", output, sign, modules=tuple(names), layers=layers, random_seed=seed)
 
 
 def matrices(loaded: LoadedModel, layer: int | None = None) -> list[Scored]:

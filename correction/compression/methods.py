@@ -2,8 +2,7 @@
 
 RIA (Zhang et al., ICLR 2024, "Plug-and-Play", Eq. 2–4): (|W_ij| / Σ_i |W_ij| + |W_ij| / Σ_j |W_ij|) · ‖X_j‖₂^a with
 a = 1/2; the share of a weight in what leaves its input and in what enters its output, so that no row or column is lost
-whole. Channels are not permuted for N:M patterns. The others are `correction.criteria`; LRP and gradient rank by |R̄|,
-the magnitude of the mean relevance.
+whole. Channels are not permuted for N:M patterns. The others are `correction.criteria`.
 """
 
 from collections.abc import Callable
@@ -58,7 +57,7 @@ def whole(
 ) -> Relevance:
     """Scores of all weights by a criterion that reads the windows through the whole model, or not at all."""
     criterion = find(METHODS[plan.method].criterion or "")
-    chosen = settings(loaded, seed=plan.seed)
+    chosen = settings(loaded, sign=plan.sign, output=plan.output, seed=plan.seed)
     windows = calibration.ids.tolist()
     if (criterion.seed or chosen.seed) == "response":
         samples = [Sample(tuple(ids[:1]), tuple(ids[1:])) for ids in windows]
@@ -71,7 +70,7 @@ def whole(
                 attached.see(batch)
                 progress("windows", done := done + len(batch.batch.lengths), len(samples))
         scores = {name: score.mean(len(samples)).cpu() for name, score in attached.scores.items()}
-    if "sign" in criterion.uses:  # R̄ is ranked by its magnitude: what speaks against an output is part of it too
+    if "sign" in criterion.uses:  # a signed mean is ranked by its magnitude: what speaks against counts too
         for score in scores.values():
             score.abs_()
     return Relevance("weight", scores, len(samples))

@@ -1,9 +1,10 @@
 """What is cut: a method, how much, and among whom."""
 
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from correction.compression.matrices import matrices
+from correction.criteria import OutputSeed, find
 from correction.errors import CompressionError, SelectionError
 from correction.models import LoadedModel
 from correction.selection import Scope, parse_pattern
@@ -51,6 +52,9 @@ class Plan:
         pattern: `N:M`: of every M consecutive weights along a row, N are cut; in place of fraction and scope.
         sequential: whether a block's statistics are of inputs that the cut blocks before it made; None: where the
             method can.
+        sign: of LRP and gradient. `absolute`: the mean of |R_s| over the windows s. `signed`: |R̄|, the magnitude of the
+            mean, in which what a weight says in one window is made good by another: far worse (benchmarks/RESULTS.md).
+        output: what their relevance starts from, see `criteria.Settings.seed`; `last` is SparC³'s.
         seed: of the method `random`.
     """
 
@@ -59,12 +63,20 @@ class Plan:
     scope: Scope | None = None
     pattern: str | None = None
     sequential: bool | None = None
+    sign: Literal["absolute", "signed"] = "absolute"
+    output: OutputSeed = "last"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise CompressionError(f"method {self.method!r} does not exist; there is: {', '.join(METHODS)}")
         method = METHODS[self.method]
+        if self.sign not in ("absolute", "signed"):
+            raise CompressionError(f"sign {self.sign!r} does not exist; there is: absolute, signed")
+        if self.output not in ("last", "next", "all", "contrastive", "response"):
+            raise CompressionError(
+                f"a text has no output {self.output!r}; there is: last, next, all, contrastive, response"
+            )
         if self.scope is not None and self.scope not in get_args(Scope):
             raise SelectionError(f"scope {self.scope!r} does not exist; there is: {', '.join(get_args(Scope))}")
         if self.pattern is not None:
@@ -120,6 +132,9 @@ class Plan:
     def described(self) -> dict[str, Any]:
         """As masks and checkpoints record it: what is not said is left out, what goes without saying is not."""
         told = {key: value for key, value in asdict(self).items() if value is not None}
-        if self.method != "random":
-            del told["seed"]
+        criterion = METHODS[self.method].criterion
+        uses = find(criterion).uses if criterion else frozenset()
+        for field, setting in (("sign", "sign"), ("output", "seed"), ("seed", "random_seed")):
+            if setting not in uses:
+                del told[field]
         return {**told, **self.budget(), "sequential": self.by_block}

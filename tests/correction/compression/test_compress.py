@@ -121,28 +121,37 @@ def test_magnitude_and_the_scopes(folder, calibration):
 
 
 @pytest.mark.parametrize("method", ["lrp", "gradient"])
-def test_lrp_and_gradient_rank_by_the_magnitude_of_the_mean(model, calibration, method):
+@pytest.mark.parametrize("sign", ["absolute", "signed"])
+def test_lrp_and_gradient_rank_by_magnitude(model, calibration, method, sign):
     from correction.compression import methods
 
-    scores = methods.whole(model, calibration, Plan(method, 0.5)).scores
+    scores = methods.whole(model, calibration, Plan(method, 0.5, sign=sign)).scores
     assert all((score >= 0).all() for score in scores.values())
     expected = {
         name.removeprefix("weights.").removesuffix(".weight"): half_of_each_row(score.numpy())
         for name, score in scores.items()
     }
-    same(cut_of(compress(model, calibration, Plan(method, 0.5))), expected)
+    same(cut_of(compress(model, calibration, Plan(method, 0.5, sign=sign))), expected)
 
 
-def test_the_gradient_of_a_weight_is_that_of_autograd(model, calibration):
-    """|w · ∂ mean over windows of the mean over tokens of the largest logit|."""
+@pytest.mark.parametrize("output", ["last", "next"])
+@pytest.mark.parametrize("sign", ["absolute", "signed"])
+def test_the_gradient_of_a_weight_is_that_of_autograd(model, calibration, sign, output):
+    """Of the largest logit at the last token, or the mean over tokens; |mean over windows|, or mean of |…|."""
     from correction.compression import methods
 
-    found = methods.whole(model, calibration, Plan("gradient", 0.5)).scores
-    logits = model.model(input_ids=calibration.ids, use_cache=False).logits
-    logits.amax(-1).mean().backward()
-    for name, parameter in model.model.named_parameters():
+    found = methods.whole(model, calibration, Plan("gradient", 0.5, sign=sign, output=output)).scores
+    of_windows = {}
+    for ids in calibration.ids:
+        best = model.model(input_ids=ids[None], use_cache=False).logits.amax(-1)[0]
+        model.model.zero_grad()
+        (best[-1] if output == "last" else best.mean()).backward()
+        for name, parameter in model.model.named_parameters():
+            of_windows.setdefault(name, []).append((parameter * parameter.grad).detach())
+    for name, each in of_windows.items():
         if f"weights.{name}" in found:
-            expected = (parameter * parameter.grad).abs().detach()
+            stacked = torch.stack(each)
+            expected = stacked.abs().mean(0) if sign == "absolute" else stacked.mean(0).abs()
             torch.testing.assert_close(found[f"weights.{name}"], expected, rtol=1e-3, atol=1e-6)
 
 

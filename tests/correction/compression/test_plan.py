@@ -17,6 +17,8 @@ from correction.errors import CompressionError, CorrectionError
         ({"method": "lrp", "fraction": 0.5, "sequential": True}, "cannot go block by block; sequential is for: wanda"),
         ({"method": "sparsegpt", "fraction": 0.5, "sequential": False}, "defined block by block"),
         ({"method": "sparsegpt", "fraction": 0.5, "scope": "row"}, "leave out scope row"),
+        ({"method": "lrp", "fraction": 0.5, "sign": "lower"}, "there is: absolute, signed"),
+        ({"method": "lrp", "fraction": 0.5, "output": "shown"}, "a text has no output 'shown'"),
         ({"method": "wanda", "fraction": 0.5, "scope": "global"}, "use --no-sequential, or another scope"),
     ],
 )
@@ -46,6 +48,11 @@ def test_scope_and_order_are_those_of_the_source_unless_asked_otherwise(method, 
 def test_only_random_records_a_seed_of_its_own():
     assert "seed" not in Plan("wanda", 0.5, seed=3).described()
     assert Plan("random", 0.5, seed=3).described()["seed"] == 3
+
+
+def test_only_lrp_and_gradient_record_sign_and_output():
+    assert {"sign": "absolute", "output": "last"}.items() <= Plan("lrp", 0.5).described().items()
+    assert not {"sign", "output"} & Plan("snip", 0.5).described().keys()
 
 
 def test_a_pattern_that_does_not_divide_a_matrix_is_told_with_its_name(model):
