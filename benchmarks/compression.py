@@ -61,7 +61,9 @@ def main(
     model: Annotated[str, typer.Argument(help="Folder or hub id.")],
     out: Annotated[Path, typer.Option(help="JSON lines; what is there is not measured again.")],
     data: Annotated[Path, typer.Option(help="Folder of the public data.", envvar="EXCISE_DATA")] = DATA,
-    only: Annotated[str, typer.Option(help="Methods, comma-separated.")] = ",".join(METHODS),
+    only: Annotated[
+        str, typer.Option(help="Methods, comma-separated; of LRP and gradient perhaps as lrp/signed/next.")
+    ] = ",".join(METHODS),
     seeds: Annotated[str, typer.Option(help="Of the calibration and of random, comma-separated.")] = "0",
     budgets: Annotated[str, typer.Option(help="Comma-separated, as 50%,2:4.")] = ",".join(BUDGETS),
     windows: Annotated[int, typer.Option(help="Calibration windows.")] = 128,
@@ -104,10 +106,10 @@ def main(
             for budget in budgets.split(","):
                 if json.dumps([method, budget, seed, sizes]) in done:
                     continue
-                plan = Plan(method, seed=seed, **({"pattern": budget} if ":" in budget else _share(budget)))
+                plan = _plan(method, budget, seed)
                 start = time.perf_counter()
                 with restored(loaded):
-                    if METHODS[method].local:
+                    if METHODS[plan.method].local:
                         compress(loaded, calibration, plan)
                     else:  # scored once for all budgets
                         relevance = relevance or methods.whole(loaded, calibration, plan)
@@ -115,8 +117,11 @@ def main(
                     tell(method, budget, seed, start)
 
 
-def _share(budget: str) -> dict[str, Any]:
-    return {"fraction": float(budget.removesuffix("%")) / 100}
+def _plan(method: str, budget: str, seed: int) -> Plan:
+    name, *more = method.split("/")
+    given: dict[str, Any] = dict(zip(("sign", "output"), more, strict=False))
+    given |= {"pattern": budget} if ":" in budget else {"fraction": float(budget.removesuffix("%")) / 100}
+    return Plan(name, seed=seed, **given)
 
 
 def tabled(rows: list[dict[str, Any]]) -> str:
@@ -126,7 +131,7 @@ def tabled(rows: list[dict[str, Any]]) -> str:
     budgets = list(dict.fromkeys(row["budget"] for row in rows if row["budget"]))
     lines += ["| method | " + " | ".join(f"{budget} | ratio" for budget in budgets) + " |"]
     lines += ["|---|" + "---|---|" * len(budgets)]
-    for method in METHODS:
+    for method in dict.fromkeys(row["method"] for row in rows if row["budget"]):
         cells = []
         for budget in budgets:
             mine = [row for row in rows if (row["method"], row["budget"]) == (method, budget)]
