@@ -44,6 +44,7 @@ for command in (
     commands.references,
     commands.correct,
     commands.sweep,
+    commands.compress,
     commands.evaluate,
     commands.circuit,
     report,

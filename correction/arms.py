@@ -48,9 +48,9 @@ class Arm:
             raise SelectionError(
                 f"arm {self.label}: scope {self.scope!r} does not exist; there is: {', '.join(get_args(Scope))}"
             )
-        if self.scope == "row" and self.settings.granularity != "weight":
+        if self.scope in ("row", "matrix") and self.settings.granularity != "weight":
             raise SelectionError(
-                f"arm {self.label}: scope row is for weights, and it cuts {self.settings.granularity}s; "
+                f"arm {self.label}: scope {self.scope} is for weights, and it cuts {self.settings.granularity}s; "
                 "use scope global or layer"
             )
 

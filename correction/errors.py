@@ -7,6 +7,7 @@
     ├── CriterionError             a criterion or setting that does not exist, or cannot score what was asked
     ├── SelectionError             a budget that does not fit the scores
     ├── JournalError               a journal that cannot be written, or is of another run
+    ├── CompressionError           a compression that cannot be made of what was given
     └── EvaluationError            a measurement that cannot be made
 
 A mask that does not fit a model raises the errors of `masks`.
@@ -43,3 +44,7 @@ class JournalError(CorrectionError):
 
 class EvaluationError(CorrectionError):
     """A measurement that cannot be made from what was given."""
+
+
+class CompressionError(CorrectionError):
+    """A method, budget or calibration that does not exist or do not go together, or a Hessian that has no inverse."""

@@ -15,7 +15,7 @@ from correction.errors import SelectionError
 from correction.relevance import Relevance
 from correction.threshold import smallest, smallest_in_rows
 
-Scope = Literal["global", "layer", "row"]
+Scope = Literal["global", "layer", "matrix", "row"]
 
 _LAYER = re.compile(r"(?:neurons|heads)\.(\d+)|weights\.(?:.*\.)?layers\.(\d+)\..*")
 _PATTERN = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
@@ -74,6 +74,7 @@ def select(
             `global`: all components.
             `layer`: the components of one decoder layer, all its matrices together. The budget is shared out in
             proportion to the sizes of the layers by largest remainder; of equal remainders, the earlier layer first.
+            `matrix`: the weights of one matrix. The budget is shared out in the same way.
             `row`: the weights of one output row of one matrix. The budget is shared out in proportion to the lengths of
             the rows by largest remainder; of equal remainders, the earlier row in component order first.
         pattern: `N:M`, in place of budget and scope: of every M consecutive weights along a row the N smallest are cut.
@@ -95,6 +96,8 @@ def select(
     size = budget(len(relevance), relevance.granularity, count=count, fraction=fraction)
     if scope == "layer":
         return _by_layer(relevance, size)
+    if scope == "matrix":
+        return _by_matrix(relevance, size)
     if scope == "row":
         return _by_row(relevance, size)
     return smallest(relevance.scores, size)
@@ -184,6 +187,16 @@ def _by_layer(relevance: Relevance, size: int) -> dict[str, NDArray[np.int64]]:
         if share + extra:
             selected.update(smallest(layers[layer], share + extra))
     return {name: selected[name] for name in relevance.scores if name in selected}
+
+
+def _by_matrix(relevance: Relevance, size: int) -> dict[str, NDArray[np.int64]]:
+    scores = _matrices(relevance, "scope matrix")
+    shares = _shares(size, [(1, score.numel()) for score in scores.values()])
+    selected: dict[str, NDArray[np.int64]] = {}
+    for (name, score), (share, extra) in zip(scores.items(), shares, strict=True):
+        if share + extra:
+            selected.update(smallest({name: score}, share + extra))
+    return selected
 
 
 def _by_row(relevance: Relevance, size: int) -> dict[str, NDArray[np.int64]]:

@@ -1,13 +1,16 @@
-"""A mask as a corrected checkpoint: the model's own folder with the gates multiplied in, for whatever loads it."""
+"""A corrected checkpoint: the model's own folder with a mask's gates multiplied in, or other values, for any server."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from edits.cuts import cut
@@ -42,29 +45,48 @@ LEFT = (
 would have an adapter loaded whose weights are left."""
 
 
+Tensors = Iterator[tuple[str, torch.Tensor]]
+
+
 def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
     """Write the checkpoint in ``model_dir`` with the components of ``mask`` set to zero, or dampened.
 
+    Raises ``MaskNotAppliedError`` and ``NotRepresentableError`` as `edits.cuts.cut` does, and as `rewrite` does.
+    """
+    rewrite(model_dir, folder, partial(cut, mask=mask))
+
+
+def rewrite(
+    model_dir: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    change: Callable[[Tensors], Tensors],
+    more: Mapping[str, str] | None = None,
+) -> None:
+    """Write the checkpoint in ``model_dir`` with its tensors as ``change`` passes them on: all, and in their order.
+
     It is safetensors, in as many files as the checkpoint has, with their names, dtypes and metadata; `.bin` becomes
-    safetensors. Configuration, tokenizer and whatever else lies there are copied, but no other file of weights. Memory:
-    about one file of the checkpoint. Raises ``MaskNotAppliedError`` and ``NotRepresentableError`` as `edits.cuts.cut`
-    does; ``NotWrittenError`` where ``folder`` is not empty or cannot be written.
+    safetensors. Configuration, tokenizer and whatever else lies there are copied, but no other file of weights;
+    ``more`` are files to write beside, name → text. Memory: about one file of the checkpoint. Raises
+    ``NotWrittenError`` where ``folder`` is not empty or cannot be written.
     """
     source = Path(model_dir)
-    with appearing(Path(folder)) as partial:
-        corrected = cut(tensors(source), mask)
+    with appearing(Path(folder)) as unseen:
+        changed = change(tensors(source))
         checkpoint = checkpoint_files(source)
         for file in checkpoint.files:
-            held = dict(islice(corrected, sum(1 for _ in read(file))))
+            held = dict(islice(changed, sum(1 for _ in read(file))))
             if file.suffix == ".bin":  # its tensors may share memory, which safetensors does not write
                 held = {name: tensor.clone() for name, tensor in held.items()}
-            save_file(held, partial / _renamed(file.name), metadata(file))
-        next(corrected, None)  # past the last tensor: raises where a component was not met
+            save_file(held, unseen / _renamed(file.name), metadata(file))
+        next(changed, None)  # past the last tensor: raises where a component was not met
         if checkpoint.index:
             document = json.loads(checkpoint.index.read_text())
             document["weight_map"] = {name: _renamed(file) for name, file in document["weight_map"].items()}
-            (partial / INDEX).write_text(json.dumps(document, indent=2) + "\n")
-        shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*LEFT), dirs_exist_ok=True)
+            (unseen / INDEX).write_text(json.dumps(document, indent=2) + "
+")
+        shutil.copytree(source, unseen, ignore=shutil.ignore_patterns(*LEFT), dirs_exist_ok=True)
+        for name, text in (more or {}).items():
+            (unseen / name).write_text(text)
 
 
 def _renamed(file: str) -> str:

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "masks": set(),
     "behaviours": set(),
     "edits": {"masks"},
-    "correction": {"masks", "behaviours"},
+    "correction": {"masks", "behaviours", "edits"},
     "service": {"masks", "behaviours", "edits"},
     "demo": {"masks", "behaviours", "correction"},
 }
@@ -64,7 +64,19 @@ def test_a_module_is_one_idea(path):
     assert not re.search(r"util|helper|common|manager", path.stem)
 
 
-COMMANDS = ("circuit", "correct", "demo", "evaluate", "export", "inspect", "references", "report", "serve", "sweep")
+COMMANDS = (
+    "circuit",
+    "compress",
+    "correct",
+    "demo",
+    "evaluate",
+    "export",
+    "inspect",
+    "references",
+    "report",
+    "serve",
+    "sweep",
+)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -42,6 +42,7 @@ class Scope(StrEnum):
 
     everywhere = "global"
     layer = "layer"
+    matrix = "matrix"
     row = "row"
 
 

@@ -178,6 +178,16 @@ def test_layers_compete_within_themselves(matrices, data, chunk):
 
 @settings(deadline=None, max_examples=200)
 @given(matrices=MATRICES, data=st.data(), chunk=st.integers(1, 9))
+def test_matrices_compete_within_themselves(matrices, data, chunk):
+    scores = weights(matrices)
+    count = data.draw(st.integers(1, len(scores)))
+    groups = [[(name, i) for i in range(score.numel())] for name, score in scores.scores.items()]
+    shares = largest_remainder(count, [len(group) for group in groups])
+    check(scores, cut_of_groups(scores, groups, shares), chunk, count=count, scope="matrix")
+
+
+@settings(deadline=None, max_examples=200)
+@given(matrices=MATRICES, data=st.data(), chunk=st.integers(1, 9))
 def test_rows_compete_within_themselves(matrices, data, chunk):
     scores = weights(matrices)
     count = data.draw(st.integers(1, len(scores)))
@@ -240,7 +250,15 @@ def test_a_pattern_is_two_numbers():
     assert parse_pattern("2:4") == (2, 4)
 
 
-@pytest.mark.parametrize("asked", [{"count": 1, "scope": "row"}, {"pattern": "1:2"}])
+def test_matrices_share_by_size_and_their_weights_compete_across_rows():
+    scores = weights([np.array([[9.0, 1.0], [8.0, 2.0]], np.float32), np.array([[7.0, 3.0, 5.0, 4.0]] * 2, np.float32)])
+    found = select(scores, fraction=0.5, scope="matrix")
+    assert [cut.tolist() for cut in found.values()] == [[1, 3], [1, 3, 5, 7]]
+    found = select(scores, count=5, scope="matrix")  # 1⅔ and 3⅓: the larger remainder gets the one that is left over
+    assert [cut.tolist() for cut in found.values()] == [[1, 3], [1, 3, 5]]
+
+
+@pytest.mark.parametrize("asked", [{"count": 1, "scope": "row"}, {"count": 1, "scope": "matrix"}, {"pattern": "1:2"}])
 def test_neurons_and_heads_have_no_rows(asked):
     with pytest.raises(SelectionError, match=r"weights of matrices, and neurons.0 has shape \(2,\)"):
         select(relevance([1.0, 2.0]), **asked)

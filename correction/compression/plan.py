@@ -1,0 +1,140 @@
+"""What is cut: a method, how much, and among whom."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from correction.compression.matrices import matrices
+from correction.criteria import OutputSeed, find
+from correction.errors import CompressionError, SelectionError
+from correction.models import LoadedModel
+from correction.selection import Scope, parse_pattern
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to choose weights.
+
+    Attributes:
+        criterion: of `correction.criteria` that scores all weights from whole passes through the model; None where
+            there is none.
+        scope: among whom weights compete, unless asked otherwise: as in the method's source.
+        local: it needs only what enters a matrix, so that it can go block by block, on inputs that are pruned already.
+        mends: it changes the weights that stay, so that its result is no mask.
+    """
+
+    criterion: str | None
+    scope: Scope
+    local: bool = False
+    mends: bool = False
+
+
+METHODS: dict[str, Method] = {
+    "magnitude": Method("magnitude", "matrix"),
+    "wanda": Method("wanda", "row", local=True),
+    "ria": Method(None, "matrix", local=True),
+    "sparsegpt": Method(None, "matrix", local=True, mends=True),
+    "lrp": Method("lrp", "row"),
+    "gradient": Method("gradient", "row"),
+    "snip": Method("snip", "row"),
+    "random": Method("random", "row"),
+}
+"""SparseGPT's competitors are the columns of one matrix that it takes at one time (`sparsegpt.WIDTH`)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides which weights are cut, but for the model and the text.
+
+    Attributes:
+        method: one of `METHODS`.
+        fraction: of the weights; None for a pattern.
+        scope: `row`, `matrix`, `layer`, `global`; None for the method's own.
+        pattern: `N:M`: of every M consecutive weights along a row, N are cut; in place of fraction and scope.
+        sequential: whether a block's statistics are of inputs that the cut blocks before it made; None: where the
+            method can.
+        sign: of LRP and gradient. `absolute`: the mean of |R_s| over the windows s. `signed`: |R̄|, the magnitude of the
+            mean, in which what a weight says in one window is made good by another: far worse (benchmarks/RESULTS.md).
+        output: what their relevance starts from, see `criteria.Settings.seed`; `last` is SparC³'s.
+        seed: of the method `random`.
+    """
+
+    method: str = "wanda"
+    fraction: float | None = None
+    scope: Scope | None = None
+    pattern: str | None = None
+    sequential: bool | None = None
+    sign: Literal["absolute", "signed"] = "absolute"
+    output: OutputSeed = "last"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise CompressionError(f"method {self.method!r} does not exist; there is: {', '.join(METHODS)}")
+        method = METHODS[self.method]
+        if self.sign not in ("absolute", "signed"):
+            raise CompressionError(f"sign {self.sign!r} does not exist; there is: absolute, signed")
+        if self.output not in ("last", "next", "all", "contrastive", "response"):
+            raise CompressionError(
+                f"a text has no output {self.output!r}; there is: last, next, all, contrastive, response"
+            )
+        if self.scope is not None and self.scope not in get_args(Scope):
+            raise SelectionError(f"scope {self.scope!r} does not exist; there is: {', '.join(get_args(Scope))}")
+        if self.pattern is not None:
+            if self.fraction is not None or self.scope is not None:
+                raise CompressionError(f"pattern {self.pattern!r} says what is cut; leave out fraction and scope")
+            parse_pattern(self.pattern)
+        elif self.fraction is None or not 0 < self.fraction < 1:
+            raise CompressionError(f"fraction is {self.fraction}; it must be over 0 and under 1, or give a pattern")
+        if self.sequential and not method.local:
+            local = ", ".join(name for name, each in METHODS.items() if each.local)
+            raise CompressionError(
+                f"{self.method} scores weights by whole passes through the model, or by none, and cannot go block by "
+                f"block; sequential is for: {local}"
+            )
+        if method.mends and self.sequential is False:
+            raise CompressionError(f"{self.method} is defined block by block: leave out --no-sequential")
+        if method.mends and self.scope not in (None, method.scope):
+            raise CompressionError(
+                f"{self.method} ranks weights within parts of a matrix: leave out scope {self.scope}"
+            )
+        if self.by_block and self.scope == "global":
+            raise CompressionError(
+                "scope global compares weights of all blocks, and block by block the later ones have no scores yet; "
+                "use --no-sequential, or another scope"
+            )
+
+    @property
+    def by_block(self) -> bool:
+        """Whether it goes block by block on inputs that are pruned already."""
+        return METHODS[self.method].local if self.sequential is None else self.sequential
+
+    def budget(self) -> dict[str, Any]:
+        """As arguments of `selection.select`."""
+        if self.pattern is not None:
+            return {"pattern": self.pattern}
+        return {"fraction": self.fraction, "scope": self.scope or METHODS[self.method].scope}
+
+    def check(self, loaded: LoadedModel) -> None:
+        """Refuse a pattern that does not divide a matrix, before the work.
+
+        Raises:
+            CompressionError: it does not.
+        """
+        if self.pattern is None:
+            return
+        _, m = parse_pattern(self.pattern)
+        for place in matrices(loaded):
+            if place.shape[1] % m:
+                raise CompressionError(
+                    f"{place.name} has {place.shape[1]} columns, which are not divisible by the {m} of {self.pattern}"
+                )
+
+    def described(self) -> dict[str, Any]:
+        """As masks and checkpoints record it: what is not said is left out, what goes without saying is not."""
+        told = {key: value for key, value in asdict(self).items() if value is not None}
+        criterion = METHODS[self.method].criterion
+        uses = find(criterion).uses if criterion else frozenset()
+        for field, setting in (("sign", "sign"), ("output", "seed"), ("seed", "random_seed")):
+            if setting not in uses:
+                del told[field]
+        return {**told, **self.budget(), "sequential": self.by_block}
