@@ -40,11 +40,6 @@ class Parts:
     def __init__(self, sum: Tensor) -> None:
         self.sum = sum
 
-    @classmethod
-    def of(cls, name: str, heads: int, zeros: Zeros, device: torch.device) -> "Parts":
-        """Nothing seen yet."""
-        return cls(zeros(name, (PARTS, 1 + heads), device))
-
     def add(self, effects: Tensor) -> None:
         """Deal out the samples of a batch, (samples, heads), in turn to the parts."""
         seen = int(self.sum[:, 0].sum())
@@ -64,7 +59,8 @@ def attach(loaded: LoadedModel, settings: Settings, zeros: Zeros) -> Iterator[At
     with frozen(loaded.model):
         places = list(scored(loaded, settings))
         scores = {
-            place.name: Parts.of(place.name, place.shape[0], zeros, place.module.weight.device) for place in places
+            place.name: Parts(zeros(place.name, (PARTS, 1 + place.shape[0]), place.module.weight.device))
+            for place in places
         }
 
         def see(seeded: SeededBatch) -> None:
@@ -99,7 +95,7 @@ def effects(
                 known = outputs[block.index]
                 stack.enter_context(replaced(block.layer, "forward", lambda *_, known=known, **__: known))
             for head in range(place.shape[0]):
-                row = torch.ones_like(place.module.weight[0])
+                row = torch.ones(place.module.in_features, dtype=loaded.dtype, device=place.module.weight.device)
                 row[head * place.width : (head + 1) * place.width] = 0
                 with scaled(place.module, row):
                     hidden = _hidden(loaded, seeded.batch)

@@ -9,7 +9,6 @@ from correction.ablation import ablated
 from correction.attribution import attribute
 from correction.criteria import Settings
 from correction.criteria.causal import PARTS, Parts
-from correction.criteria.criterion import on_device
 from correction.criteria.seeds import Sample
 from correction.errors import CriterionError
 from correction.models import load
@@ -78,7 +77,7 @@ def test_layers_that_hand_on_what_they_gave_change_nothing_in_any_family(family,
 
 
 def test_a_score_is_the_median_over_disjoint_parts_of_the_mean_within_one():
-    parts = Parts.of("heads.0", 2, on_device, torch.device("cpu"))
+    parts = Parts(torch.zeros(PARTS, 3))
     effects = torch.randn(23, 2, generator=torch.Generator().manual_seed(0))
     effects[3] = 1e6  # one odd sample spoils one part
     for batch in effects.split([4, 1, 11, 7]):
