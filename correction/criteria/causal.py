@@ -75,8 +75,16 @@ def effects(
     loaded: LoadedModel, places: list[Scored], seeded: SeededBatch, settings: Settings
 ) -> Iterator[tuple[str, Tensor]]:
     """Of each scored module in turn, its name and what cutting each of its heads does: float32 (samples, heads)."""
-    real = (seeded.batch.lengths > 0).nonzero()[:, 0]
-    layers = {f"heads.{block.index}": block for block in loaded.blocks}
+    passes = cuts(loaded, places, seeded.batch)
+    output = Output(loaded, seeded, next(passes)[1], loss=settings.seed == "response")
+    for place in places:
+        yield place.name, torch.stack([output.fall(next(passes)[1]) for _ in range(place.shape[0])], 1)
+
+
+def cuts(loaded: LoadedModel, places: list[Scored], batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    """The last hidden states (rows, tokens, hidden) of the whole model, under the name "", then with each head of each
+    module cut in turn, under the module's name."""
+    layers = {f"heads.{block.index}": block.index for block in loaded.blocks}
     outputs: dict[int, Any] = {}
     with ExitStack() as stack:
         for block in loaded.blocks:
@@ -85,58 +93,72 @@ def effects(
                 outputs[index] = output
 
             stack.callback(block.layer.register_forward_hook(keep).remove)
-        hidden = _hidden(loaded, seeded.batch)
-    tokens = _tokens(loaded, seeded, hidden)
-    before = _values(loaded, seeded, hidden, tokens, settings)
+        whole = _hidden(loaded, batch)
+    yield "", whole
     for place in places:
-        found = []
-        with ExitStack() as stack:
-            for block in loaded.blocks[: layers[place.name].index]:
-                known = outputs[block.index]
-                stack.enter_context(replaced(block.layer, "forward", lambda *_, known=known, **__: known))
-            for head in range(place.shape[0]):
-                row = torch.ones(place.module.in_features, dtype=loaded.dtype, device=place.module.weight.device)
-                row[head * place.width : (head + 1) * place.width] = 0
-                with scaled(place.module, row):
-                    hidden = _hidden(loaded, seeded.batch)
-                found.append(before - _values(loaded, seeded, hidden, tokens, settings))
-        yield place.name, torch.stack(found, 1)[real]
+        for head in range(place.shape[0]):
+            row = torch.ones(place.module.in_features, dtype=loaded.dtype, device=place.module.weight.device)
+            row[head * place.width : (head + 1) * place.width] = 0
+            with ExitStack() as stack:
+                for block in loaded.blocks[: layers[place.name]]:
+                    known = outputs[block.index]
+                    stack.enter_context(replaced(block.layer, "forward", lambda *_, known=known, **__: known))
+                stack.enter_context(scaled(place.module, row))
+                hidden = _hidden(loaded, batch)
+            yield place.name, hidden
 
 
+@torch.no_grad()
 def _hidden(loaded: LoadedModel, batch: Batch) -> Tensor:
     states: Tensor = loaded.decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state
     return states
 
 
-def _tokens(loaded: LoadedModel, seeded: SeededBatch, hidden: Tensor) -> Tensor:
-    """The seeded tokens, those with the largest logits named while the model is whole: int64 (seeds,)."""
-    if not bool((seeded.tokens < 0).any()):
-        return seeded.tokens
-    head: Any = loaded.model.get_output_embeddings()
-    found = []
-    for states, tokens in _split(seeded, hidden, seeded.tokens):
-        best = head(states).float().topk(2).indices
-        found.append(torch.where(tokens == -1, best[:, 0], torch.where(tokens == -2, best[:, 1], tokens)))
-    return torch.cat(found)
+class Output:
+    """What is to fall when something is cut: minus the loss of the seeded tokens, or their logits or margins.
 
+    Args:
+        whole: the last hidden states of the whole model: they name the tokens with the largest logits, where such are
+            seeded, and those tokens stay.
+    """
 
-def _values(loaded: LoadedModel, seeded: SeededBatch, hidden: Tensor, tokens: Tensor, settings: Settings) -> Tensor:
-    """What is to fall, of each sample: float32 (samples,)."""
-    head: Any = loaded.model.get_output_embeddings()
-    found = []
-    for states, wanted in _split(seeded, hidden, tokens):
-        logits = head(states).float()
-        if settings.seed == "response":
-            found.append(-F.cross_entropy(logits, wanted, reduction="none"))
-        else:
-            found.append((margin if seeded.margins else chosen)(logits, wanted))
-    each = seeded.weights * torch.cat(found)
-    return each.new_zeros(len(hidden)).index_add_(0, seeded.rows, each)
+    def __init__(self, loaded: LoadedModel, seeded: SeededBatch, whole: Tensor, *, loss: bool) -> None:
+        self._head: Any = loaded.model.get_output_embeddings()
+        self._seeded, self._loss = seeded, loss
+        self._real = (seeded.batch.lengths > 0).nonzero()[:, 0]  # none of an idle pass
+        self._tokens = self._named(whole)
+        self._before = self._values(whole)
 
+    def fall(self, hidden: Tensor) -> Tensor:
+        """By how much it is lower than in the whole model: float32 (samples,)."""
+        return (self._before - self._values(hidden))[self._real]
 
-def _split(seeded: SeededBatch, hidden: Tensor, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    states = hidden[seeded.rows, seeded.positions]
-    yield from zip(states.split(_SEEDS), tokens.split(_SEEDS), strict=True)
+    @torch.no_grad()
+    def _named(self, hidden: Tensor) -> Tensor:
+        if not bool((self._seeded.tokens < 0).any()):
+            return self._seeded.tokens
+        found = []
+        for states, tokens in self._parts(hidden, self._seeded.tokens):
+            best = self._head(states).float().topk(2).indices
+            found.append(torch.where(tokens == -1, best[:, 0], torch.where(tokens == -2, best[:, 1], tokens)))
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def _values(self, hidden: Tensor) -> Tensor:
+        """Of each row: float32 (rows,)."""
+        found = []
+        for states, tokens in self._parts(hidden, self._tokens):
+            logits = self._head(states).float()
+            if self._loss:
+                found.append(-F.cross_entropy(logits, tokens, reduction="none"))
+            else:
+                found.append((margin if self._seeded.margins else chosen)(logits, tokens))
+        each = self._seeded.weights * torch.cat(found)
+        return each.new_zeros(len(hidden)).index_add_(0, self._seeded.rows, each)
+
+    def _parts(self, hidden: Tensor, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        states = hidden[self._seeded.rows, self._seeded.positions]
+        yield from zip(states.split(_SEEDS), tokens.split(_SEEDS), strict=True)
 
 
 CAUSAL = Criterion("causal", attach, frozenset({"head"}), uses=frozenset({"seed"}))
