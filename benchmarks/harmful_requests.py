@@ -36,7 +36,12 @@ def main(
     loaded = load(model, dtype=dtype)
     asked = goals(data)
     rows = list(range(0, len(asked), every))
-    result: dict[str, object] = {"benchmark": "harmful_requests", "model": Path(model).name, "rows": rows, "of": len(asked)}
+    result: dict[str, object] = {
+        "benchmark": "harmful_requests",
+        "model": Path(model).name,
+        "rows": rows,
+        "of": len(asked),
+    }
     for form in ("system", "bare"):
         found = attack(loaded, [asked[row] for row in rows], form, max_new_tokens=max_new_tokens)
         refused = [row for row, flag in zip(rows, found.refused, strict=True) if flag]

@@ -1,17 +1,22 @@
 """Do cheap criteria find the heads that matter? Spearman's ρ of each against the exact effect of cutting every head.
 
-    python -m benchmarks.heads_causal MODEL --out heads.json [--data ../shared/data]
+    python -m benchmarks.heads_causal MODEL --out heads.json --truth truth.npz [--data ../shared/data]
 
-The truth is the criterion `causal`, on the search's C4 passages: the rise of their loss (seed `response`), and the fall
-of the difference between the two largest logits at the last token (seed `contrastive`). Every cheap criterion reads the
-same passages (how good it is as an approximation), and others (what is left when the truth is of other text). The
-ceiling is what `causal` of one half of the parts says of the other half. Intervals are percentiles over heads drawn
-with replacement. The passages go through `causal` a few at a time and what is done is kept in the folder `--journal`.
+The truth is what the criterion `causal` measures, on the search's C4 passages, both at once: the rise of their loss,
+and the fall of the difference between the two largest logits at the last token. Every cheap criterion reads the same
+passages (how good it is as an approximation), and others (what is left when the truth is of other text). The ceiling is
+how well one half of the passages tells the truth of the other (mean of 100 halvings), and, by the formula of Spearman
+and Brown, how well the truth of all of them would be told by as many again. Intervals are percentiles over heads drawn
+with replacement.
+
+The truth takes long. Its passages are read a few at a time and kept in `--truth`; a later call goes on from there, and
+`--texts` may grow. `--measured-only` makes the figures of what is there.
 """
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,11 +31,14 @@ from benchmarks import material
 from benchmarks.judge import DATA
 from correction.attribution import attribute
 from correction.criteria import Criterion, Settings
+from correction.criteria.causal import PARTS, Output, Parts, cuts
 from correction.criteria.cost import COST
+from correction.criteria.scored import scored
+from correction.criteria.seeds import Sample, seeded
 from correction.criteria.settings import OutputSeed, Sign
 from correction.models import LoadedModel, load
 from correction.references import ReferenceSet
-from correction.relevance import Relevance
+from correction.tokenisation import encode
 
 CHEAP: tuple[tuple[str | Criterion, OutputSeed, Sign], ...] = (
     *(
@@ -44,7 +52,8 @@ CHEAP: tuple[tuple[str | Criterion, OutputSeed, Sign], ...] = (
     ("activation", "response", "absolute"),
     ("magnitude", "response", "absolute"),
 )
-TRUTHS: dict[str, OutputSeed] = {"loss": "response", "logits": "contrastive"}
+TRUTHS = {"loss": "rise of the loss", "logits": "fall of the logit difference"}
+Effects = dict[str, NDArray[Any]]
 DRAWS = 1000
 
 
@@ -78,60 +87,116 @@ def passages(data: Path, start: int, count: int, words: int, kind: Any) -> Refer
     return ReferenceSet(tuple(" ".join(each.split()[:words]) for each in chosen), "c4", kind)
 
 
-def truth(
-    loaded: LoadedModel, texts: ReferenceSet, seed: OutputSeed, tokens: int, journal: Path | None
-) -> tuple[Relevance, float]:
-    """`causal`, and its seconds. A passage is a prompt for `contrastive`, so that its last token alone is seeded."""
-    start = time.perf_counter()
-    scores = attribute(
-        loaded, texts, Settings("head", seed=seed), criterion="causal", raw=True, tokens=tokens, resume=journal
-    )
-    return scores, time.perf_counter() - start
+def truth(loaded: LoadedModel, texts: ReferenceSet, at_once: int, file: Path, measured_only: bool) -> Effects:
+    """Of each text, what cutting each head does to its loss and to its logit difference: float32 (texts, heads)."""
+    sequences = encode(loaded, texts, raw=True)
+    kept: Effects = dict(np.load(file)) if file.exists() else {}
+    done = len(kept["ids"]) if kept else 0
+    if kept and kept["ids"].tolist() != [hashed(each) for each in sequences[:done]]:
+        raise typer.BadParameter(f"{file} is of other texts")
+    for start in range(done, done if measured_only else len(sequences), at_once):
+        part = sequences[start : start + at_once]
+        new = {**measured(loaded, part), "ids": np.array([hashed(each) for each in part])}
+        kept = {name: np.concatenate([kept[name], each]) if kept else each for name, each in new.items()}
+        np.savez(file, **kept)  # type: ignore[arg-type]
+    return kept
+
+
+def hashed(ids: Sequence[int]) -> str:
+    """Of a text's tokens."""
+    return sha256(repr(list(ids)).encode()).hexdigest()[:16]
+
+
+def measured(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> Effects:
+    """The effects of a few texts, in one batch."""
+    begun = time.perf_counter()
+    texts = [Sample(tuple(each[:1]), tuple(each[1:])) for each in sequences]
+    (by_loss,) = seeded(texts, "response", tokens=1 << 20)
+    (by_logits,) = seeded([Sample(tuple(each)) for each in sequences], "contrastive", tokens=1 << 20)
+    order = sorted(range(len(sequences)), key=lambda place: (len(sequences[place]), place))
+    # What is seeded by the loss leaves the last token out, which nothing before it sees.
+    places = list(scored(loaded, Settings("head")))
+    passes = cuts(loaded, places, by_logits.batch)
+    whole = next(passes)[1]
+    outputs = {
+        "loss": Output(loaded, by_loss, whole, loss=True),
+        "logits": Output(loaded, by_logits, whole, loss=False),
+    }
+    falls: dict[str, list[Tensor]] = {name: [] for name in outputs}
+    for _, hidden in passes:
+        for name, output in outputs.items():
+            falls[name].append(output.fall(hidden))
+    found = {}
+    for name, each in falls.items():
+        rows = torch.stack(each, 1).float().cpu().numpy()
+        found[name] = rows[np.argsort(order)]
+    found["seconds"] = np.full(len(sequences), (time.perf_counter() - begun) / len(sequences))
+    return found
+
+
+def score(effects: NDArray[Any]) -> NDArray[np.float64]:
+    """The median over parts of the mean within one, as `causal` has it: (texts, heads) → float64 (heads,)."""
+    parts = Parts(torch.zeros(PARTS, 1 + effects.shape[1]))
+    parts.add(torch.from_numpy(effects))
+    return parts.mean(len(effects)).double().numpy()
+
+
+def ceiling(effects: NDArray[Any], seed: int = 0) -> dict[str, float]:
+    """ρ of the scores of two halves of the texts, mean of 100 halvings; and what that makes of all of them."""
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(100):
+        halves = np.array_split(generator.permutation(len(effects)), 2)
+        found.append(spearman(*(score(effects[half]) for half in halves)))
+    half = float(np.mean(found))
+    return {"half": round(half, 3), "all": round(2 * half / (1 + half), 3)}
 
 
 def main(
     model: Annotated[str, typer.Argument(help="Folder or hub id.")],
     out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
+    truth_file: Annotated[Path, typer.Option("--truth", help="Where the truth is kept, .npz.")],
     data: Annotated[Path, typer.Option(help="Folder of the public data.", envvar="EXCISE_DATA")] = DATA,
-    journal: Annotated[Path | None, typer.Option(help="Folder to keep what is done in.")] = None,
-    texts: Annotated[int, typer.Option(help="Passages for the truth, of each half.")] = 20,
+    texts: Annotated[int, typer.Option(help="Passages for the truth.")] = 40,
     others: Annotated[int, typer.Option(help="Other passages, for cheap criteria alone.")] = 100,
     words: Annotated[int, typer.Option(help="Words of a passage.")] = 30,
-    tokens: Annotated[int, typer.Option(help="Tokens of a batch.")] = 1024,
+    at_once: Annotated[int, typer.Option(help="Passages in a batch.")] = 4,
+    measured_only: Annotated[bool, typer.Option(help="Go on with no more than is kept.")] = False,
     dtype: Annotated[str, typer.Option(help="auto keeps the checkpoint's; float32 is faster on most CPUs.")] = "auto",
 ) -> None:
     """Measure the truth and everything against it."""
     loaded = load(model, dtype=dtype)
-    result: dict[str, Any] = {"benchmark": "heads_causal", "model": Path(model).name, "texts": [2 * texts, others]}
-    for name, seed in TRUTHS.items():
-        kind = "prompt" if seed == "contrastive" else "text"
-        halves, seconds = [], 0.0
-        for half in range(2):
-            part = passages(data, half * texts, texts, words, kind)
-            where = None if journal is None else journal / f"{name}-{half}"
-            scores, took = truth(loaded, part, seed, tokens, where)
-            halves.append(flat(scores.scores))
-            seconds += took
-        exact = (halves[0] + halves[1]) / 2
-        rows = [{"criterion": "causal, other half", "same": with_interval(*halves), "seconds": round(seconds, 1)}]
-        rows += cheap(loaded, exact, data, kind, texts, others, words)
+    kept = truth(loaded, passages(data, 0, texts, words, "text"), at_once, truth_file, measured_only)
+    count = len(kept["ids"])
+    result: dict[str, Any] = {"benchmark": "heads_causal", "model": Path(model).name, "texts": count, "words": words}
+    result |= {"others": others, "seconds": round(float(kept["seconds"].sum()), 1), "threads": torch.get_num_threads()}
+    for name in TRUTHS:
+        exact = score(kept[name])
+        rows = cheap(loaded, exact, data, name, count, texts, others, words)
         quantiles = [round(float(each), 5) for each in np.quantile(exact, (0, 0.25, 0.5, 0.75, 1))]
-        result[name] = {"heads": len(exact), "quantiles": quantiles, "negative": int((exact < 0).sum()), "rows": rows}
-        result[name]["exact"] = [round(float(each), 6) for each in exact]
+        result[name] = {"heads": len(exact), "quantiles": quantiles, "negative": int((exact < 0).sum())}
+        result[name] |= {"ceiling": ceiling(kept[name]), "rows": rows}
         out.write_text(json.dumps(result, indent=1) + "\n")
     typer.echo(table(result))
 
 
 def cheap(
-    loaded: LoadedModel, exact: NDArray[np.float64], data: Path, kind: str, texts: int, others: int, words: int
+    loaded: LoadedModel,
+    exact: NDArray[np.float64],
+    data: Path,
+    name: str,
+    texts: int,
+    skip: int,
+    others: int,
+    words: int,
 ) -> list[dict[str, Any]]:
     """Each cheap criterion against the truth: on its own passages, and on others."""
     rows = []
     for criterion, seed, sign in CHEAP:
         row: dict[str, Any] = {"criterion": getattr(criterion, "name", criterion), "seed": seed, "sign": sign}
-        for column, start, count in (("same", 0, 2 * texts), ("other", 2 * texts, others)):
-            # What is seeded at the last token needs a prompt; what is seeded by the loss needs a text.
-            wanted = kind if seed == "contrastive" else "text"
+        # A prompt is seeded at its last token, a text at every one.
+        wanted = "prompt" if seed == "contrastive" and name == "logits" else "text"
+        for column, start, count in (("same", 0, texts), ("other", skip, others)):
             begun = time.perf_counter()
             scores = attribute(
                 loaded,
@@ -164,8 +229,10 @@ def spread(values: list[float]) -> tuple[float, float, float]:
 def table(result: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = []
-    for name in TRUTHS:
-        lines += [f"\n{name}\n", "| criterion | ρ, the same text | ρ, other text | top tenth, same / other |", "|---|---|---|---|"]
+    for name, title in TRUTHS.items():
+        best = result[name]["ceiling"]
+        lines += [f"\n{title}: {result['texts']} texts; ceiling {best['half']} of half, {best['all']} of all\n"]
+        lines += ["| criterion | ρ, the same text | ρ, other text | top tenth, same / other |", "|---|---|---|---|"]
         for row in result[name]["rows"]:
             label = row["criterion"] + "".join(f", {row[key]}" for key in ("seed", "sign") if key in row)
             shown = ["{} [{}, {}]".format(*row[key]) if key in row else "–" for key in ("same", "other")]

@@ -37,7 +37,9 @@ def test_a_weight_counts_by_the_importance_of_its_head(tiny):
         }
         for name, rows in by_row.items():
             weight = getattr(attention, name).weight.detach().double().abs()
-            close(found[f"weights.model.layers.{n}.self_attn.{name}.weight"], weight * torch.tensor(rows)[:, None], 1e-4)
+            close(
+                found[f"weights.model.layers.{n}.self_attn.{name}.weight"], weight * torch.tensor(rows)[:, None], 1e-4
+            )
         columns = torch.tensor([heads[column // 8] for column in range(32)])
         weight = block.o_proj.weight.detach().double().abs()
         close(found[f"weights.model.layers.{n}.self_attn.o_proj.weight"], weight * columns, 1e-4)
