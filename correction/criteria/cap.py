@@ -1,8 +1,8 @@
 """CAP: |w| × how much the weight's head matters, by cutting it; a magnitude that knows what it belongs to.
 
-The importance of a head is its `causal` effect, mapped linearly over all scored heads to 1 (the least) … 10 (the most).
-Rows of q and columns of o belong to a head; rows of k and v to the heads of their group, whose importances are averaged;
-every weight of an MLP gets the mean of its layer's heads. Where all heads matter alike it is the magnitude.
+The importance of a head is its `causal` effect, mapped linearly over all scored heads to 1 (the least) … 10 (the
+most). Rows of q and columns of o belong to a head; rows of k and v to the heads of their group, whose importances are
+averaged; every weight of an MLP gets the mean of its layer's heads. Where all heads matter alike it is the magnitude.
 """
 
 from collections.abc import Iterator
