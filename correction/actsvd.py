@@ -53,7 +53,9 @@ def moments(
     Modules of one input, as q, k and v, are read one by one: memory is inputs² numbers of 8 bytes a module.
     """
     modules = linears(loaded, names)
-    found = {name: torch.zeros(each.in_features, each.in_features, dtype=torch.float64) for name, each in modules.items()}
+    found = {
+        name: torch.zeros(each.in_features, each.in_features, dtype=torch.float64) for name, each in modules.items()
+    }
     at: tuple[Tensor, Tensor, tuple[int, ...]]
 
     def reader(name: str) -> Any:
