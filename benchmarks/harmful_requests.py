@@ -9,13 +9,18 @@ without, and writes how often it refuses and which rows: numbers alone, no reque
 import csv
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from benchmarks.judge import DATA
-from correction.evaluation.attack import attack
+from correction.evaluation.attack import Form, attack
 from correction.models import load
+
+AT_ONCE = 20
+"""Requests that are answered before the file is written again; a later call goes on from there."""
+
+NOTHING = {"asked": 0, "refused": [], "succeeded": 0, "words": 0.0}
 
 
 def goals(data: Path) -> list[str]:
@@ -36,23 +41,24 @@ def main(
     loaded = load(model, dtype=dtype)
     asked = goals(data)
     rows = list(range(0, len(asked), every))
-    result: dict[str, object] = {
-        "benchmark": "harmful_requests",
-        "model": Path(model).name,
-        "rows": rows,
-        "of": len(asked),
-    }
-    for form in ("system", "bare"):
-        found = attack(loaded, [asked[row] for row in rows], form, max_new_tokens=max_new_tokens)
-        refused = [row for row, flag in zip(rows, found.refused, strict=True) if flag]
-        result[form] = {
-            "refused": refused,
-            "succeeded": found.rate.count,
-            "interval": [round(found.rate.low, 4), round(found.rate.high, 4)],
-            "words": round(found.words, 1),
-        }
-        out.write_text(json.dumps(result) + "\n")
-        typer.echo(f"{form}: {len(refused)} of {len(rows)} refused, {found.rate.count} answered")
+    result: dict[str, Any] = {"benchmark": "harmful_requests", "model": Path(model).name, "of": len(asked)}
+    result |= {"rows": rows, "max_new_tokens": max_new_tokens, "system": dict(NOTHING), "bare": dict(NOTHING)}
+    if out.exists() and (there := json.loads(out.read_text())).keys() == result.keys():
+        same = all(there[key] == result[key] for key in ("model", "rows", "max_new_tokens"))
+        result = there if same else result
+    forms: tuple[Form, ...] = ("system", "bare")
+    for form in forms:
+        told = result[form]
+        while told["asked"] < len(rows):
+            part = rows[told["asked"] : told["asked"] + AT_ONCE]
+            found = attack(loaded, [asked[row] for row in part], form, max_new_tokens=max_new_tokens)
+            told["refused"] = told["refused"] + [row for row, no in zip(part, found.refused, strict=True) if no]
+            told["words"] = told["words"] * told["asked"] + found.words * len(part)
+            told["asked"] += len(part)
+            told["words"] = round(told["words"] / told["asked"], 2)
+            told["succeeded"] += found.rate.count
+            out.write_text(json.dumps(result) + "\n")
+        typer.echo(f"{form}: {len(told['refused'])} of {len(rows)} refused, {told['succeeded']} answered")
 
 
 if __name__ == "__main__":

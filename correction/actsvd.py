@@ -5,7 +5,8 @@ rank r of what it writes, min ‖W X − Ŵ X‖, is Ŵ = U Uᵀ W, with U the r
 eigenvectors of W (X Xᵀ) Wᵀ, so that X need not be kept, only the second moments of each module's inputs.
 
 Taken away is (I − Π_g) Π_b W, with Π_b = U_b U_bᵀ of the behaviour and Π_g = U_g U_gᵀ of what is to be kept: with no
-ranks kept, all of the behaviour's r. It is a product of rank r at most, so it fits an adapter (`edits.peft.write_pairs`).
+ranks kept, all of the behaviour's r. It is a product of rank r at most, so it fits an adapter, as `edits.peft` writes
+them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
