@@ -37,7 +37,7 @@ from correction.criteria.scored import scored
 from correction.criteria.seeds import Sample, seeded
 from correction.criteria.settings import OutputSeed, Sign
 from correction.models import LoadedModel, load
-from correction.references import ReferenceSet
+from correction.references import Kind, ReferenceSet, read
 from correction.tokenisation import encode
 
 CHEAP: tuple[tuple[str | Criterion, OutputSeed, Sign], ...] = (
@@ -75,16 +75,24 @@ def with_interval(a: NDArray[np.float64], b: NDArray[np.float64], seed: int = 0)
     return [round(each, 3) for each in (spearman(a, b), float(low), float(high))]
 
 
-def found(a: NDArray[np.float64], b: NDArray[np.float64], top: int) -> float:
+def top_shared(a: NDArray[np.float64], b: NDArray[np.float64], top: int) -> float:
     """Of the `top` highest of `b`, the share that is among the `top` highest of `a`."""
     return len(set(np.argsort(-a)[:top]) & set(np.argsort(-b)[:top])) / top
 
 
-def passages(data: Path, start: int, count: int, words: int, kind: Any) -> ReferenceSet:
-    """The first words of passages of the search."""
-    texts = material.passages(data)
-    chosen = [texts[place] for place in material.SEARCH_PASSAGES][start : start + count]
-    return ReferenceSet(tuple(" ".join(each.split()[:words]) for each in chosen), "c4", kind)
+def pool(data: Path, file: str | None, words: int) -> list[str]:
+    """The first words of all texts there are: of a file, else the C4 passages of the search."""
+    if file is not None:
+        found = list(read(file).texts)
+    else:
+        texts = material.passages(data)
+        found = [texts[place] for place in material.SEARCH_PASSAGES]
+    return [" ".join(each.split()[:words]) for each in found]
+
+
+def texts_of(texts: Sequence[str], kind: Kind) -> ReferenceSet:
+    """Texts as what they are to be read as."""
+    return ReferenceSet(tuple(texts), "texts", kind)
 
 
 def truth(loaded: LoadedModel, texts: ReferenceSet, at_once: int, file: Path, measured_only: bool) -> Effects:
@@ -157,6 +165,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")],
     truth_file: Annotated[Path, typer.Option("--truth", help="Where the truth is kept, .npz.")],
     data: Annotated[Path, typer.Option(help="Folder of the public data.", envvar="EXCISE_DATA")] = DATA,
+    file: Annotated[str | None, typer.Option("--file", help="Other texts than C4: a reference set.")] = None,
     texts: Annotated[int, typer.Option(help="Passages for the truth.")] = 40,
     others: Annotated[int, typer.Option(help="Other passages, for cheap criteria alone.")] = 100,
     words: Annotated[int, typer.Option(help="Words of a passage.")] = 30,
@@ -166,13 +175,18 @@ def main(
 ) -> None:
     """Measure the truth and everything against it."""
     loaded = load(model, dtype=dtype)
-    kept = truth(loaded, passages(data, 0, texts, words, "text"), at_once, truth_file, measured_only)
-    count = len(kept["ids"])
+    found = pool(data, file, words)
+    kept = truth(loaded, texts_of(found[:texts], "text"), at_once, truth_file, measured_only)
+    count, other = len(kept["ids"]), found[texts : texts + others]
     result: dict[str, Any] = {"benchmark": "heads_causal", "model": Path(model).name, "texts": count, "words": words}
-    result |= {"others": others, "seconds": round(float(kept["seconds"].sum()), 1), "threads": torch.get_num_threads()}
+    result |= {
+        "others": len(other),
+        "seconds": round(float(kept["seconds"].sum()), 1),
+        "threads": torch.get_num_threads(),
+    }
     for name in TRUTHS:
         exact = score(kept[name])
-        rows = cheap(loaded, exact, data, name, count, texts, others, words)
+        rows = cheap(loaded, exact, name, found[:count], other)
         quantiles = [round(float(each), 5) for each in np.quantile(exact, (0, 0.25, 0.5, 0.75, 1))]
         result[name] = {"heads": len(exact), "quantiles": quantiles, "negative": int((exact < 0).sum())}
         result[name] |= {"ceiling": ceiling(kept[name]), "rows": rows}
@@ -183,24 +197,21 @@ def main(
 def cheap(
     loaded: LoadedModel,
     exact: NDArray[np.float64],
-    data: Path,
     name: str,
-    texts: int,
-    skip: int,
-    others: int,
-    words: int,
+    same: Sequence[str],
+    other: Sequence[str],
 ) -> list[dict[str, Any]]:
     """Each cheap criterion against the truth: on its own passages, and on others."""
     rows = []
     for criterion, seed, sign in CHEAP:
         row: dict[str, Any] = {"criterion": getattr(criterion, "name", criterion), "seed": seed, "sign": sign}
         # A prompt is seeded at its last token, a text at every one.
-        wanted = "prompt" if seed == "contrastive" and name == "logits" else "text"
-        for column, start, count in (("same", 0, texts), ("other", skip, others)):
+        wanted: Kind = "prompt" if seed == "contrastive" and name == "logits" else "text"
+        for column, texts in (("same", same), ("other", other)):
             begun = time.perf_counter()
             scores = attribute(
                 loaded,
-                passages(data, start, count, words, wanted),
+                texts_of(texts, wanted),
                 Settings("head", seed=seed, sign=sign),
                 criterion=criterion,
                 raw=True,
@@ -208,7 +219,7 @@ def cheap(
             row["seconds"] = round(time.perf_counter() - begun, 1)
             values = flat(scores.scores)
             row[column] = with_interval(values, exact)
-            row[f"top_{column}"] = round(found(values, exact, 27), 3)
+            row[f"top_{column}"] = round(top_shared(values, exact, max(1, len(exact) // 10)), 3)
         rows.append(row)
     drawn = [
         spearman(flat(attribute(loaded, _ONE, Settings("head", random_seed=each), criterion="random").scores), exact)

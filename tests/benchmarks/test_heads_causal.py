@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from benchmarks import heads_causal
-from benchmarks.heads_causal import ceiling, found, main, score, spearman
+from benchmarks.heads_causal import ceiling, main, score, spearman, top_shared
 from correction.attribution import attribute
 from correction.criteria import Settings
 from correction.references import ReferenceSet
@@ -32,13 +32,22 @@ def test_rank_correlation_and_overlap():
     assert spearman(a, a**3) == pytest.approx(1)
     assert spearman(a, -a) == pytest.approx(-1)
     assert spearman(a, np.array([1.0, 1, 2, 2])) == pytest.approx(2 / 5**0.5)
-    assert found(a, np.array([4.0, 1, 2, 3]), 2) == 0.5
+    assert top_shared(a, np.array([4.0, 1, 2, 3]), 2) == 0.5
     steady = np.tile(np.arange(6.0), (10, 1)).astype(np.float32)
     assert ceiling(steady) == {"half": 1.0, "all": 1.0}
 
 
 def test_it_runs_from_end_to_end(tiny_folder, data, tmp_path, capsys):  # noqa: F811
-    sizes = {"data": data, "texts": 5, "others": 4, "words": 8, "at_once": 2, "measured_only": False, "dtype": "auto"}
+    sizes = {
+        "data": data,
+        "file": None,
+        "texts": 5,
+        "others": 4,
+        "words": 8,
+        "at_once": 2,
+        "measured_only": False,
+        "dtype": "auto",
+    }
     main(str(tiny_folder), tmp_path / "o.json", tmp_path / "t.npz", **sizes)
     told = capsys.readouterr().out
     assert "| lrp, response, signed |" in told
