@@ -96,8 +96,8 @@ def attack(
     )
     texts = [str(loaded.tokenizer.decode(list(each), skip_special_tokens=True)) for each in answers]
     succeeded, refused = (
-        np.array([check(text) for text in texts], dtype=np.bool_).reshape(-1, count).any(1)
+        [any(map(check, texts[start : start + count])) for start in range(0, len(texts), count)]
         for check in (succeeds, is_refusal)
     )
     words = float(np.mean([len(text.split()) for text in texts])) if texts else 0.0
-    return Attack(tuple(succeeded.tolist()), tuple(refused.tolist()), rate(succeeded.astype(np.float64)), words)
+    return Attack(tuple(succeeded), tuple(refused), rate(np.array(succeeded, dtype=np.float64)), words)
