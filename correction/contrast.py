@@ -1,5 +1,6 @@
 """Contrast: what matters for the behaviour and little for everything else."""
 
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -7,16 +8,17 @@ import torch
 from correction.errors import CriterionError
 from correction.relevance import Relevance
 
-Contrast = Literal["cost", "difference", "normalised", "general"]
+Contrast = Literal["cost", "difference", "normalised", "general", "behaviour"]
 
 _FLOOR = 0.1
 
 
-def contrast(general: Relevance, behaviour: Relevance | None, kind: Contrast) -> Relevance:
+def contrast(general: Relevance | None, behaviour: Relevance | None, kind: Contrast) -> Relevance:
     """What is to be cut in ascending order.
 
     Args:
-        general: R̄_general, or for the kind `cost` what `criteria.cost` says of the general set.
+        general: R̄_general, or for the kind `cost` what `criteria.cost` says of the general set;
+            None where `kind` is `behaviour`.
         behaviour: R̄_behaviour; None where `kind` is `general`.
         kind: `cost`: −R̄_behaviour / (cost + ε): what a cut does against the behaviour for what it costs the general
             text. To cut in the order of gain per cost is the best way to spend a budget, as far as gains and costs add
@@ -25,16 +27,22 @@ def contrast(general: Relevance, behaviour: Relevance | None, kind: Contrast) ->
             `normalised`: the same after each has been divided by its mean magnitude, so that a set whose outputs are
             surer does not weigh more.
             `general`: R̄_general alone, for compression, or for criteria that read no data.
+            `behaviour`: −R̄_behaviour: what matters most for the behaviour, whatever else it does. The top-down attack
+            of Wei et al. 2024, and a baseline.
 
     Raises:
         CriterionError: the two do not score the same components, or are needed and not there.
     """
     if kind not in get_args(Contrast):
         raise CriterionError(f"contrast {kind!r} does not exist; there is: {', '.join(get_args(Contrast))}")
-    if kind == "general":
+    if kind == "general" and general is not None:
         return general
     if behaviour is None:
         raise CriterionError(f"the contrast {kind!r} needs the relevance for a behaviour set")
+    if kind == "behaviour":
+        return replace(behaviour, scores={name: -score for name, score in behaviour.scores.items()})
+    if general is None:
+        raise CriterionError(f"the contrast {kind!r} needs the relevance for a general set")
     alike(general, behaviour)
     pairs = {name: (score, behaviour.scores[name]) for name, score in general.scores.items()}
     if kind == "difference":

@@ -93,9 +93,10 @@ class Ranking:
     def scores(self, loaded: LoadedModel, behaviour: ReferenceSet, general: ReferenceSet, **options: Any) -> Relevance:
         """Scores to cut in ascending order; `options` are those of `attribute`."""
         unwanted = None if self.contrast == "general" else self.behaviour(loaded, behaviour, **options)
-        return self.contrasted(self.general(loaded, general, **options), unwanted)
+        kept = None if self.contrast == "behaviour" else self.general(loaded, general, **options)
+        return self.contrasted(kept, unwanted)
 
-    def contrasted(self, general: Relevance, behaviour: Relevance | None) -> Relevance:
+    def contrasted(self, general: Relevance | None, behaviour: Relevance | None) -> Relevance:
         """Scores to cut in ascending order, of both relevances."""
         scores = contrast(general, behaviour, self.contrast)
         return scores if self.rank is None else bounded(scores, self.rank)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from edits.errors import NotRepresentableError
 from edits.factors import factors
@@ -28,31 +30,43 @@ def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLi
     """
     for name in mask.weights:
         _check_linear(name, Path(model_dir))
-    ranks: dict[str, int] = {}
+    pairs = {module_of(name): (A, B) for name, A, B in factors(mask, model_dir)}
+    if not pairs:
+        raise NotRepresentableError(
+            f"mask {mask.name} cuts nothing that is not zero already, and there is no adapter of rank 0; "
+            "serve the model as it is"
+        )
+    return write_pairs(pairs, mask.meta.base.id, folder, {"excise": mask.digest})
+
+
+def write_pairs(
+    pairs: Mapping[str, tuple[Tensor, Tensor]],
+    base: str,
+    folder: str | os.PathLike[str],
+    made: Mapping[str, str] | None = None,
+) -> dict[str, int]:
+    """Write module → (A, B), with A (rank, inputs) and B (outputs, rank), whose product a server adds to the matrix.
+
+    ``made`` goes into the header of the file. Returns module → rank; raises ``NotWrittenError`` as ``write`` does.
+    """
+    ranks = {module: len(A) for module, (A, _) in pairs.items()}
     with appearing(Path(folder)) as partial:
-        pairs = {}
-        for name, A, B in factors(mask, model_dir):
-            module = module_of(name)
-            ranks[module] = len(A)
-            pairs[f"base_model.model.{module}.lora_A.weight"] = A
-            pairs[f"base_model.model.{module}.lora_B.weight"] = B
-        if not ranks:
-            raise NotRepresentableError(
-                f"mask {mask.name} cuts nothing that is not zero already, and there is no adapter of rank 0; "
-                "serve the model as it is"
-            )
-        save_file(pairs, partial / "adapter_model.safetensors", {"format": "pt", "excise": mask.digest})
-        (partial / "adapter_config.json").write_text(json.dumps(_config(mask, ranks), indent=2) + "\n")
+        tensors = {}
+        for module, (A, B) in pairs.items():
+            tensors[f"base_model.model.{module}.lora_A.weight"] = A.contiguous()
+            tensors[f"base_model.model.{module}.lora_B.weight"] = B.contiguous()
+        save_file(tensors, partial / "adapter_model.safetensors", {"format": "pt", **(made or {})})
+        (partial / "adapter_config.json").write_text(json.dumps(_config(base, ranks), indent=2) + "\n")
     return ranks
 
 
-def _config(mask: Mask, ranks: dict[str, int]) -> dict[str, object]:
+def _config(base: str, ranks: dict[str, int]) -> dict[str, object]:
     largest = max(ranks.values())
     smaller = {module: rank for module, rank in ranks.items() if rank != largest}
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": mask.meta.base.id,
+        "base_model_name_or_path": base,
         "target_modules": sorted(ranks),
         "r": largest,
         "lora_alpha": largest,

@@ -24,6 +24,8 @@ class Criterion(StrEnum):
     snip = "snip"
     wanda = "wanda"
     activation = "activation"
+    causal = "causal"
+    cap = "cap"
     magnitude = "magnitude"
     random = "random"
 
@@ -35,6 +37,7 @@ class Contrast(StrEnum):
     difference = "difference"
     normalised = "normalised"
     general = "general"
+    behaviour = "behaviour"
 
 
 class Scope(StrEnum):

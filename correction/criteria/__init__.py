@@ -5,6 +5,8 @@ It changes the model, if it must, only inside its context manager, which puts ev
 """
 
 from correction.criteria.activation import ACTIVATION
+from correction.criteria.cap import CAP
+from correction.criteria.causal import CAUSAL
 from correction.criteria.criterion import Attached, Criterion, Score, Zeros
 from correction.criteria.gradient import GRADIENT
 from correction.criteria.lrp import LRP
@@ -17,7 +19,7 @@ from correction.criteria.wanda import WANDA
 from correction.errors import CriterionError
 
 CRITERIA: dict[str, Criterion] = {
-    criterion.name: criterion for criterion in (LRP, GRADIENT, SNIP, WANDA, ACTIVATION, MAGNITUDE, RANDOM)
+    criterion.name: criterion for criterion in (LRP, GRADIENT, SNIP, WANDA, ACTIVATION, CAUSAL, CAP, MAGNITUDE, RANDOM)
 }
 
 __all__ = [

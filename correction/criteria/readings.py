@@ -16,7 +16,8 @@ from correction.models import LoadedModel
 
 Reader = Callable[[Tensor, Tensor], None]
 """Takes what enters a module, (rows, positions, channels), and the weight of each position, float32 (rows, positions):
-1 / the tokens of its row, and 0 for padding, so that Σ is the mean over tokens, summed over samples."""
+1 / the tokens of its row, and 0 for padding, so that Σ is the mean over tokens, summed over samples. With a seed at
+responses, those are the tokens that the response is said at (Wei et al. 2024), and the prompt counts for nothing."""
 
 
 @contextmanager
@@ -35,7 +36,11 @@ def readings(
     def see(seeded: SeededBatch) -> None:
         nonlocal weights
         ids, lengths = seeded.batch.input_ids, seeded.batch.lengths[:, None]
-        weights = (torch.arange(ids.shape[1], device=ids.device) < lengths) / lengths.clamp_min(1)
+        if settings.seed in ("response", "shown"):
+            weights = torch.zeros(ids.shape, device=ids.device)
+            weights.index_put_((seeded.rows, seeded.positions), seeded.weights, accumulate=True)
+        else:
+            weights = (torch.arange(ids.shape[1], device=ids.device) < lengths) / lengths.clamp_min(1)
         with torch.no_grad():
             loaded.decoder(input_ids=ids, use_cache=False)
 

@@ -205,3 +205,19 @@ def test_a_text_is_contrasted_at_every_token_and_a_prompt_at_the_last():
     assert (prompt.tokens.tolist(), prompt.weights.tolist()) == ([-1, -2], [1, -1])
     assert text.positions.tolist() == [0, 1, 2, 0, 1, 2]
     assert text.weights.sum() == 0
+
+
+@pytest.mark.parametrize("criterion", ["wanda", "activation"])
+def test_from_responses_what_is_read_is_where_they_are_said(tiny, criterion):
+    expected = {}
+    for ids, answer in zip(SEQUENCES, ANSWERS, strict=True):
+        seen, _ = inputs_of(tiny, ids + answer[:-1])  # of no answer, where the model chose to say nothing
+        for n in range(2):
+            a = seen[f"neurons.{n}"][0, len(ids) - 1 :].detach()
+            expected.setdefault(n, []).append((a.square() if criterion == "wanda" else a.abs()).mean(0))
+    found = scores_of(tiny, criterion, SAMPLES, Settings(seed="response"))
+    for n, block in enumerate(tiny.blocks):
+        value = mean(expected[n])
+        if criterion == "wanda":
+            value = value.sqrt() * block.down_proj.weight.detach().abs().sum(0)
+        close(found.scores[f"neurons.{n}"], value)

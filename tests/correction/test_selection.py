@@ -60,6 +60,15 @@ def test_contrast_is_general_minus_behaviour(rows):
             assert difference == np.float32(value) - np.float32(2 * value - 1)
 
 
+def test_top_down_takes_what_matters_most_for_the_behaviour_alone():
+    found = contrast(None, relevance([1.0, -2.0, 3.0]), "behaviour")
+    assert [each.tolist() for each in found.scores.values()] == [[-1, 2, -3]]
+    with pytest.raises(CriterionError, match="'behaviour' needs the relevance for a behaviour set"):
+        contrast(relevance([1.0]), None, "behaviour")
+    with pytest.raises(CriterionError, match="'difference' needs the relevance for a general set"):
+        contrast(None, relevance([1.0]), "difference")
+
+
 def test_contrast_of_other_components_is_refused():
     with pytest.raises(CriterionError, match="other components"):
         contrast(relevance([1.0, 2.0]), relevance([1.0]), "difference")
