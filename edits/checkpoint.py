@@ -82,8 +82,7 @@ def rewrite(
         if checkpoint.index:
             document = json.loads(checkpoint.index.read_text())
             document["weight_map"] = {name: _renamed(file) for name, file in document["weight_map"].items()}
-            (unseen / INDEX).write_text(json.dumps(document, indent=2) + "
-")
+            (unseen / INDEX).write_text(json.dumps(document, indent=2) + "\n")
         shutil.copytree(source, unseen, ignore=shutil.ignore_patterns(*LEFT), dirs_exist_ok=True)
         for name, text in (more or {}).items():
             (unseen / name).write_text(text)
