@@ -65,12 +65,15 @@ def run(given: argparse.Namespace, notes: Notes) -> None:
         asked = tasks.rows(loaded, task, given.examples)
         parts[task] = asked.thirds()
         readers[task] = Reader(loaded, parts[task][2], settings)
+        total = sum(flags.numel() for flags in readers[task].nothing.values())
+        if "heads" not in notes.found:
+            notes.write("heads", total)
         if f"{task}/able" not in notes.found:
             right = Reader(loaded, asked.rows, settings).read().right
             notes.write(f"{task}/able", [int(right.sum()), len(right)])
     for task, kind, label, seed in wanted(given):
         key = (task, label, seed)
-        if all(f"{task}/{kind}/{label}/{seed}/{count}" in notes.found for count in counts(270)[1:-1]):
+        if all(f"{task}/{kind}/{label}/{seed}/{count}" in notes.found for count in counts(total)[1:-1]):
             continue
         if key not in orders:
             settings = Settings("head", sign="signed", random_seed=seed)
@@ -82,9 +85,9 @@ def run(given: argparse.Namespace, notes: Notes) -> None:
         for name, kept in ((WHOLE, None), (f"{kind}/{NONE}", reader.nothing)):
             if f"{task}/{name}" not in notes.found:
                 notes.write(f"{task}/{name}", noted(reader.read(kept, how)))
-        for count in counts(len(orders[key])):
+        for count in counts(total):
             name = f"{task}/{kind}/{label}/{seed}/{count}"
-            if 0 < count < len(orders[key]) and name not in notes.found:
+            if 0 < count < total and name not in notes.found:
                 kept = top(orders[key], count)
                 notes.write(name, noted(reader.read(kept, how)))
                 if label == "lrp" and count == given.circuit:
@@ -127,21 +130,20 @@ def table(given: argparse.Namespace, notes: Notes) -> Iterator[str]:
             orders = [_order(notes, f"{task}/order/{label}/0") for label in ("lrp", "gradient")]
             told = ""
             if orders[0] and orders[1]:
-                told = (
-                    f"; lrp and gradient share {overlap(*(top(each, 54) for each in orders if each)):.2f} (Jaccard, 54)"
-                )
+                told = f"; lrp and gradient share {overlap(*(top(each, given.circuit) for each in orders if each)):.2f} (Jaccard, {given.circuit} heads)"
             yield f"{task}: accuracy {able.value:.1%} [{able.low:.1%}, {able.high:.1%}] of {able.total} rows{told}"
 
 
 def _line(notes: Notes, task: str, kind: str, label: str, seed: int) -> str | None:
-    names = {count: f"{task}/{kind}/{label}/{seed}/{count}" for count in counts(270)}
-    names |= {0: f"{task}/{kind}/{NONE}", 270: f"{task}/{WHOLE}"}
+    total = notes.found.get("heads", 0)
+    names = {count: f"{task}/{kind}/{label}/{seed}/{count}" for count in counts(total)}
+    names |= {0: f"{task}/{kind}/{NONE}", total: f"{task}/{WHOLE}"}
     if any(name not in notes.found for name in names.values()):
         return None
-    model, nothing = notes[names[270]], notes[names[0]]
+    model, nothing = notes[names[total]], notes[names[0]]
     if not defined(model, nothing):
         return f"| {task} | {kind} | {label} | not defined: m(N) − m(∅) is not told from 0 |"
-    curve = [notes[names[int(share * 270)]] for share in SHARES]
+    curve = [notes[names[int(share * total)]] for share in SHARES]
     found = areas(SHARES, curve, model, nothing)
     points = [faithfulness(each, model, nothing) for share, each in zip(SHARES, curve, strict=True) if share >= 0.02]
     cells = [_shown(found.performance), _shown(found.distance)] if found else ["–", "–"]

@@ -102,6 +102,8 @@ def count_of(mask: Any) -> str:
 def measured(mask: Any) -> Any:
     """The measurements in a mask as a table."""
     figures = json.loads(mask.meta.document())["measured"]
+    if "circuit" in figures:
+        return _circuit(figures["circuit"])
     if "before" not in figures:
         return "nothing was measured with this mask"
     prompts, text = figures.get("prompts", {}), figures.get("text", {})
@@ -118,6 +120,17 @@ def measured(mask: Any) -> Any:
     if "shown" in figures:
         shown = figures["shown"]
         table.add_row("shows the behaviour", *(_shown(shown[side]) for side in ("before", "after", "difference")))
+    return table
+
+
+def _circuit(figures: Mapping[str, Any]) -> Table:
+    """What was measured of a circuit, on rows that it was not made from."""
+    table = Table("measure", "circuit", title=f"the circuit alone, {figures.get('rows', 0)} rows")
+    for key in ("faithfulness", "necessity", "kl"):
+        if key in figures:
+            table.add_row(key, "not defined" if figures[key] is None else _shown(figures[key]))
+    for side, found in figures.get("accuracy", {}).items():
+        table.add_row(f"accuracy, {side}", _shown(found))
     return table
 
 

@@ -60,6 +60,8 @@ def test_a_mask_comes_out_that_can_be_inspected_and_exported(tiny, pairs, tmp_pa
     assert shown.exit_code == 0
     assert "5 heads cut" in shown.stdout
     assert "logit(correct) - logit(wrong)" in shown.stdout
+    assert "the circuit alone, 12 rows" in shown.stdout
+    assert "nothing was measured" not in shown.stdout
     written = excise("export", output, "--model", tiny.path, "--format", "checkpoint", "-o", tmp_path / "whole")
     assert written.exit_code == 0, written.exception
     from correction.models import load
