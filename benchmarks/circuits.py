@@ -130,7 +130,8 @@ def table(given: argparse.Namespace, notes: Notes) -> Iterator[str]:
             orders = [_order(notes, f"{task}/order/{label}/0") for label in ("lrp", "gradient")]
             told = ""
             if orders[0] and orders[1]:
-                told = f"; lrp and gradient share {overlap(*(top(each, given.circuit) for each in orders if each)):.2f} (Jaccard, {given.circuit} heads)"
+                both = overlap(*(top(each, given.circuit) for each in orders if each))
+                told = f"; the first {given.circuit} heads of lrp and gradient: Jaccard {both:.2f}"
             yield f"{task}: accuracy {able.value:.1%} [{able.low:.1%}, {able.high:.1%}] of {able.total} rows{told}"
 
 
