@@ -93,7 +93,9 @@ def answers(server: Server) -> list[list[float]]:
 
 
 @pytest.mark.engine
-def test_a_second_start_compiles_nothing_and_answers_bit_for_bit_the_same(tmp_path, monkeypatch):
+def test_a_second_start_compiles_nothing_and_answers_bit_for_bit_the_same(tmp_path, monkeypatch, request):
+    if not request.config.getoption("--full"):
+        pytest.skip("compiles a whole model, for minutes: --full; a layer of its own is tested above")
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "cache"))
     found, logs = [], []
     for _ in range(2):
