@@ -44,6 +44,8 @@ class Plan:
     raw: bool = False
     """Prompts are openings that the model goes on with, not messages of a chat."""
     rounds: int = ROUNDS
+    coherence: float = 0.5
+    """Nats a token by which coherence may fall."""
 
 
 def answer(
@@ -121,7 +123,8 @@ def _experiment(
 ) -> dict[str, Any]:
     """Split the default route between the model as it is and ``treated``; ask until decided. Returns the report."""
     variants = [{"name": "control", "mask": "base", "weight": 1}, {"name": "treated", "mask": treated, "weight": 1}]
-    body = {"name": name, "variants": variants, "metric": plan.metric, "margin": 0.05}
+    guardrail = {"metric": "coherence", "margin": plan.coherence}
+    body = {"name": name, "variants": variants, "metric": plan.metric, "margin": 0.05, "guardrails": [guardrail]}
     http.post("/experiments", json=body).raise_for_status()
     http.put("/route", json={"target": f"experiment:{name}"}).raise_for_status()
     document: dict[str, Any] = {}

@@ -75,7 +75,8 @@ def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
     with serve(MODEL, out / "store", out / "server.log") as server:
         insults, loops = (list(_read(f"{name}_heldout", "prompt").texts) for name in ("insult", "loop"))
         prompts = [*insults[: online.ROUND], *loops[: online.ROUND]]
-        plan = online.Plan(prompts, insults, experiments=(("a-a", "base"), ("a-b", "detox@1")))
+        # This model was trained to insult, so it finds every civil answer unlikely: −2.0 nats a token instead of −0.7.
+        plan = online.Plan(prompts, insults, experiments=(("a-a", "base"), ("a-b", "detox@1")), coherence=3.0)
         served = online.answer(server, made, plan, out, console, progress)
 
     console.rule("4. Result")
