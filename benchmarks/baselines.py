@@ -11,10 +11,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor, nn
 
+from correction.evaluation.auroc import auroc
 from correction.models import LoadedModel
 from correction.tokenisation import Batch, batches
 
@@ -56,18 +55,6 @@ def aura_factors(loaded: LoadedModel, bad: Samples, good: Samples, place: Place 
         areas = auroc(torch.cat(parts).numpy(), is_bad)
         factors[name] = torch.from_numpy(1 - 2 * np.clip(areas - 0.5, 0, None)).float()
     return factors
-
-
-def auroc(scores: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Area under the ROC curve of each column of scores (samples, columns): the pairs in order, ties counting half.
-
-    By ranks (Mann and Whitney 1947): (Σ ranks of the positive − n (n + 1) / 2) / (n m).
-    """
-    n, m = int(positive.sum()), int((~positive).sum())
-    if not n or not m:
-        raise ValueError(f"{n} bad and {m} good samples: some of both are needed")
-    ranks = rankdata(scores, axis=0)
-    return (ranks[positive].sum(0) - n * (n + 1) / 2) / (n * m)
 
 
 @contextmanager

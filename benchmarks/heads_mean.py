@@ -8,8 +8,7 @@ measured on the reports' passages, one head at a time. Prints a line for every h
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +22,7 @@ from benchmarks import material
 from benchmarks.judge import DATA
 from benchmarks.reading import Reading
 from benchmarks.rivals import ids_of
+from correction.ablation import entering
 from correction.models import LoadedModel, load
 from correction.tokenisation import batches
 
@@ -52,23 +52,18 @@ def means(loaded: LoadedModel, samples: Samples) -> list[Tensor]:
     return [each / sum(map(len, samples)) for each in sums]
 
 
-@contextmanager
-def replaced(loaded: LoadedModel, layer: int, head: int, value: Tensor) -> Iterator[None]:
+def replaced(loaded: LoadedModel, layer: int, head: int, value: Tensor) -> AbstractContextManager[None]:
     """Within the block this head feeds `o_proj` this value at every token: (head_dim,)."""
     width = loaded.base.geometry.head_dim
     part = slice(head * width, (head + 1) * width)
     ready = value.to(loaded.device, loaded.dtype)
 
-    def put(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        changed = inputs[0].clone()
+    def put(x: Tensor) -> Tensor:
+        changed = x.clone()
         changed[..., part] = ready
-        return (changed, *inputs[1:])
+        return changed
 
-    hook = loaded.blocks[layer].o_proj.register_forward_pre_hook(put)
-    try:
-        yield
-    finally:
-        hook.remove()
+    return entering(loaded.blocks[layer].o_proj, put)
 
 
 def compared(loaded: LoadedModel, reading: Reading, layer: int, head: int, mean: Tensor) -> dict[str, Any]:

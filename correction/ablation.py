@@ -1,7 +1,7 @@
 """Ablation: a mask put on a Hugging Face model for a while. What the serving engine is tested against."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -33,22 +33,27 @@ def ablated(loaded: LoadedModel, mask: masks.Mask, *, allow_other_base: bool = F
                     stack.enter_context(scaled(module, _row(module, listed, gates, width)))
         parameters = dict(loaded.model.named_parameters())
         for name in mask.weights:
-            stack.enter_context(_zeroed(parameters[name], mask.weight_indices(name)))
+            stack.enter_context(zeroed(parameters[name], mask.weight_indices(name)))
         yield
 
 
 @contextmanager
-def scaled(module: nn.Linear, row: Tensor) -> Iterator[None]:
-    """Within the block what enters a module is multiplied by a row: (in,)."""
+def entering(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Within the block a module reads what `change` makes of what enters it: (…, in) → (…, in)."""
 
-    def scale(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0] * row, *inputs[1:])
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (change(inputs[0]), *inputs[1:])
 
-    handle = module.register_forward_pre_hook(scale)
+    handle = module.register_forward_pre_hook(hook)
     try:
         yield
     finally:
         handle.remove()
+
+
+def scaled(module: nn.Linear, row: Tensor) -> AbstractContextManager[None]:
+    """Within the block what enters a module is multiplied by a row: (in,)."""
+    return entering(module, lambda x: x * row)
 
 
 def _row(module: nn.Linear, listed: np.ndarray, gates: np.ndarray, width: int) -> Tensor:
@@ -58,7 +63,8 @@ def _row(module: nn.Linear, listed: np.ndarray, gates: np.ndarray, width: int) -
 
 
 @contextmanager
-def _zeroed(parameter: nn.Parameter, indices: np.ndarray) -> Iterator[None]:
+def zeroed(parameter: nn.Parameter, indices: np.ndarray) -> Iterator[None]:
+    """Within the block the weights of these flat indices are 0; then they are what they were, bit for bit."""
     values, start = distributed.own(parameter)
     here = indices[(indices >= start) & (indices < start + len(values))] - start
     where = torch.from_numpy(here.astype(np.int64)).to(values.device)

@@ -5,14 +5,14 @@ flags cover the universe, all that could have been kept; what has none stays as 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from correction import distributed
+from correction.ablation import entering, zeroed
 from correction.circuits.pairs import Row
 from correction.criteria.scored import Scored, scored
 from correction.criteria.settings import Settings
@@ -78,7 +78,7 @@ def ablation(
         with ExitStack() as stack, torch.no_grad():
             for place in places:
                 change = adding(sums[place.name])
-                stack.enter_context(_entering(place.module, len(lengths), change))
+                stack.enter_context(_by_row(place.module, len(lengths), change))
             loaded.decoder(input_ids=batch.input_ids, use_cache=False)
     share = counts.clamp_min(1)[:, None]
     return Ablation("mean", {name: (total / share).float() for name, total in sums.items()})
@@ -97,11 +97,12 @@ def only(loaded: LoadedModel, kept: Kept, how: Ablation, places: Sequence[Scored
             if bool(flags.all()):
                 continue
             if not place.width:
-                stack.enter_context(_zeroed(place.module.weight, flags))
+                cut = (~flags).view(-1).nonzero()[:, 0].numpy()
+                stack.enter_context(zeroed(place.module.weight, cut))  # type: ignore[arg-type]
                 continue
             channels = flags.repeat_interleave(place.width).to(loaded.device)
             mean = None if how.means is None else how.means[place.name].to(loaded.device, loaded.dtype)
-            stack.enter_context(_entering(place.module, rows, _replacing(channels, how, mean)))
+            stack.enter_context(_by_row(place.module, rows, _replacing(channels, how, mean)))
         yield
 
 
@@ -118,27 +119,6 @@ def _replacing(kept: Tensor, how: Ablation, mean: Tensor | None) -> Callable[[Te
     return replace
 
 
-@contextmanager
-def _entering(module: nn.Linear, rows: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def _by_row(module: nn.Linear, rows: int, change: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
     """Change what enters a module, (rows, positions, channels); OPT's MLP has rows and positions in one."""
-
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        x = inputs[0]
-        return (change(x.view(rows, -1, x.shape[-1])).view(x.shape), *inputs[1:])
-
-    handle = module.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _zeroed(parameter: Tensor, kept: Tensor) -> Iterator[None]:
-    values, start = distributed.own(parameter)  # type: ignore[arg-type]
-    before = values.clone()
-    values.mul_(kept.view(-1)[start : start + len(values)].to(values))
-    try:
-        yield
-    finally:
-        values.copy_(before)
+    return entering(module, lambda x: change(x.view(rows, -1, x.shape[-1])).view(x.shape))

@@ -1,10 +1,10 @@
 """Against a circuit that is known: how well an order tells its components from all others."""
 
 import numpy as np
-from scipy.stats import rankdata
 
 from correction.circuits.ablation import Kept
 from correction.errors import EvaluationError
+from correction.evaluation.auroc import auroc as columns
 from correction.relevance import Relevance
 
 
@@ -18,8 +18,6 @@ def auroc(order: Relevance, circuit: Kept) -> float:
     """
     scores = np.concatenate([score.view(-1).double().numpy() for score in order.scores.values()])
     inside = np.concatenate([circuit[name].view(-1).numpy() for name in order.scores])
-    one, other = int(inside.sum()), int((~inside).sum())
-    if not one or not other:
+    if inside.all() or not inside.any():
         raise EvaluationError("a circuit of everything or of nothing tells no order from another")
-    ranks = rankdata(scores)[inside].sum()
-    return float((ranks - one * (one + 1) / 2) / (one * other))
+    return float(columns(scores[:, None], inside)[0])
