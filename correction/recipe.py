@@ -73,6 +73,16 @@ class Ranking:
         """The criterion itself."""
         return find(self.criterion)
 
+    @property
+    def reads_behaviour(self) -> bool:
+        """Whether relevance for a behaviour set is asked for."""
+        return self.contrast != "general"
+
+    @property
+    def reads_general(self) -> bool:
+        """Whether relevance or cost for a general set is asked for."""
+        return self.contrast != "behaviour"
+
     def behaviour(self, loaded: LoadedModel, references: ReferenceSet, **options: Any) -> Relevance:
         """R̄_behaviour; `options` are those of `attribute`."""
         return attribute(loaded, references, self.settings, criterion=self.criterion, **options)
@@ -92,8 +102,8 @@ class Ranking:
 
     def scores(self, loaded: LoadedModel, behaviour: ReferenceSet, general: ReferenceSet, **options: Any) -> Relevance:
         """Scores to cut in ascending order; `options` are those of `attribute`."""
-        unwanted = None if self.contrast == "general" else self.behaviour(loaded, behaviour, **options)
-        kept = None if self.contrast == "behaviour" else self.general(loaded, general, **options)
+        unwanted = self.behaviour(loaded, behaviour, **options) if self.reads_behaviour else None
+        kept = self.general(loaded, general, **options) if self.reads_general else None
         return self.contrasted(kept, unwanted)
 
     def contrasted(self, general: Relevance | None, behaviour: Relevance | None) -> Relevance:

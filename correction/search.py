@@ -157,13 +157,13 @@ def _scored(
     proposals = []
     for ranking in rankings:
         options = {**attributing.given(), "progress": progress}
-        if ranking.of_general not in kept:
+        if ranking.reads_general and ranking.of_general not in kept:
             read = general if ranking.contrast == "cost" else first_tokens(loaded, general, FEW, LONGEST)
             kept[ranking.of_general] = ranking.general(loaded, read, **options)
         answers = (ranking.found.seed or ranking.settings.seed) in ("response", "shown")
         shown = _some(answered.shown if answers else answered.kept, RESPONSES)
-        unwanted = None if ranking.contrast == "general" else ranking.behaviour(loaded, shown, **options)
-        scores = ranking.contrasted(kept[ranking.of_general], unwanted)
+        unwanted = ranking.behaviour(loaded, shown, **options) if ranking.reads_behaviour else None
+        scores = ranking.contrasted(kept[ranking.of_general] if ranking.reads_general else None, unwanted)
         for name, places in cut.items():
             if name in scores.scores:
                 scores.scores[name].view(-1)[np.fromiter(places, np.int64)] = float("inf")

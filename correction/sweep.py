@@ -164,12 +164,13 @@ def _scored(
         alike = by_general.setdefault(ranking.of_general, {})
         alike.setdefault((ranking.criterion, ranking.settings), []).append((arm, ranking))
     for alike in by_general.values():
-        kept = next(iter(alike.values()))[0][1].general(loaded, parts[1], **options)
+        reading = next((each for group in alike.values() for _, each in group if each.reads_general), None)
+        kept = reading.general(loaded, parts[1], **options) if reading else None
         for group in alike.values():
-            reads_both = any(ranking.contrast != "general" for _, ranking in group)
-            unwanted = group[0][1].behaviour(loaded, parts[0], **options) if reads_both else None
+            asked = any(ranking.reads_behaviour for _, ranking in group)
+            unwanted = group[0][1].behaviour(loaded, parts[0], **options) if asked else None
             for arm, ranking in group:
-                yield arm, ranking.contrasted(kept, None if ranking.contrast == "general" else unwanted)
+                yield arm, ranking.contrasted(kept, unwanted if ranking.reads_behaviour else None)
 
 
 def _mask(

@@ -11,16 +11,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from service.errors import ConflictError, InvalidRequestError
 
 Rate = Literal["toxicity", "repetition", "refusal", "error"]
 Mean = Literal["coherence", "feedback"]
-Metric = Literal["toxicity", "repetition", "refusal", "error", "latency_p95", "length", "coherence", "feedback"]
-Goal = Literal["toxicity", "repetition", "refusal", "error", "feedback"]
-RATES: tuple[Rate, ...] = ("toxicity", "repetition", "refusal", "error")
-MEANS: tuple[Mean, ...] = ("coherence", "feedback")
+Metric = Literal[Rate, "latency_p95", "length", Mean]
+Goal = Literal[Rate, "feedback"]
+RATES: tuple[Rate, ...] = get_args(Rate)
+MEANS: tuple[Mean, ...] = get_args(Mean)
 """Of numbers that become known of some responses only, and later. Higher is better."""
 Status = Literal["running", "paused", "stopped"]
 

@@ -14,10 +14,10 @@ from correction.commands.options import (
     Sign,
     Tokens,
     check_fraction,
+    numbers,
     within,
     writable,
 )
-from correction.commands.sweep import _numbers
 from correction.terminal import described, out, print_json, progress_bars
 
 KINDS = ("zero", "mean", "counterfactual")
@@ -93,7 +93,7 @@ def circuit(
         goal=0.9 if faithfulness is None else faithfulness,
         kept=kept,
         rivals=tuple(each.value for each in rival or () if each.value not in (criterion.value, "random")),
-        seeds=_numbers(seeds, "--seeds"),
+        seeds=numbers(seeds, "--seeds"),
         split_seed=split_seed,
         tried=tried,
         tokens=tokens,

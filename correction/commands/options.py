@@ -128,3 +128,11 @@ def check_fraction(value: float, option: str) -> None:
     """Refuse what is no part of a set, before the work."""
     if not 0 < value < 1:
         raise typer.BadParameter(f"{value} is no fraction between 0 and 1", param_hint=option)
+
+
+def numbers(spec: str, option: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them. Raises `typer.BadParameter`."""
+    parts = [part.strip() for part in spec.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"{spec!r} is no list of numbers, as 10,20,50", param_hint=option)
+    return tuple(int(part) for part in parts)

@@ -19,6 +19,7 @@ from correction.commands.options import (
     Target,
     Temperature,
     Tokens,
+    numbers,
     within,
 )
 from correction.terminal import out, print_json, progress_bars
@@ -87,8 +88,8 @@ def sweep(
             *sets,
             *(each for each in measured if each is not None),
             arms=arms,
-            counts=_numbers(counts, "--counts"),
-            seeds=_numbers(seeds, "--seeds"),
+            counts=numbers(counts, "--counts"),
+            seeds=numbers(seeds, "--seeds"),
             fraction_of_set=fraction_of_set,
             target=target.value,
             perplexity_budget=perplexity_budget,
@@ -134,10 +135,3 @@ def _arm(spec: str, granularity: Granularity, modules: tuple[str, ...] | None) -
         chosen["modules"] = modules
     ranking = Ranking.default(criterion, kind, given.pop("contrast", None), **chosen)  # type: ignore[arg-type]
     return Arm(label, criterion, ranking.settings, ranking.contrast, **given)  # type: ignore[arg-type]
-
-
-def _numbers(spec: str, option: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in spec.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise typer.BadParameter(f"{spec!r} is no list of numbers, as 10,20,50", param_hint=option)
-    return tuple(int(part) for part in parts)

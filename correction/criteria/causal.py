@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from correction.ablation import scaled
 from correction.criteria.criterion import Attached, Criterion, Zeros
 from correction.criteria.scored import Scored, scored
-from correction.criteria.seeds import SeededBatch, chosen, margin
+from correction.criteria.seeds import SeededBatch, chosen, margin, named
 from correction.criteria.settings import Settings
 from correction.instances import frozen, replaced
 from correction.models import LoadedModel
@@ -137,11 +137,8 @@ class Output:
     def _named(self, hidden: Tensor) -> Tensor:
         if not bool((self._seeded.tokens < 0).any()):
             return self._seeded.tokens
-        found = []
-        for states, tokens in self._parts(hidden, self._seeded.tokens):
-            best = self._head(states).float().topk(2).indices
-            found.append(torch.where(tokens == -1, best[:, 0], torch.where(tokens == -2, best[:, 1], tokens)))
-        return torch.cat(found)
+        parts = self._parts(hidden, self._seeded.tokens)
+        return torch.cat([named(self._head(states).float(), tokens) for states, tokens in parts])
 
     @torch.no_grad()
     def _values(self, hidden: Tensor) -> Tensor:

@@ -74,10 +74,7 @@ class SeededBatch:
 
         def part(states: Tensor, tokens: Tensor, weights: Tensor) -> Tensor:
             logits = head(states).float()
-            if bool((tokens < 0).any()):
-                best = logits.detach().topk(2).indices
-                tokens = torch.where(tokens == -1, best[:, 0], torch.where(tokens == -2, best[:, 1], tokens))
-            return weights @ value(logits, tokens)
+            return weights @ value(logits, named(logits, tokens))
 
         size = max(1, _LOGITS // head.weight.shape[0])
         parts = list(
@@ -90,6 +87,14 @@ class SeededBatch:
             return part(*parts[0])
         # More logits than fit comfortably: a part at a time, and again on the way back.
         return torch.stack([checkpoint(part, *each, use_reentrant=False) for each in parts]).sum()
+
+
+def named(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The tokens, with those for which −1 and −2 stand: the likeliest by these logits, and the next."""
+    if not bool((tokens < 0).any()):
+        return tokens
+    best = logits.detach().topk(2).indices
+    return torch.where(tokens == -1, best[:, 0], torch.where(tokens == -2, best[:, 1], tokens))
 
 
 def chosen(logits: Tensor, tokens: Tensor) -> Tensor:

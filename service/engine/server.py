@@ -149,7 +149,7 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
     if beside := [path.name for path in masks.checkpoint_files(launch.folder).others()]:
-        logging.getLogger(__name__).info("not read as weights of the model: %s", ", ".join(beside))
+        _log.info("not read as weights of the model: %s", ", ".join(beside))
     if not (settings.api_keys or settings.api_key_file or _is_local(launch.options)):
         _log.warning(
             "no key is asked for: whoever reaches %s may use the model and read every mask; "
