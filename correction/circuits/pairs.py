@@ -1,7 +1,7 @@
 """Pairs of prompts: the task as a circuit is asked for it, in the model's own tokens."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -115,6 +115,18 @@ def tokenised(loaded: LoadedModel, pairs: Iterable[Pair], name: str, *, aligned:
         reasons = ", ".join(f"{reason}: {number}" for reason, number in dropped.items())
         raise ReferenceSetError(f"{name}: no row is left ({reasons or 'there were none'})")
     return Rows(name, tuple(found.values()), dict(dropped))
+
+
+def single(task: str, kind: str, words: Iterable[str], one: Callable[[str], bool], fewest: int) -> list[str]:
+    """Those of the words, each after a space, that are one token.
+
+    Raises:
+        ReferenceSetError: fewer than `fewest`, told as so many of this `kind` for this `task`.
+    """
+    known = [f" {word}" for word in words if one(f" {word}")]
+    if len(known) < fewest:
+        raise ReferenceSetError(f"{task}: {len(known)} {kind} are one token of this vocabulary; it needs {fewest}")
+    return known
 
 
 def ids(loaded: LoadedModel, text: str) -> tuple[int, ...]:

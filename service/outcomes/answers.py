@@ -17,6 +17,7 @@ from sqlalchemy import delete, insert, select, update
 
 from service.database import Database
 from service.errors import ConflictError, NotFoundError
+from service.outcomes.totals import Origin
 from service.scoring.response import Response
 from service.tables import answers
 
@@ -27,16 +28,8 @@ _HOUR = 3600.0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Where a response belongs."""
-
-    experiment: str
-    epoch: int
-    variant: str
-    unit: str
-    """A hash of the unit's key."""
-    counted: bool
-    by_user: bool
+class Answer(Origin):
+    """Where a response belongs; ``unit`` is a hash of the unit's key."""
 
 
 class Answers:

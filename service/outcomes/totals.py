@@ -74,8 +74,8 @@ SUMS: tuple[str, ...] = tuple(field.name for field in fields(Totals) if field.na
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One response, or one failed request, in an experiment. Raises ``ValueError`` for what no database could keep."""
+class Origin:
+    """Where a response belongs in an experiment. Raises ``ValueError`` for a name that no database could keep."""
 
     experiment: str
     epoch: int
@@ -86,6 +86,19 @@ class Outcome:
     """It may stand for its unit in the tests: the first of several choices, on the right side of a mirror's coin."""
     by_user: bool
     """The unit may come again, so that only the database knows whether this is its first."""
+
+    def __post_init__(self) -> None:
+        # One row that the database refuses would hold up every other, of every experiment, second after second.
+        if len(self.experiment) > LONGEST_NAME or len(self.variant) > LONGEST_NAME:
+            raise ValueError(
+                f"outcome of {self.experiment!r}, {self.variant!r}: a name has over {LONGEST_NAME} characters"
+            )
+
+
+@dataclass(frozen=True)
+class Outcome(Origin):
+    """One response, or one failed request, in an experiment. Raises ``ValueError`` for what no database could keep."""
+
     error: bool = False
     truncated: bool = False
     tokens: int = 0
@@ -98,7 +111,7 @@ class Outcome:
     """It named no user in an experiment by user, so it stands for nobody."""
 
     def __post_init__(self) -> None:
-        _check_names(self.experiment, self.variant)
+        super().__post_init__()
         if not 0 <= self.tokens <= MOST_TOKENS:
             raise ValueError(f"outcome of {self.variant!r}: {self.tokens} tokens; 0 to {MOST_TOKENS} can be kept")
         if not (math.isfinite(self.seconds) and self.seconds >= 0):
@@ -134,23 +147,17 @@ _RANGES: dict[Later, tuple[float, float]] = {"coherence": (-1e4, 0.0), "feedback
 
 
 @dataclass(frozen=True)
-class Value:
+class Value(Origin):
     """A number that becomes known of a response after it was counted: its coherence, or feedback on it.
 
     Of each kind, the first of a unit stands for it in the tests. Raises ``ValueError`` for what is out of range.
     """
 
-    experiment: str
-    epoch: int
-    variant: str
-    unit: str
-    counted: bool
-    by_user: bool
     what: Later
     value: float
 
     def __post_init__(self) -> None:
-        _check_names(self.experiment, self.variant)
+        super().__post_init__()
         low, high = _RANGES[self.what]
         if not low <= self.value <= high:
             raise ValueError(f"{self.what} of {self.variant!r} is {self.value}; it lies between {low:g} and {high:g}")
@@ -161,12 +168,6 @@ class Value:
         numbers[place] += 1
         numbers[place + 1] += value
         numbers[place + 2] += value * value
-
-
-def _check_names(experiment: str, variant: str) -> None:
-    # One row that the database refuses would hold up every other, of every experiment, second after second.
-    if len(experiment) > LONGEST_NAME or len(variant) > LONGEST_NAME:
-        raise ValueError(f"outcome of {experiment!r}, {variant!r}: a name has over {LONGEST_NAME} characters")
 
 
 @dataclass(frozen=True)

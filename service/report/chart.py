@@ -8,7 +8,7 @@ from typing import Any
 
 from service.report.cells import whole
 from service.report.document import Report
-from service.report.figure import DRAWING, LIGHT, LONGEST, Look, drawable
+from service.report.figure import DRAWING, LIGHT, LONGEST, Look, drawable, scale
 
 _COLOURS = ("#0072b2", "#c25400", "#009e73", "#cc79a7", "#b08900", "#56b4e9")
 """Told apart by the colour-blind; of more variants the strokes differ too."""
@@ -37,7 +37,7 @@ def svg(report: Report) -> bytes:
 
 def _line(axes: Any, report: Report, name: str, place: int, look: Look) -> None:
     """One variant; a gap where nothing was known."""
-    size = 1.0 if report["metric"] == "feedback" else 100.0
+    size = scale(report["metric"])
     points = [each for each in report["course"] if each["variant"] == name]
     times = [each["start"] for each in points]
     values = [float("nan") if each["value"] is None else size * each["value"] for each in points]

@@ -115,7 +115,7 @@ def _rates(report: Report) -> list[Goal]:
     return list(dict.fromkeys([report["metric"], *RATES[:2]]))
 
 
-def _size(metric: Goal) -> float:
+def scale(metric: Goal) -> float:
     """What is drawn of 1: rates are drawn in percent."""
     return 1.0 if metric == "feedback" else 100.0
 
@@ -127,8 +127,8 @@ def _levels(axes: Any, report: Report, rate: Goal, look: Look) -> None:
     for row, variant in enumerate(report["variants"]):
         shown, told = _level(variant, rate)
         colour = look.ink if variant["role"] == "control" else look.of(decisions[variant["name"]])
-        _whisker(axes, row, shown, colour, told, look, size=_size(rate), hollow=variant["role"] == "mirrored")
-        tops += [_size(rate) * each for each in shown.values() if isinstance(each, float)]
+        _whisker(axes, row, shown, colour, told, look, size=scale(rate), hollow=variant["role"] == "mirrored")
+        tops += [scale(rate) * each for each in shown.values() if isinstance(each, float)]
     if rate == "feedback":
         axes.set_xlim(-1.06, 1.06)
     else:
@@ -163,7 +163,7 @@ def _gap(comparison: Comparison, metric: Goal) -> str:
 
 def _differences(axes: Any, report: Report, look: Look) -> None:
     """The last panel: the metric's difference to the control, with the margin as a band."""
-    metric, size = report["metric"], _size(report["metric"])
+    metric, size = report["metric"], scale(report["metric"])
     margin = size * report["margin"]
     axes.axvspan(-margin, margin, color=look.band, linewidth=0)
     axes.axvline(0, color=look.ink, linewidth=1)

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from correction.circuits.pairs import Pair
-from correction.errors import ReferenceSetError
+from correction.circuits.pairs import Pair, single
 
 WORDS = tuple(
     """
@@ -30,9 +29,7 @@ def make(
     Raises:
         ReferenceSetError: they are too few.
     """
-    known = [f" {word}" for word in words if one(f" {word}")]
-    if len(known) < length:
-        raise ReferenceSetError(f"induction: {len(known)} words are one token of this vocabulary; it needs {length}")
+    known = single("induction", "words", words, one, length)
     generator = np.random.default_rng(seed)
     pairs = []
     for _ in range(count):

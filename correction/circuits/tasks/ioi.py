@@ -9,8 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from correction.circuits.pairs import Pair
-from correction.errors import ReferenceSetError
+from correction.circuits.pairs import Pair, single
 
 NAMES = tuple(
     """
@@ -43,9 +42,7 @@ def make(one: Callable[[str], bool], count: int, seed: int, *, renamed: bool = F
     Raises:
         ReferenceSetError: fewer than ten names are one token.
     """
-    names = [f" {name}" for name in NAMES if one(f" {name}")]
-    if len(names) < FEWEST:
-        raise ReferenceSetError(f"ioi: {len(names)} names are one token of this vocabulary; it needs {FEWEST}")
+    names = single("ioi", "names", NAMES, one, FEWEST)
     generator = np.random.default_rng(seed)
     pairs = []
     for number in range(count):
