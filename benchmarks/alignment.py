@@ -24,7 +24,7 @@ import torch
 import typer
 
 import masks
-from benchmarks import material
+from benchmarks import jsonl, material
 from benchmarks.harmful_requests import goals
 from benchmarks.judge import DATA
 from benchmarks.reading import Reading
@@ -184,7 +184,7 @@ def main(
         loaded, [asked[row] for row in refused], [texts[place] for place in material.SEARCH_PASSAGES], sizes
     )
     reading = Reading(loaded, ids_of(loaded, [texts[n] for n in material.REPORT_PASSAGES][:passages], tokens))
-    there = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    there = jsonl.read(out)
     done = {row["method"] for row in there if row["settings"] == settings}
     for name, make in methods(loaded, given, sizes):
         if name in done or (only and name not in only):
@@ -196,8 +196,7 @@ def main(
             row |= measured(loaded, given.requests, reading, sizes)
         row |= {"seconds": round(time.perf_counter() - start, 1), "settings": settings}
         typer.echo(json.dumps(row))
-        with out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        jsonl.add(out, row)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ command again. `--table` prints what there is so far, without a model.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import jsonl
 from correction import models
 from correction.circuits import tasks
 from correction.circuits.ablation import Kind, ablation
@@ -37,14 +37,12 @@ class Notes:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "readings.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        self.found: dict[str, Any] = {line["name"]: line["value"] for line in map(json.loads, lines)}
+        self.found: dict[str, Any] = {row["name"]: row["value"] for row in jsonl.read(self.path)}
 
     def write(self, name: str, value: Any) -> None:
         """One more."""
         self.found[name] = value
-        with self.path.open("a") as file:
-            file.write(json.dumps({"name": name, "value": value}) + "\n")
+        jsonl.add(self.path, {"name": name, "value": value})
 
     def __getitem__(self, name: str) -> Floats:
         return np.array(self.found[name])

@@ -22,7 +22,7 @@ import torch
 import typer
 from torch.nn import functional as F
 
-from benchmarks import material
+from benchmarks import jsonl, material
 from correction.compression import METHODS, Plan, calibrate, compress, methods
 from correction.compression.compress import prune
 from correction.compression.matrices import matrices
@@ -76,7 +76,7 @@ def main(
     table: Annotated[bool, typer.Option("--table", help="Print what is in the file, and measure nothing.")] = False,
 ) -> None:
     """Measure every method that is not in the file yet."""
-    there = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    there = jsonl.read(out)
     if table:
         typer.echo(tabled(there))
         return
@@ -94,8 +94,7 @@ def main(
         row = {"method": method, "budget": budget, "seed": seed, "losses": losses(loaded, spread), "sizes": sizes}
         row |= {"made_s": round(made, 1), "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
         typer.echo(json.dumps(row))
-        with out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        jsonl.add(out, row)
 
     if json.dumps(["dense", "", 0, sizes]) not in done:
         tell("dense", "", 0, time.perf_counter())

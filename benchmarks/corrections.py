@@ -24,11 +24,9 @@ from unittest.mock import patch
 import torch
 import typer
 
-from benchmarks import material, rivals
-from benchmarks.baselines import Samples
+from benchmarks import jsonl, material, rivals
 from benchmarks.judge import DATA
-from benchmarks.reading import Reading
-from benchmarks.rivals import Case, Name, Rival, Sizes, ids_of, measured, windows_of
+from benchmarks.rivals import Case, Name, Rival, Sizes, measured
 from correction.ablation import ablated
 from correction.contrast import Contrast
 from correction.correct import mask_of
@@ -51,6 +49,19 @@ SIZES = {
     "toxicity": Sizes(340, 150, 24, 400, 50, 5, 1.0, 160, 512),
 }
 RANK = 4
+CRITERIA_NAMES = ("lrp*", "gradient*", "lrp", "random", "activation", "gradient", "wanda", "snip", "magnitude")
+RIVALS = (
+    "base",
+    "aura",
+    "mean_shift_1",
+    "system_prompt",
+    "instruction_before",
+    "aura_neurons",
+    "mean_shift_0.5",
+    "mean_shift_0.25",
+    "system_prompt_neutral",
+)
+"""Of `rivals.rivals`, those that say most first."""
 
 
 @dataclass(frozen=True)
@@ -58,19 +69,22 @@ class Job:
     """One row.
 
     Attributes:
-        name: what ranks: `search` as `excise correct` does; a criterion, by Eq. 7, with `*` by gain for cost, with `r`
-            in so many rows and columns of a matrix; `shuffled` refines candidates drawn by lot.
+        granularity: of what is cut; None for a rival.
+        name: of the rival, or what ranks: `search` as `excise correct` does; a criterion, by Eq. 7, with `*` by gain
+            for cost, with `r` in so many rows and columns of a matrix; `shuffled` refines candidates drawn by lot.
     """
 
     case: Name
-    granularity: Granularity
+    granularity: Granularity | None
     name: str
-    budget: float
+    budget: float = 0.0
     seed: int = 0
     rounds: int = 1
 
     def rankings(self) -> tuple[Ranking, ...]:
-        """What proposes cuts."""
+        """What proposes cuts; nothing does for a rival."""
+        if self.granularity is None:
+            return ()
         if self.name in ("search", "shuffled"):
             return candidates(self.granularity)
         bare = self.name.rstrip("*r")
@@ -82,6 +96,8 @@ class Job:
     @property
     def row(self) -> dict[str, Any]:
         """What tells it from others."""
+        if self.granularity is None:
+            return {"case": self.case, "rival": self.name}
         told = {"case": self.case, "rival": f"{self.granularity}s, {self.name}", "budget": self.budget}
         return told | {"seed": self.seed, "rounds": self.rounds}
 
@@ -90,20 +106,23 @@ def jobs() -> Iterator[Job]:
     """All of them, those that say most first."""
     cases: tuple[Name, ...] = ("loops", "toxicity")
     both = [(case, budget) for case in cases for budget in BUDGETS]
+    ends = [(case, budget) for case, budget in both if budget != 0.02]
+    yield from (Job(case, None, name) for name in RIVALS[:3] for case in cases)
     yield from (Job(case, "neuron", "search", budget) for case, budget in both)
-    for name in ("lrp*", "gradient*", "lrp", "random", "activation", "gradient", "wanda", "snip", "magnitude"):
-        yield from (Job(case, "neuron", name, budget) for case, budget in both if budget != 0.02)
+    for name in CRITERIA_NAMES:
+        yield from (Job(case, "neuron", name, budget) for case, budget in ends)
+    yield from (Job(case, None, name) for name in RIVALS[3:] for case in cases)
     for name in ("gradient*", "lrp*", "gradient*r", "lrp*r", "lrp"):
-        yield from (Job(case, "weight", name, budget) for case, budget in both if budget != 0.02)
-    yield from (Job(case, "head", "search", budget) for case, budget in both if budget != 0.02)
-    yield from (Job(case, "neuron", "shuffled", budget) for case, budget in both if budget != 0.02)
-    yield from (Job(case, "neuron", "search", budget, rounds=2) for case, budget in both if budget != 0.02)
+        yield from (Job(case, "weight", name, budget) for case, budget in ends)
+    yield from (Job(case, "head", "search", budget) for case, budget in ends)
+    yield from (Job(case, "neuron", "shuffled", budget) for case, budget in ends)
+    yield from (Job(case, "neuron", "search", budget, rounds=2) for case, budget in ends)
     for seed in (1, 2):
         yield from (Job(case, "neuron", "search", budget, seed) for case, budget in both)
-    for name in ("lrp*", "gradient*", "lrp", "random", "activation", "gradient", "wanda", "snip", "magnitude"):
+    for name in CRITERIA_NAMES:
         yield from (Job(case, "neuron", name, 0.02) for case in cases)
     for seed in (1, 2):
-        yield from (Job(case, "neuron", "random", budget, seed) for case, budget in both if budget != 0.02)
+        yield from (Job(case, "neuron", "random", budget, seed) for case, budget in ends)
 
 
 class Bench:
@@ -116,15 +135,8 @@ class Bench:
         torch.set_num_threads(1)
         self.loaded: LoadedModel = load(model, dtype=dtype)
         self.data = data
+        self.texts = rivals.texts_of(self.loaded, data, SIZES["loops"])
         passages = material.passages(data)
-        sizes = SIZES["loops"]
-        read: dict[str, Samples] = {
-            "c4": ids_of(
-                self.loaded, [passages[at] for at in material.REPORT_PASSAGES][: sizes.passages], sizes.passage_tokens
-            ),
-            "wikitext2": windows_of(self.loaded, material.articles(data), sizes.window, sizes.windows),
-        }
-        self.texts = {name: (each, Reading(self.loaded, each)) for name, each in read.items()}
         self.general = ReferenceSet(tuple(passages[at] for at in material.SEARCH_PASSAGES), "c4", "text")
         self.case = cache(self._case)
 
@@ -141,7 +153,15 @@ class Bench:
         return ReferenceSet(tuple(dict.fromkeys(texts)), name, "prompt")
 
     def run(self, job: Job) -> dict[str, Any]:
-        """Search and measure."""
+        """Search, or fit, and measure."""
+        return self._rival(job) if job.granularity is None else self._search(job)
+
+    def _rival(self, job: Job) -> dict[str, Any]:
+        found = self.case(job.case)
+        rival = next(each for each in rivals.rivals(self.loaded, job.case, found) if each.name == job.name)
+        return job.row | measured(self.loaded, rival, found, self.texts, SIZES[job.case])
+
+    def _search(self, job: Job) -> dict[str, Any]:
         start = time.perf_counter()
         sizes = SIZES[job.case]
         behaviour, prompts = self.prompts(job.case).split(0.25, job.seed)
@@ -201,28 +221,6 @@ def _done(job: Job) -> dict[str, Any]:
         return job.row | {"nothing": str(error)}
 
 
-def _rival(name: str, case: Name) -> dict[str, Any]:
-    bench = _BENCH[0]
-    found = bench.case(case)
-    for rival in rivals.rivals(bench.loaded, case, found):
-        if rival.name == name:
-            return {"case": case, "rival": name} | measured(bench.loaded, rival, found, bench.texts, SIZES[case])
-    raise ValueError(name)
-
-
-RIVALS = (
-    "base",
-    "aura",
-    "mean_shift_1",
-    "system_prompt",
-    "instruction_before",
-    "aura_neurons",
-    "mean_shift_0.5",
-    "mean_shift_0.25",
-    "system_prompt_neutral",
-)
-
-
 def main(
     model: Annotated[str, typer.Argument(help="Folder or hub id.")],
     out: Annotated[Path, typer.Option(help="JSON lines; what is there is not measured again.")],
@@ -234,32 +232,27 @@ def main(
 ) -> None:
     """Measure every row that is not in the file yet."""
     start = time.perf_counter()
-    keys = ("case", "rival", "budget", "seed", "rounds")
-    there = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    done = {tuple(row.get(key) for key in keys) for row in there}
-    pending: list[tuple[Any, ...]] = [(_rival, name, case) for name in RIVALS[:3] for case in ("loops", "toxicity")]
-    listed = [(_done, job) for job in jobs()]
-    pending = [*pending, *listed[:24], *((_rival, name, case) for name in RIVALS[3:] for case in ("loops", "toxicity"))]
-    pending += listed[24:]
-
-    def told(call: tuple[Any, ...]) -> dict[str, Any]:
-        return call[1].row if call[0] is _done else {"case": call[2], "rival": call[1]}
-
-    pending = [call for call in pending if tuple(told(call).get(key) for key in keys) not in done]
-    pending = [call for call in pending if all(word in json.dumps(told(call)) for word in only.split(",") if word)]
+    done = {_key(row) for row in jsonl.read(out)}
+    pending = [job for job in jobs() if _key(job.row) not in done]
+    pending = [job for job in pending if all(word in json.dumps(job.row) for word in only.split(",") if word)]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     with ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), initializer=_begin, initargs=(model, data, dtype)
     ) as pool:
-        running = {pool.submit(*call): call for call in pending}
+        running = [pool.submit(_done, job) for job in pending]
         for future in as_completed(running):
+            if future.cancelled():
+                continue
             row = {"benchmark": "corrections", **future.result(), "device": device, "dtype": dtype}
-            with out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            jsonl.add(out, row)
             typer.echo(json.dumps({key: each for key, each in row.items() if key != "tried"}))
             if time.perf_counter() - start > seconds:
                 for other in running:
                     other.cancel()
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(key) for key in ("case", "rival", "budget", "seed", "rounds"))
 
 
 if __name__ == "__main__":

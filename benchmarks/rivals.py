@@ -28,7 +28,7 @@ import typer
 
 import masks
 from behaviours import ProfanityScorer, ToxicityScorer, is_repetitive
-from benchmarks import baselines, material
+from benchmarks import baselines, jsonl, material
 from benchmarks.baselines import Samples
 from benchmarks.judge import DATA, LinearJudge
 from benchmarks.reading import Reading
@@ -162,6 +162,16 @@ def rivals(loaded: LoadedModel, name: Name, case: Case) -> Iterator[Rival]:
     yield Rival("mean_shift_0.25", lambda: baselines.shifted(loaded, shifts(), 0.25))
 
 
+def texts_of(loaded: LoadedModel, data: Path, sizes: Sizes) -> dict[str, tuple[Samples, Reading]]:
+    """What costs are measured on, read by the model as it is."""
+    passages = material.passages(data)
+    given: dict[str, Samples] = {
+        "c4": ids_of(loaded, [passages[at] for at in material.REPORT_PASSAGES][: sizes.passages], sizes.passage_tokens),
+        "wikitext2": windows_of(loaded, material.articles(data), sizes.window, sizes.windows),
+    }
+    return {name: (each, Reading(loaded, each)) for name, each in given.items()}
+
+
 def masked(loaded: LoadedModel, file: Path) -> Rival:
     """A mask, under its name and the start of its digest."""
     mask = masks.load(file)
@@ -214,14 +224,9 @@ def main(
     settings = vars(sizes) | {"model": Path(model).name, "dtype": "", "threads": torch.get_num_threads()}
     loaded = load(model, dtype=dtype)
     settings |= {"dtype": str(loaded.dtype).removeprefix("torch."), "device": platform.machine()}
-    there = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    there = jsonl.read(out)
     done = {row["rival"] for row in there if row["case"] == case and row["settings"] == settings}
-    read = [material.passages(data)[place] for place in material.REPORT_PASSAGES]
-    given: dict[str, Samples] = {
-        "c4": ids_of(loaded, read[:passages], sizes.passage_tokens),
-        "wikitext2": windows_of(loaded, material.articles(data), sizes.window, windows),
-    }
-    texts = {name: (each, Reading(loaded, each)) for name, each in given.items()}
+    texts = texts_of(loaded, data, sizes)
     found = CASES[case](loaded, data, sizes)
     for rival in (*rivals(loaded, case, found), *(masked(loaded, file) for file in mask or ())):
         if rival.name not in done and (not only or rival.name in only):
@@ -229,8 +234,7 @@ def main(
             row |= measured(loaded, rival, found, texts, sizes)
             row |= {"fitted_on": [len(found.bad), len(found.good)], "settings": settings}
             typer.echo(json.dumps(row))
-            with out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            jsonl.add(out, row)
 
 
 if __name__ == "__main__":

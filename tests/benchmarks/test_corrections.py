@@ -3,7 +3,7 @@ import json
 import numpy as np
 import torch
 
-from benchmarks import corrections, pareto
+from benchmarks import corrections, pareto, rivals
 from benchmarks.corrections import Job, jobs
 from correction.relevance import Relevance
 
@@ -12,6 +12,10 @@ def test_every_row_is_told_from_the_others_and_can_be_ranked():
     listed = list(jobs())
     assert len({json.dumps(job.row) for job in listed}) == len(listed)
     assert all(ranking.settings.granularity == job.granularity for job in listed for ranking in job.rankings())
+
+
+def test_every_rival_has_its_rows():
+    assert sorted(corrections.RIVALS) == sorted(each.name for each in rivals.rivals(None, "loops", None))
 
 
 def test_eq_7_gain_for_cost_and_bounded_rank_are_told_apart():
