@@ -1,11 +1,14 @@
 """A random Llama on disk, with a tokenizer, masks and adapters: what the serving benchmarks serve."""
 
+import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -36,11 +39,15 @@ TINY = Shape(layers=2, hidden=128, intermediate=256, kv_heads=2, vocabulary=1024
 """For a check that the benchmark runs."""
 
 
-def write(folder: Path, shape: Shape, dtype: str, positions: int) -> int:
-    """Write config, safetensors and tokenizer into ``folder``; returns the number of parameters.
+def shape_of(folder: Path) -> Shape:
+    """That of a Llama on disk."""
+    config = json.loads((folder / "config.json").read_text())
+    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_key_value_heads", "vocab_size")
+    return Shape(*(config[name] for name in names))
 
-    ``positions`` is the longest context in tokens.
-    """
+
+def write(folder: Path, shape: Shape, dtype: str, positions: int) -> None:
+    """Write config, safetensors and tokenizer into ``folder``; ``positions`` is the longest context in tokens."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=shape.vocabulary,
@@ -61,7 +68,6 @@ def write(folder: Path, shape: Shape, dtype: str, positions: int) -> int:
     tokenizer.pre_tokenizer = WhitespaceSplit()
     special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def random_mask(model: Path, name: str, seed: int, neurons: int = 6) -> Mask:
@@ -85,6 +91,15 @@ def adapters(model: Path, folder: Path, files: dict[str, Path]) -> dict[str, Pat
     for name, file in files.items():
         peft.write(masks.load(file), model, folder / name)
     return {name: folder / name for name in files}
+
+
+def parameters(model: Path) -> int:
+    """How many there are in the checkpoint's tensors."""
+    count = 0
+    for path in model.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    return count
 
 
 def bytes_of(model: Path) -> int:

@@ -3,7 +3,8 @@
     python -m benchmarks.serving [--case NAME …] [--rounds 3] [--clients 32] [--requests 192] [--eager] [--out FILE]
     python -m benchmarks.serving --smoke                        every case at a tiny size: does it run?
 
-A random Llama of 125M parameters in bfloat16, greedy, 128 tokens in and 128 out; random prompts, none of them twice.
+A random Llama of 125M parameters in bfloat16, or a `--model` of yours, greedy, 128 tokens in and 128 out; random
+prompts, none of them twice.
 A processor without instructions for bfloat16 is several times slower in it than with `--dtype float32`.
 `load` says how the clients ask and what is steady; `comparison` how the servers take turns: both are started, one at a
 time is under load, every other round backwards, and ratios are taken within a round. Throughput is in output tokens a
@@ -64,6 +65,7 @@ def parsed() -> argparse.Namespace:
     for name, (default, _) in SIZES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=HELP.get(name))
     parser.add_argument("--kv-heads", type=int, default=4)
+    parser.add_argument("--model", type=Path, help="folder of a model, instead of the random one")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
     parser.add_argument("--eager", action="store_true", help="--enforce-eager for every server")
     parser.add_argument("--out", type=Path, help="file that the lines are added to as well")
@@ -99,12 +101,16 @@ def main() -> None:
     shape = random_llama.TINY if options.smoke else Shape(kv_heads=options.kv_heads)
     with TemporaryDirectory() as folder:
         model = Path(folder) / NAME
-        positions = options.tokens_in + options.tokens_out + 8
-        parameters = random_llama.write(model, shape, options.dtype, positions)
+        if options.model:
+            model.symlink_to(options.model.resolve(), target_is_directory=True)
+            shape = random_llama.shape_of(model)
+        else:
+            positions = options.tokens_in + options.tokens_out + 8
+            random_llama.write(model, shape, options.dtype, positions)
         about = {
-            "settings": {name: value for name, value in vars(options).items() if name not in ("case", "out")},
+            "settings": {name: value for name, value in vars(options).items() if name not in ("case", "out", "model")},
             "shape": dataclasses.asdict(shape),
-            "parameters": parameters,
+            "parameters": random_llama.parameters(model),
             "device": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "instructions": instructions(),
