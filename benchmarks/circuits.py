@@ -27,7 +27,7 @@ from correction.criteria.settings import Settings
 from correction.evaluation.bootstrap import Estimate, Floats, wilson
 from correction.relevance import Relevance
 
-KINDS: tuple[Kind, ...] = ("zero", "mean")
+KINDS: tuple[Kind, ...] = ("zero", "mean", "counterfactual")
 WHOLE, NONE = "model", "nothing"
 
 

@@ -50,6 +50,7 @@ SIZES = {
 }
 RANK = 4
 CRITERIA_NAMES = ("lrp*", "gradient*", "lrp", "random", "activation", "gradient", "wanda", "snip", "magnitude")
+OTHERS: tuple[tuple[Granularity, str], ...] = (("head", "search"), ("neuron", "shuffled"))
 RIVALS = (
     "base",
     "aura",
@@ -71,7 +72,8 @@ class Job:
     Attributes:
         granularity: of what is cut; None for a rival.
         name: of the rival, or what ranks: `search` as `excise correct` does; a criterion, by Eq. 7, with `*` by gain
-            for cost, with `r` in so many rows and columns of a matrix; `shuffled` refines candidates drawn by lot.
+            for cost, with `r` in so many rows and columns of a matrix, with `p` held against responses to the same
+            prompt that do not show the behaviour; `shuffled` refines candidates drawn by lot.
     """
 
     case: Name
@@ -87,11 +89,12 @@ class Job:
             return ()
         if self.name in ("search", "shuffled"):
             return candidates(self.granularity)
-        bare = self.name.rstrip("*r")
-        contrast: Contrast | None = None if "*" in self.name or not CRITERIA[bare].reads else "difference"
-        given = {"random_seed": self.seed} if bare == "random" else {}
+        bare, star, how = self.name.partition("*")
+        contrast: Contrast | None = None if star or not CRITERIA[bare].reads else "difference"
+        given: dict[str, Any] = {"random_seed": self.seed} if bare == "random" else {}
+        given |= {"baseline": "spared"} if how == "p" else {}
         ranking = Ranking.default(bare, self.granularity, contrast, **given)
-        return (replace(ranking, rank=RANK) if self.name.endswith("r") else ranking,)
+        return (replace(ranking, rank=RANK) if how == "r" else ranking,)
 
     @property
     def row(self) -> dict[str, Any]:
@@ -102,27 +105,35 @@ class Job:
         return told | {"seed": self.seed, "rounds": self.rounds}
 
 
-def jobs() -> Iterator[Job]:
-    """All of them, those that say most first."""
+def jobs() -> tuple[Job, ...]:
+    """All of them once, those that say most first."""
+    return tuple(dict.fromkeys(_listed()))
+
+
+def _listed() -> Iterator[Job]:
     cases: tuple[Name, ...] = ("loops", "toxicity")
     both = [(case, budget) for case in cases for budget in BUDGETS]
-    ends = [(case, budget) for case, budget in both if budget != 0.02]
     yield from (Job(case, None, name) for name in RIVALS[:3] for case in cases)
-    yield from (Job(case, "neuron", "search", budget) for case, budget in both)
-    for name in CRITERIA_NAMES:
-        yield from (Job(case, "neuron", name, budget) for case, budget in ends)
+    yield from (Job(case, "neuron", "search", budget) for budget in BUDGETS for case in cases)
     yield from (Job(case, None, name) for name in RIVALS[3:] for case in cases)
-    for name in ("gradient*", "lrp*", "gradient*r", "lrp*r", "lrp"):
-        yield from (Job(case, "weight", name, budget) for case, budget in ends)
-    yield from (Job(case, "head", "search", budget) for case, budget in ends)
-    yield from (Job(case, "neuron", "shuffled", budget) for case, budget in ends)
-    yield from (Job(case, "neuron", "search", budget, rounds=2) for case, budget in ends)
-    for seed in (1, 2):
-        yield from (Job(case, "neuron", "search", budget, seed) for case, budget in both)
+    yield from (Job("toxicity", "neuron", name, budget) for name in ("gradient*p", "lrp*p") for budget in (0.05, 0.01))
+    for name in ("gradient*r", "gradient*", "lrp*r"):
+        yield from (Job("loops", "weight", name, budget) for budget in (0.05, 0.01))
+    yield from (Job("loops", "neuron", "search", budget, rounds=2) for budget in (0.05, 0.01))
+    yield from (Job("loops", "neuron", "search", budget, seed) for seed in (1, 2) for budget in (0.05, 0.01))
+    yield from (Job("toxicity", "weight", "gradient*r", budget) for budget in (0.05, 0.01))
+    yield from (Job("toxicity", "neuron", "search", 0.05, seed) for seed in (1, 2))
+    yield from (Job("loops", granularity, name, 0.05) for granularity, name in OTHERS)
+    yield from (Job("toxicity", granularity, name, 0.05) for granularity, name in OTHERS)
     for name in CRITERIA_NAMES:
-        yield from (Job(case, "neuron", name, 0.02) for case in cases)
+        yield from (Job(case, "neuron", name, budget) for budget in (0.05, 0.01) for case in cases)
     for seed in (1, 2):
-        yield from (Job(case, "neuron", "random", budget, seed) for case, budget in ends)
+        yield from (Job(case, "neuron", name, budget, seed) for case, budget in both for name in ("search", "random"))
+    for name in ("gradient*", "lrp*r", "lrp*", "lrp"):
+        yield from (Job(case, "weight", name, budget) for case in cases for budget in (0.05, 0.01))
+    yield from (Job(case, "head", "search", 0.01) for case in cases)
+    yield from (Job("toxicity", "neuron", "search", budget, rounds=2) for budget in (0.05, 0.01))
+    yield from (Job(case, "neuron", name, 0.02) for name in CRITERIA_NAMES for case in cases)
 
 
 class Bench:

@@ -119,8 +119,10 @@ def measured(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> Effects
     """The effects of a few texts, in one batch."""
     begun = time.perf_counter()
     texts = [Sample(tuple(each[:1]), tuple(each[1:])) for each in sequences]
-    (by_loss,) = seeded(texts, "response", tokens=1 << 20)
-    (by_logits,) = seeded([Sample(tuple(each)) for each in sequences], "contrastive", tokens=1 << 20)
+    (by_loss,) = seeded(texts, "response", tokens=1 << 20, device=loaded.device)
+    (by_logits,) = seeded(
+        [Sample(tuple(each)) for each in sequences], "contrastive", tokens=1 << 20, device=loaded.device
+    )
     order = sorted(range(len(sequences)), key=lambda place: (len(sequences[place]), place))
     # What is seeded by the loss leaves the last token out, which nothing before it sees.
     places = list(scored(loaded, Settings("head")))

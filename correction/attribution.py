@@ -1,12 +1,15 @@
 """Attribution: a reference set and a criterion → the mean relevance of every component."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from hashlib import sha256
+from itertools import cycle
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +19,7 @@ from correction import criteria, distributed
 from correction.criteria import Settings
 from correction.criteria.criterion import on_device
 from correction.criteria.seeds import Sample, SeededBatch, seeded
+from correction.errors import ReferenceSetError
 from correction.evaluation import Response
 from correction.generation import respond
 from correction.instances import replaced
@@ -36,6 +40,7 @@ def attribute(
     criterion: str | criteria.Criterion = "lrp",
     raw: bool = False,
     shows: Symptom | None = None,
+    spared: ReferenceSet | None = None,
     max_length: int | None = None,
     tokens: int = 4096,
     checkpointing: bool = False,
@@ -54,6 +59,7 @@ def attribute(
         criterion: by name, or one that has none, as `criteria.cost`.
         raw: prompts without the chat template.
         shows: for the seed `shown`, what tells where in a response the behaviour happens.
+        spared: for the baseline `spared`, responses that do not show the behaviour, with their prompts.
         max_length: cut texts to this many tokens.
         tokens: size of a batch, padding included. This and what follows change time and memory, not the result.
         checkpointing: keep only what enters each decoder layer, and compute the rest twice.
@@ -64,13 +70,13 @@ def attribute(
 
     Raises:
         CriterionError: an unknown criterion, or one that cannot score what was asked.
-        ReferenceSetError: a prompt that does not fit the context.
+        ReferenceSetError: a prompt that does not fit the context, or no prompt that has responses of both kinds.
         JournalError: a journal that cannot be written or does not fit.
     """
     settings = settings or Settings()
     found = criteria.find(criterion) if isinstance(criterion, str) else criterion
     found.check(settings)
-    samples = _samples(loaded, references, settings, found, raw, shows, max_length, tokens, progress)
+    samples = _samples(loaded, references, settings, found, raw, shows, spared, max_length, tokens, progress)
     batches: list[SeededBatch] = []
     if found.reads:
         batches = list(seeded(samples, found.seed or settings.seed, tokens=tokens, device=loaded.device))
@@ -111,6 +117,7 @@ def _samples(
     criterion: criteria.Criterion,
     raw: bool,
     shows: Symptom | None,
+    spared: ReferenceSet | None,
     max_length: int | None,
     tokens: int,
     progress: Progress,
@@ -118,7 +125,14 @@ def _samples(
     seed = criterion.seed or settings.seed
     answered = seed in ("response", "shown")
     if answered and references.kind == "prompt" and criterion.reads:
-        samples = answered_samples(loaded, references, settings, raw=raw, tokens=tokens, progress=progress)
+        options: dict[str, Any] = {"raw": raw, "tokens": tokens, "progress": progress}
+        if settings.baseline == "spared":
+            references, others = paired(references, spared)
+            samples = answered_samples(loaded, references, settings, **options)
+            responses = [each.response for each in answered_samples(loaded, others, settings, **options)]
+            samples = [replace(one, spared=other) for one, other in zip(samples, responses, strict=True)]
+        else:
+            samples = answered_samples(loaded, references, settings, **options)
         return weighed(loaded, samples, shows) if seed == "shown" and shows is not None else samples
     given = encode(loaded, references, raw=raw, max_length=max_length)
     if answered:
@@ -146,6 +160,25 @@ def answered_samples(
     if responses is None:
         responses = respond(loaded, given, max_new_tokens=room, tokens=tokens, progress=progress)
     return [Sample(tuple(ids), tuple(answer)) for ids, answer in zip(given, responses, strict=True)]
+
+
+def paired(shown: ReferenceSet, spared: ReferenceSet | None) -> tuple[ReferenceSet, ReferenceSet]:
+    """Responses that show the behaviour, and as many to the same prompts that do not, in turn where there are several.
+
+    Raises:
+        ReferenceSetError: no prompt has both.
+    """
+    places = defaultdict[str, list[int]](list)
+    for place, prompt in enumerate(spared.texts if spared else ()):
+        places[prompt].append(place)
+    both = [place for place, prompt in enumerate(shown.texts) if prompt in places]
+    if spared is None or shown.responses is None or not both:
+        raise ReferenceSetError(
+            f"{shown.name}: no prompt has both a response that shows the behaviour and one that does not, which the "
+            "baseline spared compares; draw several --samples at a --temperature over 0"
+        )
+    turns = {prompt: cycle(found) for prompt, found in places.items()}
+    return shown.taken(both), spared.taken([next(turns[shown.texts[place]]) for place in both])
 
 
 def weighed(loaded: LoadedModel, samples: Sequence[Sample], shows: Symptom) -> list[Sample]:

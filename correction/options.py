@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
+from correction.references import ReferenceSet
 from correction.symptoms import Symptom
 
 
@@ -36,6 +37,7 @@ class Attributing(_Options):
 
     raw: bool = False
     shows: Symptom | None = None
+    spared: ReferenceSet | None = None
     max_length: int | None = None
     tokens: int = 4096
     checkpointing: bool = False

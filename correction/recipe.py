@@ -65,6 +65,11 @@ class Ranking:
                 f"{self.criterion} reads no data, so both sets score the same and their {self.contrast} is nothing; "
                 "leave the contrast out"
             )
+        if self.settings.baseline == "spared" and self.contrast not in ("cost", "behaviour"):
+            raise CriterionError(
+                f"a general text has no response to be held against: with the baseline spared the contrast is cost or "
+                f"behaviour, not {self.contrast}"
+            )
         if self.rank is not None and (self.rank < 1 or self.settings.granularity != "weight"):
             raise CriterionError(f"rank is {self.rank}: it bounds cuts of weights, to 1 row or column or more")
 
@@ -90,7 +95,8 @@ class Ranking:
     def general(self, loaded: LoadedModel, references: ReferenceSet, **options: Any) -> Relevance:
         """R̄_general, or the cost where that is contrasted with; `options` are those of `attribute`."""
         criterion = COST if self.contrast == "cost" else self.criterion
-        return attribute(loaded, references, self.settings, criterion=criterion, **options)
+        settings = replace(self.settings, baseline="zero")
+        return attribute(loaded, references, settings, criterion=criterion, **options)
 
     @property
     def of_general(self) -> tuple[Any, ...]:
@@ -124,6 +130,7 @@ class Ranking:
         if not (self.found.reads and (self.found.seed or self.settings.seed) in answered):
             unused.add("response_tokens")
         unused |= {key for key in ("modules", "layers") if told[key] is None}
+        unused |= {"baseline"} if self.settings.baseline == "zero" else set()
         kept = {key: list(value) if isinstance(value, tuple) else value for key, value in told.items()}
         return {
             "criterion": self.criterion,

@@ -156,7 +156,7 @@ def _scored(
     kept: dict[tuple[Any, ...], Relevance] = {}
     proposals = []
     for ranking in rankings:
-        options = {**attributing.given(), "progress": progress}
+        options = {**attributing.given(), "spared": answered.spared, "progress": progress}
         if ranking.reads_general and ranking.of_general not in kept:
             read = general if ranking.contrast == "cost" else first_tokens(loaded, general, FEW, LONGEST)
             kept[ranking.of_general] = ranking.general(loaded, read, **options)

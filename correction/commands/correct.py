@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from correction.commands.options import (
+    Baseline,
     Behaviour,
     Contrast,
     Criterion,
@@ -90,6 +91,10 @@ def correct(
         Sign | None,
         typer.Option(help="Of relevance; default: lower against the cost, else absolute, for weights signed."),
     ] = None,
+    baseline: Annotated[
+        Baseline | None,
+        typer.Option(help="What activations are held against; spared: a good response to the same prompt."),
+    ] = None,
     random_seed: Annotated[int | None, typer.Option(help="Of the criterion random; default: 0.", min=0)] = None,
     shows: Shows = "toxicity",
     threshold: Threshold = None,
@@ -121,10 +126,10 @@ def correct(
     """Make a mask against a behaviour, measured on held-out prompts and text.
 
     Searches for the mask that leaves least of the behaviour for at most --max-perplexity-increase (1%): several
-    rankings propose how far which components are dampened, unless --criterion, --contrast, --seed or --sign names one,
-    the gates of the best are refined, and ablation on a validation split chooses. With --count, --fraction, --pattern
-    or the two tops so many are cut, by one ranking. A mask that does not lower the behaviour on what was held out, or
-    costs more than --accept-cost, is not written: the exit code is 3.
+    rankings propose how far which components are dampened, unless --criterion, --contrast, --seed, --sign or
+    --baseline names one, the gates of the best are refined, and ablation on a validation split chooses. With --count,
+    --fraction, --pattern or the two tops so many are cut, by one ranking. A mask that does not lower the behaviour on
+    what was held out, or costs more than --accept-cost, is not written: the exit code is 3.
     """
     from correction.behaviour_set import shows as symptom
     from correction.commands.correction import Correction, run
@@ -150,6 +155,8 @@ def correct(
         shows != "toxicity" or threshold is not None,
         scope is not Scope.everywhere,
     )
+    if baseline is Baseline.spared and not filter:
+        raise typer.BadParameter("only answers tell which prompts have both kinds of responses: leave --no-filter out")
     if counted:
         cut.settled()
         if pattern is not None and kinds != [Granularity.weight]:
@@ -163,6 +170,7 @@ def correct(
         "response_tokens": max_new_tokens,
         "seed": seed and seed.value,
         "sign": sign and sign.value,
+        "baseline": baseline and baseline.value,
     }
     rankings = _rankings(kinds, criterion, contrast, cut.by_sets, counted, settings)
     for ranking in rankings:
@@ -209,7 +217,7 @@ def _rankings(
     if by_sets and contrast is not None:
         raise typer.BadParameter("a set difference takes the place of the contrast: leave --contrast out")
     given = {key: value for key, value in settings.items() if value is not None}
-    if not counted and not (criterion or contrast or given.get("seed") or given.get("sign")):
+    if not counted and not (criterion or contrast or {"seed", "sign", "baseline"} & given.keys()):
         default = [each for kind in kinds for each in candidates(kind.value)]
         return [replace(each, settings=replace(each.settings, **given)) for each in default]
     kind: Any = "difference" if by_sets else contrast.value if contrast else None

@@ -146,11 +146,11 @@ def _made(
             warn(f"on the held-out text the increase may be over {asked.increase:.2%}: see below")
         return corrected.mask, corrected.found
     asked.cut.check(loaded, asked.rankings[0])
-    made, held_out = {}, None
+    made, held_out, spared = {}, None, None
     if test is not None:
         prompts, held_out = prompts.split(asked.splits.held_out, asked.splits.seed)
         answered = build(loaded, prompts, test, progress=progress, **asked.asking.given())
-        prompts, made = answered.kept, {"filter": answered.described()}
+        prompts, spared, made = answered.kept, answered.spared, {"filter": answered.described()}
         if distributed.rank() == 0:
             told(answered)
     mask = by_count(
@@ -165,7 +165,7 @@ def _made(
         test=test,
         scorer=toxicity,
         asking=asked.asking,
-        attributing=asked.attributing.but(shows=test),
+        attributing=asked.attributing.but(shows=test, spared=spared),
         made=made,
         progress=progress,
     )

@@ -68,6 +68,13 @@ class Sign(StrEnum):
     lower_bound = "lower"
 
 
+class Baseline(StrEnum):
+    """What an activation is held against."""
+
+    zero = "zero"
+    spared = "spared"
+
+
 class Target(StrEnum):
     """The behaviour that a sweep aims at."""
 

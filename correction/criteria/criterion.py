@@ -52,7 +52,7 @@ class Criterion:
         name: what it is called.
         attach: a context manager that puts it on a model and, on leaving, puts everything back.
         granularities: what it can score.
-        uses: which of the settings `seed`, `sign`, `random_seed` have a say.
+        uses: which of the settings `seed`, `sign`, `baseline`, `random_seed` have a say.
         seed: the only output seed that it is defined for, if so.
         weights: of the tokens of a text, given their number, where they are not to count for 1 / their number.
         reads: whether scores depend on what is read. Of one that does not, general and behaviour scores are the same.
@@ -75,3 +75,5 @@ class Criterion:
         if settings.granularity not in self.granularities:
             possible = ", ".join(f"{each}s" for each in get_args(Granularity) if each in self.granularities)
             raise CriterionError(f"{self.name} cannot score {settings.granularity}s; it scores {possible}")
+        if settings.baseline != "zero" and "baseline" not in self.uses:
+            raise CriterionError(f"{self.name} has no baseline: only lrp and gradient hold activations against one")

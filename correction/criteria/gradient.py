@@ -24,4 +24,4 @@ def attach(loaded: LoadedModel, settings: Settings, zeros: Zeros) -> Iterator[At
         yield attached
 
 
-GRADIENT = Criterion("gradient", attach, uses=frozenset({"seed", "sign"}))
+GRADIENT = Criterion("gradient", attach, uses=frozenset({"seed", "sign", "baseline"}))

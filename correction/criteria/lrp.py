@@ -78,7 +78,7 @@ def attach(loaded: LoadedModel, settings: Settings, zeros: Zeros) -> Iterator[At
         yield attached
 
 
-LRP = Criterion("lrp", attach, uses=frozenset({"seed", "sign"}))
+LRP = Criterion("lrp", attach, uses=frozenset({"seed", "sign", "baseline"}))
 
 
 def _gated(block: Block, gate: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -23,12 +23,32 @@ class Sample:
         throughout: a text: where the model is to go on is after every token, not only after the last.
         weights: of the tokens of the response, where they do not all count for 1 / their number; those of 0 are not
             seeded.
+        spared: another response to the same, that activations are held against; empty for none.
     """
 
     given: tuple[int, ...]
     response: tuple[int, ...] = ()
     throughout: bool = False
     weights: tuple[float, ...] | None = None
+    spared: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Spared:
+    """The other responses to what the rows of a batch were given.
+
+    Attributes:
+        batch: what was given with the other response, row by row.
+        starts: int64 (rows,): the tokens given, so that responses start at these positions, in both batches.
+    """
+
+    batch: Batch
+    starts: Tensor
+
+    def responses(self, batch: Batch) -> Tensor:
+        """Where a response is read, in either batch: bool (rows, tokens)."""
+        positions = torch.arange(batch.input_ids.shape[1], device=self.starts.device)
+        return (positions >= self.starts[:, None]) & (positions < batch.lengths[:, None])
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,7 @@ class SeededBatch:
         tokens: int64 (seeds,), −1 for the largest logit there, −2 for the second.
         weights: float32 (seeds,).
         margins: what is seeded is not the logit alone, but the logit less the largest other one there.
+        spared: what activations are held against, if anything.
     """
 
     batch: Batch
@@ -49,12 +70,14 @@ class SeededBatch:
     tokens: Tensor
     weights: Tensor
     margins: bool = False
+    spared: Spared | None = None
 
     def idle(self) -> "SeededBatch":
         """One token of it, that counts for nothing: a pass through the model that adds 0 to every score."""
         batch = Batch(self.batch.input_ids[:1, :1], torch.zeros_like(self.batch.lengths[:1]))
         nothing = torch.zeros_like(self.rows[:1])
-        return SeededBatch(batch, nothing, nothing, nothing, torch.zeros_like(self.weights[:1]))
+        spared = self.spared and Spared(batch, nothing)  # the model runs as often as elsewhere
+        return SeededBatch(batch, nothing, nothing, nothing, torch.zeros_like(self.weights[:1]), spared=spared)
 
     def output(self, loaded: LoadedModel) -> Tensor:
         """Weighted sum of the seeded logits, or margins, over the batch: a scalar in float32.
@@ -146,7 +169,13 @@ def seeded(
                 weights += [-share] * len(starts)
             seeds += new
         rows, positions, targets = torch.tensor(seeds, device=device).unbind(-1)
-        yield SeededBatch(batch, rows, positions, targets, torch.tensor(weights, device=device), seed == "shown")
+        spared = None
+        if all(samples[place].spared for place in places):
+            others = Batch.of([samples[place].given + samples[place].spared for place in places], device)
+            starts = torch.tensor([len(samples[place].given) for place in places], device=device)
+            spared = Spared(others, starts)
+        own_weights = torch.tensor(weights, device=device)
+        yield SeededBatch(batch, rows, positions, targets, own_weights, seed == "shown", spared)
 
 
 def _counting(

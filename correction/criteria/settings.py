@@ -9,6 +9,7 @@ from correction.relevance import Granularity
 
 OutputSeed = Literal["next", "last", "response", "shown", "all", "contrastive"]
 Sign = Literal["signed", "absolute", "lower"]
+Baseline = Literal["zero", "spared"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Settings:
             of a component to the whole output of sample s, summed over positions before the magnitude is taken.
             `lower`: the mean of R_s less its standard error over the samples: a lower confidence bound, so that what
             few samples say loudly does not come first.
+        baseline: what the activation of a neuron or head is held against. `zero`: its absence, a · ∂. `spared`: what it
+            is in a response to the same prompt that does not show the behaviour, (a − ā) · ∂, where ā is its mean over
+            the tokens of that response; nothing is relevant before the first token of the response, where both are
+            the same. Only prompts that have responses of both kinds are read.
         modules: for weights, which linear modules of a decoder layer are scored, by their last name. By default the one
             that writes what a neuron says (`down_proj`, OPT's `fc2`): on the demo model it cut more of the behaviour
             for a given perplexity than the MLP's three together.
@@ -41,6 +46,7 @@ class Settings:
     granularity: Granularity = "neuron"
     seed: OutputSeed = "next"
     sign: Sign = "absolute"
+    baseline: Baseline = "zero"
     modules: tuple[str, ...] | None = None
     layers: tuple[int, ...] | None = None
     response_tokens: int = 50
@@ -60,9 +66,15 @@ class Settings:
             ("granularity", self.granularity, get_args(Granularity)),
             ("seed", self.seed, get_args(OutputSeed)),
             ("sign", self.sign, get_args(Sign)),
+            ("baseline", self.baseline, get_args(Baseline)),
         ):
             if value not in allowed:
                 raise CriterionError(f"{key} {value!r} does not exist; there is: {', '.join(allowed)}")
+        if self.baseline == "spared" and (self.granularity == "weight" or self.seed not in ("response", "shown")):
+            raise CriterionError(
+                "the baseline spared compares activations of two responses: it is for neurons or heads, and for the "
+                f"seeds response and shown, not for {self.granularity}s by the seed {self.seed}"
+            )
         if self.modules is not None and self.granularity != "weight":
             raise CriterionError(f"modules names matrices whose weights are scored; {self.granularity}s have none")
         if self.modules is not None and not all(self.modules or [""]):

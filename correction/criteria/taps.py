@@ -5,8 +5,9 @@ score, and keeps nothing: no parameter gets a gradient. Its `anchor` starts the 
 first tap is differentiated.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -16,14 +17,18 @@ from torch.nn import functional as F
 from correction import distributed
 from correction.criteria.criterion import Attached, Zeros
 from correction.criteria.scored import Scored, scored
-from correction.criteria.seeds import SeededBatch
+from correction.criteria.seeds import SeededBatch, Spared
 from correction.criteria.settings import Settings, Sign
 from correction.instances import replaced
 from correction.models import LoadedModel
+from correction.tokenisation import Batch
 
 
 class ActivationScore:
-    """Σ over samples of R, or |R|, with R = Σ over positions and the component's channels of a · ∂.
+    """Σ over samples of R, or |R|, with R = Σ over positions and the component's channels of (a − ā) · ∂.
+
+    ā is 0, or where a batch has other responses to hold against, the mean over the tokens of these; there, a position
+    that is not of the response counts for nothing.
 
     `sum`: float32 (components,), each of `width` channels: 1 for neurons, `head_dim` for heads; for the sign `lower`
     (2, components): Σ R and Σ R².
@@ -32,10 +37,27 @@ class ActivationScore:
     def __init__(self, sum: Tensor, width: int, sign: Sign) -> None:
         self.sum, self.width, self.sign = sum, width, sign
         self.rows = 0
+        self.held: tuple[Tensor, Tensor] | None = None
+
+    def hold(self, activation: Tensor, where: Tensor, responses: Tensor) -> None:
+        """What the next batch is held against: activations of other responses, averaged where these are read.
+
+        Args:
+            activation: (rows, positions, channels), or (rows · positions, channels).
+            where: bool (rows, positions): the tokens of the other responses.
+            responses: bool (rows, positions of the next batch): the tokens of its own.
+        """
+        told = where.unsqueeze(-1).to(activation.dtype)
+        mean = (activation.view(*where.shape, -1) * told).sum(1) / told.sum(1).clamp_min(1)
+        self.held = mean, responses
 
     def add(self, activation: Tensor, gradient: Tensor) -> None:
         """Add a batch: both (rows, positions, channels), or (rows · positions, channels) as OPT's MLP has it."""
-        relevance = (activation * gradient).view(self.rows, -1, activation.shape[-1]).sum(1, dtype=torch.float32)
+        activation, gradient = (each.view(self.rows, -1, each.shape[-1]) for each in (activation, gradient))
+        if self.held is not None:
+            mean, responses = self.held
+            activation = (activation - mean[:, None]) * responses.unsqueeze(-1).to(activation.dtype)
+        relevance = (activation * gradient).sum(1, dtype=torch.float32)
         if self.width > 1:
             relevance = relevance.unflatten(-1, (-1, self.width)).sum(-1)
         if self.sign == "lower":
@@ -60,6 +82,7 @@ class WeightScore:
     def __init__(self, sum: Tensor, module: nn.Linear, sign: Sign) -> None:
         self.sum, self.sign, self.weight = sum, sign, module.weight
         self.rows = 0
+        self.held = None
 
     def add(self, x: Tensor, gradient: Tensor) -> None:
         """Add a batch: the input (…, in) and the gradient of the output (…, out), rows first."""
@@ -167,12 +190,35 @@ def taps(
 ) -> Iterator[Attached]:
     """A tap at everything that the settings ask to be scored; `output` of a batch is what is propagated back."""
     with ExitStack() as stack:
-        places = scored(loaded, settings)
+        places = list(scored(loaded, settings))
         scores = {place.name: stack.enter_context(tapped(place, scoring(place, sign, zeros))) for place in places}
 
         def see(seeded: SeededBatch) -> None:
             for score in scores.values():
-                score.rows = len(seeded.batch.lengths)
+                score.rows, score.held = len(seeded.batch.lengths), None
+            if settings.baseline == "spared" and seeded.spared is not None:
+                _read_spared(loaded, places, scores, seeded.batch, seeded.spared)
             output(seeded).backward()
 
         yield Attached(scores, see)
+
+
+def _read_spared(
+    loaded: LoadedModel,
+    places: Sequence[Scored],
+    scores: Mapping[str, ActivationScore | WeightScore],
+    batch: Batch,
+    spared: Spared,
+) -> None:
+    """Let the model read the other responses, and every score keep what entered its module."""
+    where, responses = spared.responses(spared.batch), spared.responses(batch)
+    with ExitStack() as stack, torch.no_grad():
+        for place in places:
+            if isinstance(score := scores[place.name], ActivationScore):
+                hook = partial(_hold, score, where, responses)
+                stack.callback(place.module.register_forward_pre_hook(hook).remove)
+        loaded.decoder(input_ids=spared.batch.input_ids, use_cache=False)
+
+
+def _hold(score: ActivationScore, where: Tensor, responses: Tensor, module: nn.Module, given: tuple[Tensor]) -> None:
+    score.hold(given[0], where, responses)
