@@ -172,8 +172,7 @@ def seeded(
         spared = None
         if all(samples[place].spared for place in places):
             others = Batch.of([samples[place].given + samples[place].spared for place in places], device)
-            starts = torch.tensor([len(samples[place].given) for place in places], device=device)
-            spared = Spared(others, starts)
+            spared = Spared(others, torch.tensor([len(samples[place].given) for place in places], device=device))
         own_weights = torch.tensor(weights, device=device)
         yield SeededBatch(batch, rows, positions, targets, own_weights, seed == "shown", spared)
 

@@ -31,26 +31,26 @@ class Settings:
             of a component to the whole output of sample s, summed over positions before the magnitude is taken.
             `lower`: the mean of R_s less its standard error over the samples: a lower confidence bound, so that what
             few samples say loudly does not come first.
-        baseline: what the activation of a neuron or head is held against. `zero`: its absence, a · ∂. `spared`: what it
-            is in a response to the same prompt that does not show the behaviour, (a − ā) · ∂, where ā is its mean over
-            the tokens of that response; nothing is relevant before the first token of the response, where both are
-            the same. Only prompts that have responses of both kinds are read.
         modules: for weights, which linear modules of a decoder layer are scored, by their last name. By default the one
             that writes what a neuron says (`down_proj`, OPT's `fc2`): on the demo model it cut more of the behaviour
             for a given perplexity than the MLP's three together.
         layers: which decoder layers are scored, counted from 0; by default all.
         response_tokens: at most this many tokens of a response, for the seed `response`.
         random_seed: of the criterion `random`.
+        baseline: what the activation of a neuron or head is held against. `zero`: its absence, a · ∂. `spared`: what it
+            is in a response to the same prompt that does not show the behaviour, (a − ā) · ∂, where ā is its mean over
+            the tokens of that response; nothing is relevant before the first token of the response, where both are
+            the same. Only prompts that have responses of both kinds are read.
     """
 
     granularity: Granularity = "neuron"
     seed: OutputSeed = "next"
     sign: Sign = "absolute"
-    baseline: Baseline = "zero"
     modules: tuple[str, ...] | None = None
     layers: tuple[int, ...] | None = None
     response_tokens: int = 50
     random_seed: int = 0
+    baseline: Baseline = "zero"
 
     @classmethod
     def default(cls, granularity: Granularity = "neuron", contrast: Contrast = "difference") -> "Settings":
