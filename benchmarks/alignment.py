@@ -161,7 +161,7 @@ def main(
     out: Annotated[Path, typer.Option(help="JSON lines; what is there is not measured again.")],
     requests_file: Annotated[Path, typer.Option("--requests", help="What `harmful_requests` wrote.")],
     data: Annotated[Path, typer.Option(help="Folder of the public data.", envvar="EXCISE_DATA")] = DATA,
-    requests: Annotated[int, typer.Option(help="Most refused requests to find by, and to report on.")] = 50,
+    requests: Annotated[int, typer.Option("--most", help="Most refused requests to find by, and to report on.")] = 50,
     passages: Annotated[int, typer.Option(help="Passages that tell what is kept, and as many to measure on.")] = 64,
     tokens: Annotated[int, typer.Option(help="Most tokens of a passage.")] = 128,
     max_new_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 40,

@@ -125,11 +125,12 @@ def table(given: argparse.Namespace, notes: Notes) -> Iterator[str]:
     for task in given.tasks:
         if f"{task}/able" in notes.found:
             able = wilson(*(int(each) for each in notes.found[f"{task}/able"]))
+            size = min(given.circuit, notes.found["heads"])
             orders = [_order(notes, f"{task}/order/{label}/0") for label in ("lrp", "gradient")]
             told = ""
             if orders[0] and orders[1]:
-                both = overlap(*(top(each, given.circuit) for each in orders if each))
-                told = f"; the first {given.circuit} heads of lrp and gradient: Jaccard {both:.2f}"
+                both = overlap(*(top(each, size) for each in orders if each))
+                told = f"; the first {size} heads of lrp and gradient: Jaccard {both:.2f}"
             yield f"{task}: accuracy {able.value:.1%} [{able.low:.1%}, {able.high:.1%}] of {able.total} rows{told}"
 
 

@@ -17,6 +17,19 @@ Row = dict[str, Any]
 MARKS = {"search": ("o", "tab:red"), "criterion": ("s", "tab:blue"), "random": ("x", "tab:gray"), "rival": ("^", "k")}
 FARTHEST = 0.5
 """Increase of perplexity beyond which the picture shows nothing."""
+NAMES = {
+    "base": "as it is",
+    "aura": "AurA",
+    "aura_neurons": "AurA, neurons",
+    "instruction_before": "instruction before",
+    "system_prompt": "system message against it",
+    "system_prompt_neutral": "neutral system message",
+    "mean_shift_0.25": "mean shift, 0.25",
+    "mean_shift_0.5": "mean shift, 0.5",
+    "mean_shift_1": "mean shift, 1",
+}
+"""Of rivals, as they are shown."""
+SUFFIXES = {"*p": "*, good samples", "*r": "*, rank 4"}
 TICKS = (-10, -3, -1, 0, 1, 2, 5, 10, 30)
 
 
@@ -28,7 +41,9 @@ def left(row: Row) -> list[float]:
 
 def label(row: Row) -> str:
     """What made the row."""
-    said = str(row["rival"])
+    said = NAMES.get(row["rival"], str(row["rival"]))
+    for suffix, shown in SUFFIXES.items():
+        said = said.removesuffix(suffix) + shown if said.endswith(suffix) else said
     if row.get("budget"):
         said += f", {row['budget']:.0%}"
     return (
@@ -98,12 +113,14 @@ def draw(cases: dict[str, list[Row]], picture: Path) -> None:
                 label=None if kind(row) in seen else kind(row),
             )
             if kind(row) == "rival":
+                left_side = value > 0.1  # near the right edge
                 panel.annotate(
-                    row["rival"],
+                    label(row),
                     (100 * value, 100 * count / total),
                     fontsize=7,
-                    xytext=(4, 3),
+                    xytext=(-5 if left_side else 5, 4),
                     textcoords="offset points",
+                    ha="right" if left_side else "left",
                 )
             seen.add(kind(row))
         panel.set_xscale("symlog", linthresh=1)
@@ -113,8 +130,11 @@ def draw(cases: dict[str, list[Row]], picture: Path) -> None:
         panel.set_ylabel("responses that show it, %")
         panel.set_ylim(0)
         panel.axvline(0, color="0.8", linewidth=0.8)
-        panel.legend()
-    figure.tight_layout()
+    handles = {}
+    for panel in panels[0]:
+        handles |= {name: handle for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=len(MARKS), frameon=False)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(picture, dpi=110)
 
 

@@ -162,7 +162,7 @@ def _bracket(arrays: Sequence[Scores], total: int, count: int) -> tuple[float, f
     size = sample.size
     sample = np.sort(sample[~np.isnan(sample)])
     rank = count / total * size
-    spread = 5 * sqrt(rank * (1 - rank / size)) + 8
+    spread = 5 * sqrt(max(0.0, rank * (1 - rank / size))) + 8
     first, last = floor(rank - spread), ceil(rank + spread)
     low = float(sample[first]) if 0 <= first < len(sample) else -inf
     high = float(sample[last]) if last < len(sample) else inf

@@ -46,9 +46,9 @@ def test_the_table_counts_against_the_model_as_it_is_the_cheapest_first(tmp_path
         [*rows, {"case": "loops", "rival": "neurons, random", "budget": 0.01, "nothing": "…"}]
     ).splitlines()
     assert lines[4:7] == [
-        "| base | 8 |  | 0.100 |  | 0.50 |  |",
+        "| as it is | 8 |  | 0.100 |  | 0.50 |  |",
         "| neurons, search, 5% | 2 (−75%) | +3.0% [+2.0%, +4.0%] | 0.100 | +3.0% [+2.0%, +4.0%] | 0.50 | 7 |",
-        "| aura | 9 (+12%) | +20.0% [+19.0%, +21.0%] | 0.100 | +20.0% [+19.0%, +21.0%] | 0.50 |  |",
+        "| AurA | 9 (+12%) | +20.0% [+19.0%, +21.0%] | 0.100 | +20.0% [+19.0%, +21.0%] | 0.50 |  |",
     ]
     assert lines[-1].endswith("neurons, random, 1%.")
     pareto.draw({"loops": rows}, tmp_path / "drawn.png")
