@@ -130,10 +130,12 @@ def draw(cases: dict[str, list[Row]], picture: Path) -> None:
         panel.set_ylabel("responses that show it, %")
         panel.set_ylim(0)
         panel.axvline(0, color="0.8", linewidth=0.8)
-    handles = {}
+    handles: dict[str, Any] = {}
     for panel in panels[0]:
         handles |= {name: handle for handle, name in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(list(handles.values()), list(handles), loc="lower center", ncols=len(MARKS), frameon=False)
+    figure.legend(
+        handles=list(handles.values()), labels=list(handles), loc="lower center", ncols=len(MARKS), frameon=False
+    )
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(picture, dpi=110)
 

@@ -9,39 +9,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import masks
-from service.bootstrap import Service
+from service.control import Control
 from service.errors import ConflictError, NotFoundError
 from service.routing import Version, resolve
 
 _log = logging.getLogger(__name__)
 
 
-def bake(service: Service, given: Sequence[str]) -> Path:
-    """Choose the mask to load with: mask files, which are registered, or ``name[@version]``. Returns its file.
+def bake(control: Control, given: Sequence[str]) -> tuple[Version, Path]:
+    """Choose the mask to load with: mask files, which are registered, or ``name[@version]``. Returns it and its file.
 
     Several are baked in as their union, which is registered as a mask of its own. Raises ``ServiceError`` for a mask
     that does not fit, is broken or unknown.
     """
-    registry = service.registry
-    chosen = list(dict.fromkeys(_given(service, one) for one in given))
+    registry = control.registry
+    chosen = list(dict.fromkeys(_given(control, one) for one in given))
     for version in chosen:
         if version.warnings:
             _log.warning("mask %s has warnings: %s", version.label, " ".join(version.warnings))
     baked = chosen[0]
     if len(chosen) > 1:
         union = functools.reduce(operator.or_, (registry.load(version.digest) for version in chosen))
-        baked = _registered(service, masks.dumps(union))
-    service.abilities.baked = baked
+        baked = _registered(control, masks.dumps(union))
     registry.load(baked.digest)  # raises if it is damaged, or made for another model
-    return registry.path(baked.digest)
+    return baked, registry.path(baked.digest)
 
 
-def _given(service: Service, given: str) -> Version:
+def _given(control: Control, given: str) -> Version:
     """One value of ``--mask``."""
     if Path(given).is_file():
-        return _registered(service, Path(given).read_bytes())
+        return _registered(control, Path(given).read_bytes())
     try:
-        version = resolve(service.policy, given).version
+        version = resolve(control.policy, given).version
     except NotFoundError as error:
         raise NotFoundError(f"--mask {given}: no such file, and {error}", code=error.code) from error
     if version is None:
@@ -49,9 +48,9 @@ def _given(service: Service, given: str) -> Version:
     return version
 
 
-def _registered(service: Service, data: bytes) -> Version:
-    record, _ = service.registry.register(data)
-    service.reload()
-    version = resolve(service.policy, record.label).version
+def _registered(control: Control, data: bytes) -> Version:
+    record, _ = control.registry.register(data)
+    control.reload()
+    version = resolve(control.policy, record.label).version
     assert version is not None  # noqa: S101 - it was registered just now
     return version

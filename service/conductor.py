@@ -8,20 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import httpx
 
 from service import metrics
+from service.control import Control
 from service.errors import ConflictError, NotFoundError
 from service.experiments import Experiment, next_step, stopped
 from service.outcomes.totals import Tally
 from service.report.decision import healthy
 from service.report.guardrails import coherent, crossed
 from service.routing import EXPERIMENT
-
-if TYPE_CHECKING:
-    from service.bootstrap import Service
 
 _log = logging.getLogger(__name__)
 _TRIES = 3
@@ -49,27 +46,27 @@ def step_is_due(experiment: Experiment, tallies: Sequence[Tally], now: float) ->
 class Conductor:
     """Of one replica; looks at the experiment that the default route leads to."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, control: Control) -> None:
+        self._control = control
         self._seen: tuple[Experiment, list[Tally]] | None = None
         self._calls: set[asyncio.Task[None]] = set()
 
     async def conduct(self) -> None:
         """Look once. Raises ``DatabaseLostError``."""
-        policy = self._service.policy
+        policy = self._control.policy
         if not policy.route.startswith(EXPERIMENT):
             return
         experiment = policy.experiments[policy.route.removeprefix(EXPERIMENT)]
         if experiment.status != "running":
             return
-        tallies = await self._service.tallies(experiment)
+        tallies = await self._control.tallies(experiment)
         if (experiment, tallies) != self._seen:
             if found := await asyncio.to_thread(crossed, experiment, tallies):
                 await self._stop(experiment, f"guardrail: {found.why}")
                 return
             self._seen = experiment, tallies  # only now: what could not be stopped is looked at again
-        if await asyncio.to_thread(step_is_due, experiment, tallies, self._service.clock()):
-            now = self._service.clock()
+        if await asyncio.to_thread(step_is_due, experiment, tallies, self._control.clock()):
+            now = self._control.clock()
             await self._change(experiment, "next step of the ramp", lambda current: next_step(current, now))
 
     async def close(self) -> None:
@@ -84,18 +81,16 @@ class Conductor:
         if await self._change(experiment, "stop by guardrail", lambda current: stopped(current, reason)):
             _log.warning("experiment %s stopped by itself: %s", experiment.name, reason)
             metrics.STOPPED.labels(experiment.name, "guardrail").inc()
-            if self._service.settings.webhook.get_secret_value():
+            if self._control.settings.webhook.get_secret_value():
                 call = asyncio.create_task(self._call(experiment, reason), name="excise-webhook")
                 self._calls.add(call)
                 call.add_done_callback(self._calls.discard)
 
     async def _change(self, experiment: Experiment, action: str, edit: Callable[[Experiment], Experiment]) -> bool:
         """Whether this replica was the one that made the change."""
-        service = self._service
+        change = self._control.state.change
         try:
-            await service.administer(
-                service.state.change, experiment.name, edit, action=action, revision=experiment.revision
-            )
+            await self._control.administer(change, experiment.name, edit, action=action, revision=experiment.revision)
         except (ConflictError, NotFoundError) as error:
             _log.info("%s: %s", action, error)
             return False
@@ -108,14 +103,14 @@ class Conductor:
             "experiment": experiment.name,
             "reason": reason,
             "route": experiment.variant(experiment.control).mask,
-            "at": self._service.clock(),
+            "at": self._control.clock(),
         }
         for attempt in range(_TRIES):
             await asyncio.sleep(attempt)
             try:
                 async with httpx.AsyncClient(timeout=_TIMEOUT) as client:
                     (
-                        await client.post(self._service.settings.webhook.get_secret_value(), json=event)
+                        await client.post(self._control.settings.webhook.get_secret_value(), json=event)
                     ).raise_for_status()
                 return
             except Exception as error:  # of httpx, or of TLS settings; the message may hold the URL, which is a secret

@@ -16,12 +16,10 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from service.contract import Engine
 from service.errors import ServerEndingError, ServiceError
-
-if TYPE_CHECKING:
-    from service.bootstrap import Service
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +43,11 @@ class Cuttable(Protocol):
 class Ending:
     """Ends one server, in a time that has a bound. Lives on the event loop."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, engine: Callable[[], Engine | None], hurry: Callable[[], None], scoring_drain: float) -> None:
+        """``engine``: the engine, once it is up. ``hurry``: have scoring wait for nothing. ``scoring_drain``: seconds
+        that it waits else.
+        """
+        self._engine, self._hurry, self._scoring_drain = engine, hurry, scoring_drain
         self._running: set[Cuttable] = set()
         self._signals = 0
         self._task: asyncio.Task[None] | None = None
@@ -90,15 +91,15 @@ class Ending:
         self._signals += 1
         if self._signals == 1:
             _log.warning("told to end: %d requests have %g s to finish", len(self._running), self.drain)
-            if self._service.engine:
-                self._service.engine.expect_end()
-            self._limit(self.drain + _CUT + LEAVE + self._service.settings.scoring_drain + _CLOSE)
+            if engine := self._engine():
+                engine.expect_end()
+            self._limit(self.drain + _CUT + LEAVE + self._scoring_drain + _CLOSE)
             self._task = asyncio.create_task(self._end(stop), name="excise-ending")
         elif self._signals == 2:
             _log.warning("told to end again: it ends at once")
-            self._service.intake.scoring.hurry()
-            if self._service.engine:
-                self._service.engine.expect_end(at_once=True)
+            self._hurry()
+            if engine := self._engine():
+                engine.expect_end(at_once=True)
             self._limit(_AT_ONCE)
         else:
             os._exit(1)
@@ -112,13 +113,17 @@ class Ending:
 
     async def _end(self, stop: Callable[[], None]) -> None:
         try:
-            await self._until(lambda: not self._running or self.hurried or self._service.engine_died(), self.drain)
+            await self._until(lambda: not self._running or self.hurried or self._engine_died(), self.drain)
             if self._running:
                 await self._cut()
         except Exception:
             _log.exception("requests could not be ended well")
         finally:
             stop()
+
+    def _engine_died(self) -> bool:
+        engine = self._engine()
+        return engine is not None and engine.dead
 
     async def _cut(self) -> None:
         """Tell whoever still waits. Their answers are then complete, at which vLLM drops what it does for them."""

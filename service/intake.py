@@ -27,6 +27,7 @@ class Intake:
         self, settings: Settings, database: Database, ledger: Ledger, judge: Judge, clock: Callable[[], float]
     ) -> None:
         """Start nothing yet. ``judge``: asks the engine, see ``service.contract``."""
+        self.ledger = ledger
         self.flagged = Flagged(database, settings.keep_flagged, settings.flagged_days, clock)
         self.recorder = Recorder(ledger, self.flagged)
         self.scores = settings.scorer != "none" and settings.scoring_rate > 0

@@ -6,15 +6,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from service import metrics
 from service.conductor import Conductor
+from service.control import Control
 from service.database import DatabaseLostError, DatabaseMovedError
+from service.intake import Intake
 from service.outcomes import reading
-
-if TYPE_CHECKING:
-    from service.bootstrap import Service
 
 _log = logging.getLogger(__name__)
 Work = Callable[[], Awaitable[None]]
@@ -32,9 +30,9 @@ _PATIENCE = 15.0
 class Upkeep:
     """The background tasks of one replica. They outlive every error: one that fails is tried again."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._conductor = Conductor(service)
+    def __init__(self, control: Control, intake: Intake) -> None:
+        self._control, self._intake = control, intake
+        self._conductor = Conductor(control)
         self._tasks: list[asyncio.Task[None]] = []
         self._overflowed = 0
         self._failing: dict[Work, str] = {}
@@ -48,7 +46,7 @@ class Upkeep:
         """Begin, on the running event loop."""
         work = (
             (self._write, _WRITE_EVERY),
-            (self._service.follow, self._service.settings.poll_seconds),
+            (self._control.follow, self._control.settings.poll_seconds),
             (self._conductor.conduct, _CONDUCT_EVERY),
             (self._expire, _EXPIRE_EVERY),
         )
@@ -61,24 +59,24 @@ class Upkeep:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._conductor.close()
         try:
-            await asyncio.to_thread(self._service.ledger.close)
-            await asyncio.to_thread(self._service.intake.answers.write)
+            await asyncio.to_thread(self._intake.ledger.close)
+            await asyncio.to_thread(self._intake.answers.write)
         except Exception as error:  # whatever it is, the server is ending
-            _log.warning("%d outcomes were not written and are lost: %r", self._service.ledger.waiting, error)
+            _log.warning("%d outcomes were not written and are lost: %r", self._intake.ledger.waiting, error)
 
     async def _expire(self) -> None:
         """Forget what is old: minutes, answers that nobody may rate any more, users of experiments that are over."""
-        service, settings = self._service, self._service.settings
-        now = service.clock()
+        control, settings = self._control, self._control.settings
+        now = control.clock()
         over = now - _GRACE - settings.feedback_hours * _HOUR
-        known = service.policy.experiments.values()
+        known = control.policy.experiments.values()
         stopped = [one.name for one in known if one.status == "stopped" and one.stopped_at < over]
-        await asyncio.to_thread(service.intake.answers.expire)
-        await asyncio.to_thread(reading.expire, service.database, now - settings.outcome_days * _DAY, stopped)
+        await asyncio.to_thread(self._intake.answers.expire)
+        await asyncio.to_thread(reading.expire, control.database, now - settings.outcome_days * _DAY, stopped)
 
     async def _write(self) -> None:
-        ledger = self._service.ledger
-        await asyncio.to_thread(self._service.intake.answers.write)
+        ledger = self._intake.ledger
+        await asyncio.to_thread(self._intake.answers.write)
         metrics.OUTCOMES_WAITING.set(ledger.waiting)
         if not ledger.waiting:
             return
@@ -120,8 +118,8 @@ class Upkeep:
     def _note(self) -> None:
         metrics.DATABASE_UP.set(not self._failing)
         if self._failing and not self.lost:
-            self.lost = self._service.clock(), next(iter(self._failing.values()))
+            self.lost = self._control.clock(), next(iter(self._failing.values()))
             _log.warning("%s; what is known is served on", self.lost[1])
         elif self.lost and not self._failing:
-            _log.warning("the database answers again, after %.0f s", self._service.clock() - self.lost[0])
+            _log.warning("the database answers again, after %.0f s", self._control.clock() - self.lost[0])
             self.lost, self.moved = None, False

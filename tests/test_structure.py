@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,31 @@ def test_imports_point_in_the_allowed_directions(path):
     for library, home in ONLY_UNDER.items():
         if library in imported(path):
             assert str(path.relative_to(ROOT)).startswith(home), f"{library} is imported outside {home}"
+
+
+def imports() -> dict[str, set[str]]:
+    """Module → those of ours that it imports, whether at its head, inside a function or for types alone."""
+    named = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+    found: dict[str, set[str]] = {}
+    for name, path in named.items():
+        modules: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                whole = {f"{node.module}.{alias.name}" for alias in node.names}
+                modules |= whole & named.keys() or {node.module or ""}
+        found[name] = (modules & named.keys()) - {name}
+    return found
+
+
+def test_no_import_goes_in_a_circle():
+    graph = imports()
+    assert graph["service.bootstrap"]  # imports were found at all
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"imports go in a circle: {' → '.join(error.args[1])}")
 
 
 def test_masks_needs_only_numpy_and_safetensors():

@@ -8,9 +8,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import Message, Scope, Send
 
-from service.bootstrap import Service
 from service.errors import EngineDiedError, ServerEndingError, ServiceError
 from service.routing import Routed
+from service.service import Service
 
 
 class Answer:

@@ -30,6 +30,7 @@ from service.experiments import (
     with_coherence,
 )
 from service.routing import resolve
+from service.service import Service
 from service.warned import warnings
 
 router = APIRouter(tags=["experiments"])
@@ -150,7 +151,7 @@ def _known(name: str) -> Experiment:
     return experiment
 
 
-def _guardrails(service: bootstrap.Service, given: Sequence[GuardrailIn]) -> tuple[Guardrail, ...]:
+def _guardrails(service: Service, given: Sequence[GuardrailIn]) -> tuple[Guardrail, ...]:
     """Those given, and the one against gibberish where coherence is known here."""
     guardrails = tuple(one.guardrail() for one in given)
     if service.intake.judges:
@@ -164,7 +165,7 @@ def _guardrails(service: bootstrap.Service, given: Sequence[GuardrailIn]) -> tup
     return guardrails
 
 
-def _check_scored(service: bootstrap.Service, body: ExperimentIn) -> None:
+def _check_scored(service: Service, body: ExperimentIn) -> None:
     """Refuse to wait for what is never measured."""
     heard = {"toxicity", "repetition", "refusal"} & {body.metric, *(guardrail.metric for guardrail in body.guardrails)}
     if heard and not service.intake.scores:

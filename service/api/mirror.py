@@ -11,9 +11,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Scope
 
 from service import metrics
-from service.bootstrap import Service
 from service.errors import ServiceError
 from service.routing import ROUTED, Choice, Routed
+from service.service import Service
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/messages")
 """Calls that can be mirrored; those of ``/v1/responses`` may have tools that act, which would act twice."""

@@ -13,12 +13,13 @@ from service.api.pages import listed
 from service.api.schemas import ErrorOut
 from service.errors import ConflictError, NotFoundError
 from service.routing import BASE, EXPERIMENT, Choice, Unit, resolve
+from service.service import Service
 
 router = APIRouter(tags=["models"])
 _started = int(time.time())
 
 
-def _card(service: bootstrap.Service, name: str, choice: Choice | None) -> dict[str, Any]:
+def _card(service: Service, name: str, choice: Choice | None) -> dict[str, Any]:
     """``choice``: who answers, or None where each request is told anew. ``created`` is when that was registered."""
     made = {"mask": choice.label, "digest": choice.digest or "none"} if choice else {}
     version = choice.version if choice else None
@@ -27,14 +28,14 @@ def _card(service: bootstrap.Service, name: str, choice: Choice | None) -> dict[
     return {"id": name, "object": "model", "created": created, "owned_by": "excise", "root": root, **made}
 
 
-def _default(service: bootstrap.Service) -> Choice | None:
+def _default(service: Service) -> Choice | None:
     """Who answers the model's name alone; None in an experiment."""
     with contextlib.suppress(ConflictError):  # led there by a replica that can do more
         return None if service.route().startswith(EXPERIMENT) else service.choose(None, Unit(""))
     return None
 
 
-def _listed(service: bootstrap.Service) -> dict[str, Choice | None]:
+def _listed(service: Service) -> dict[str, Choice | None]:
     """Every name that a request may send now → who answers it."""
     policy = service.policy
     found: dict[str, Choice | None] = {policy.model: _default(service)}

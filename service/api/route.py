@@ -7,16 +7,17 @@ from fastapi import APIRouter
 from service import bootstrap
 from service.api.schemas import CHANGES, ErrorOut, RouteOut, RouteTo
 from service.errors import ConflictError, about
+from service.service import Service
 from service.warned import warnings
 
 router = APIRouter(tags=["route"])
 
 
-def _out(service: bootstrap.Service, target: str) -> RouteOut:
+def _out(service: Service, target: str) -> RouteOut:
     return RouteOut(model=service.policy.model, target=target, warnings=warnings(service.policy, target))
 
 
-def _changeable() -> bootstrap.Service:
+def _changeable() -> Service:
     service = bootstrap.current()
     if baked := service.abilities.baked:
         raise ConflictError(

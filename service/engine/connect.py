@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from service import logs
-from service.bootstrap import Service
 from service.engine import vllm_names
 from service.engine.observer import observe
 from service.engine.residency import Residency
+from service.service import Service
 
 
 class GatesMissingError(RuntimeError):

@@ -24,7 +24,6 @@ from service.api.access import INFERENCE
 from service.api.cross_origin import CrossOrigin
 from service.api.middleware import Gateway
 from service.api.plugin import attach
-from service.bootstrap import Service
 from service.database import Database
 from service.errors import UnavailableError
 from service.files import MaskFiles
@@ -33,6 +32,7 @@ from service.registry import Registry
 from service.routing import ROUTED
 from service.scoring.response import Response as Said
 from service.scoring.response import Scored
+from service.service import Service
 from service.settings import Settings
 from tests.service.server import MODEL
 

@@ -4,7 +4,7 @@ import pytest
 
 import masks
 from service.baking import bake
-from service.bootstrap import Service
+from service.control import Control
 from service.database import Database
 from service.errors import ConflictError, NotFoundError
 from service.files import MaskFiles
@@ -14,11 +14,11 @@ from tests.service.server import MODEL
 
 
 @pytest.fixture
-def service(tmp_path):
+def control(tmp_path):
     settings = parse(store=tmp_path / "store", scorer="none")
     base, parameters = masks.describe(MODEL, id="demo"), masks.parameters(MODEL)
     files, database = MaskFiles(settings.store), Database(settings.database_url)
-    yield Service(settings, database, Registry(files, database, base, parameters), "demo", gated=True)
+    yield Control(settings, database, Registry(files, database, base, parameters), "demo")
     database.close()
 
 
@@ -28,27 +28,26 @@ def saved(folder, name, neurons):
     return mask, str(folder / f"{name}.mask")
 
 
-def test_one_file_is_registered_and_chosen(service, tmp_path):
+def test_one_file_is_registered_and_chosen(control, tmp_path):
     mask, path = saved(tmp_path, "one", [1, 2])
-    assert bake(service, [path]).stem == mask.digest
-    assert service.abilities.baked.label == "one@1"
+    version, file = bake(control, [path])
+    assert (version.label, file.stem) == ("one@1", mask.digest)
 
 
-def test_several_are_their_union_registered_once(service, tmp_path):
+def test_several_are_their_union_registered_once(control, tmp_path):
     (first, one), (second, two) = saved(tmp_path, "one", [1, 2]), saved(tmp_path, "two", [2, 3])
-    bake(service, [one])
-    baked = bake(service, ["one@1", two])
-    union = masks.load(baked)
+    bake(control, [one])
+    version, file = bake(control, ["one@1", two])
+    union = masks.load(file)
     assert union.neurons[0].tolist() == [1, 2, 3]
-    assert service.abilities.baked.digest == union.digest == (first | second).digest
-    assert service.abilities.baked.label == f"{union.name}@1"
-    assert bake(service, [one, "two"]) == baked
-    assert service.abilities.baked.label == f"{union.name}@1"
-    assert bake(service, [one, one]).stem == first.digest
+    assert version.digest == union.digest == (first | second).digest
+    assert version.label == f"{union.name}@1"
+    assert bake(control, [one, "two"]) == (version, file)
+    assert bake(control, [one, one])[1].stem == first.digest
 
 
 @pytest.mark.parametrize(("given", "error"), [(["nothing"], NotFoundError), (["base"], ConflictError)])
-def test_what_is_no_mask_is_refused(service, tmp_path, given, error):
+def test_what_is_no_mask_is_refused(control, tmp_path, given, error):
     _, path = saved(tmp_path, "one", [1])
     with pytest.raises(error, match="--mask"):
-        bake(service, [path, *given])
+        bake(control, [path, *given])

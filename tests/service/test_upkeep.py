@@ -26,7 +26,7 @@ def up() -> float:
 
 
 async def all_of(upkeep) -> None:
-    for work in (upkeep._write, upkeep._service.follow, upkeep._conductor.conduct):
+    for work in (upkeep._write, upkeep._control.follow, upkeep._conductor.conduct):
         await upkeep.once(work)
 
 
