@@ -60,6 +60,7 @@ class Upkeep:
         await self._conductor.close()
         try:
             await asyncio.to_thread(self._intake.ledger.close)
+            await asyncio.to_thread(self._intake.traffic.flush)
             await asyncio.to_thread(self._intake.answers.write)
         except Exception as error:  # whatever it is, the server is ending
             _log.warning("%d outcomes were not written and are lost: %r", self._intake.ledger.waiting, error)
