@@ -160,7 +160,10 @@ flagged = Table(
     Column("variant", String(64)),
     Column("score", Float, nullable=False),
     Column("text", Text, nullable=False),
+    Column("prompt", Text),
+    Column("shows", String(16), nullable=False, server_default="toxicity"),
 )
+"""``shows``: what it was flagged for. ``prompt``: what it was said to, redacted; null where that is not known."""
 
 labels = Table(
     "labels",
@@ -171,3 +174,17 @@ labels = Table(
     Column("at", Float, nullable=False),
 )
 """What a person says of a flagged response, by its id; it goes when that goes."""
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(60), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("mask", String(100), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("document", JSON, nullable=False),
+    Index("jobs_by_mask", "kind", "mask", "created_at"),
+)
+"""Work for other processes, see ``service.jobs``; the other columns say what the document says, to be looked for."""

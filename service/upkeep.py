@@ -78,6 +78,7 @@ class Upkeep:
     async def _write(self) -> None:
         ledger = self._intake.ledger
         await asyncio.to_thread(self._intake.answers.write)
+        await asyncio.to_thread(self._intake.traffic.flush)
         metrics.OUTCOMES_WAITING.set(ledger.waiting)
         if not ledger.waiting:
             return

@@ -1,0 +1,1 @@
+"""Jobs: work that other processes do for this server, step by step, and what comes of it."""
