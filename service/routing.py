@@ -123,6 +123,8 @@ class Routed:
     """Whether somebody waits for the answer; not so for a mirrored copy."""
     generated: bool = False
     """Whether the engine was asked: a request may ask it several times, and the first time alone counts in tests."""
+    prompt: str = ""
+    """What the user said last, where flagged responses are kept with it; empty where it is no text."""
     told: bool = False
     """Whether the response that counts in tests has been handed on."""
     digest: str | None = None

@@ -103,7 +103,7 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3650, allow_inf_nan=False, description="Days for which outcomes are kept by the minute."
     )
     keep_flagged: int = Field(
-        0, ge=0, le=1_000_000, description="Toxic responses kept for review, redacted, the newest; 0: none."
+        0, ge=0, le=1_000_000, description="Toxic or repetitive responses kept for review with their prompts, redacted, the newest; 0: none."
     )
     flagged_days: float = Field(
         7.0, gt=0, le=3650, allow_inf_nan=False, description="Days after which kept responses are deleted."

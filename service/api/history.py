@@ -1,4 +1,4 @@
-"""``/audit`` and ``/flagged``: what was changed, and which toxic responses were kept for review."""
+"""``/audit`` and ``/flagged``: what was changed, and which toxic or repetitive responses were kept for review."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def changes(
 
 @router.get("/flagged", response_model=FlaggedList, responses=_ERRORS)
 def flagged(limit: Limit = 100) -> Response:
-    """Toxic responses kept with redacted text; none unless the server was started with --keep-flagged."""
+    """Toxic or repetitive responses kept with redacted text; none unless the server was started with --keep-flagged."""
     return listed(
         FlaggedOut(id=kept.id, label=kept.label, **vars(kept.flag)) for kept in bootstrap.current().flagged.kept(limit)
     )

@@ -23,6 +23,7 @@ from service.api.access import INFERENCE, Role, authorize, role, who
 from service.api.answer import Answer
 from service.api.limits import AdminLimit, check_choices
 from service.api.mirror import PATHS, PRIORITY_HEADER, Mirror
+from service.api.prompt import last_said
 from service.api.shape import Shaped
 from service.api.tools import pin
 from service.api.unsupported import check_supported
@@ -141,7 +142,7 @@ class Gateway:
         key = unit.user or unit.request
         if path in PATHS and (copy := copied(service.policy, choice, unit)):
             self._mirror.send(scope, body, copy, key)
-        routed = Routed(choice, key)
+        routed = Routed(choice, key, prompt=last_said(body) if service.settings.keep_flagged else "")
         answer = Answer(send, routed, service, path)
         token = ROUTED.set(routed)
         failed = False

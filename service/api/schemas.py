@@ -143,7 +143,7 @@ Label = Literal["confirmed", "false alarm", "unsure"]
 
 
 class FlaggedOut(BaseModel):
-    """A toxic response that was kept for review, redacted."""
+    """A toxic or repetitive response that was kept for review, redacted."""
 
     id: int
     at: Moment
@@ -152,6 +152,8 @@ class FlaggedOut(BaseModel):
     variant: str | None = None
     score: float
     text: str
+    prompt: str | None = Field(None, description="what it was said to, redacted; null where that is no single text")
+    shows: Literal["toxicity", "repetition"] = Field("toxicity", description="what it was flagged for")
     label: Label | None = Field(description="what a person said of it; null: nothing yet")
 
 

@@ -108,6 +108,7 @@ async def _watch(
                             assigned=choice.assigned,
                             counted=counted,
                             id=response_id(output.request_id) if routed.shown else "",
+                            prompt=routed.prompt,
                             context=(output.prompt_token_ids or ())[-CONTEXT:],
                         )
                     )

@@ -8,7 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from sqlalchemy import delete, func, insert, select
 
@@ -39,6 +39,13 @@ class Flag:
     score: float
     text: str
     """Redacted and shortened."""
+    prompt: str | None = None
+    """What it was said to, redacted."""
+    shows: str = "toxicity"
+    """What it was flagged for: ``toxicity`` or ``repetition``."""
+
+
+_COLUMNS = tuple(flagged.c[field.name] for field in fields(Flag))
 
 
 @dataclass(frozen=True)
@@ -71,29 +78,30 @@ class Flagged:
         self._task = asyncio.get_running_loop().create_task(self._run(), name="excise-flagged")
 
     def put(self, scored: Scored) -> None:
-        """Keep a response if it is flagged, that is toxic; never blocks."""
-        if not self._keep or not scored.toxic or scored.toxicity is None:
+        """Keep a response if it is flagged, that is toxic or repetitive; never blocks."""
+        if not self._keep or not (scored.toxic or scored.repetitive) or scored.toxicity is None:
             return
         response, where = scored.response, scored.response.assigned
         experiment, variant = (where.experiment, where.variant) if where else (None, None)
         text = response.text[: WINDOW + 1]  # as it is: redacting has a cost, and the thread that writes does it
-        flag = Flag(self._clock(), response.mask, experiment, variant, scored.toxicity, text)
+        shows = "toxicity" if scored.toxic else "repetition"
+        flag = Flag(
+            self._clock(), response.mask, experiment, variant, scored.toxicity, text, response.prompt or None, shows
+        )
         self._waiting.append(flag)
         self._idle.clear()
         self._arrived.set()
 
     def latest(self, count: int = 100) -> list[Flag]:
         """The newest first. Blocking. Raises ``DatabaseLostError``."""
-        columns = (flagged.c.at, flagged.c.mask, flagged.c.experiment, flagged.c.variant)
-        chosen = select(*columns, flagged.c.score, flagged.c.text).order_by(flagged.c.id.desc()).limit(count)
+        chosen = select(*_COLUMNS).order_by(flagged.c.id.desc()).limit(count)
         with self._database.begin(reads=True) as connection:
             return [Flag(*row) for row in connection.execute(chosen)]
 
     def kept(self, count: int = 100) -> list[Kept]:
         """The same with their ids and labels. Blocking. Raises ``DatabaseLostError``."""
         both = flagged.outerjoin(labels, labels.c.flagged == flagged.c.id)
-        columns = (flagged.c.at, flagged.c.mask, flagged.c.experiment, flagged.c.variant, flagged.c.score)
-        chosen = select(flagged.c.id, labels.c.label, *columns, flagged.c.text).select_from(both)
+        chosen = select(flagged.c.id, labels.c.label, *_COLUMNS).select_from(both)
         with self._database.begin(reads=True) as connection:
             rows = connection.execute(chosen.order_by(flagged.c.id.desc()).limit(count)).all()
         return [Kept(number, Flag(*row), label) for number, label, *row in rows]
@@ -156,7 +164,10 @@ class Flagged:
 
     def write(self, batch: Sequence[Flag]) -> None:
         """Write responses, redacted, and delete what is too old or too much. Blocking. Raises ``DatabaseLostError``."""
-        rows = [{**vars(flag), "text": redacted(flag.text)} for flag in batch]
+        rows = [
+            {**vars(flag), "text": redacted(flag.text), "prompt": redacted(flag.prompt) if flag.prompt else None}
+            for flag in batch
+        ]
         oldest = select(flagged.c.id).order_by(flagged.c.id.desc()).offset(self._keep).limit(1)
         with self._database.begin() as connection:
             if rows:

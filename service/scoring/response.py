@@ -28,6 +28,8 @@ class Response:
     """Whether it is the first choice of its request."""
     id: str = ""
     """As its client knows it; empty where nobody sees it."""
+    prompt: str = ""
+    """What it was said to, where flagged responses are kept; empty where that is no text."""
     context: Sequence[int] = ()
     """Ids of the last tokens of its prompt."""
 
