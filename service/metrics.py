@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 
@@ -42,6 +42,7 @@ QUEUE_DEPTH = Gauge("excise_scoring_queue_depth", "Responses waiting to be score
 DROPPED = Counter("excise_scoring_dropped_total", "Responses never scored: the queue was full or the scorer failed.")
 MASK_INFO = Gauge("excise_mask_info", "1 for each registered mask.", ["mask", "digest", "granularity"])
 RESIDENT = Gauge("excise_masks_resident", "Masks in the engine's gates.")
+HOLDS = Gauge("excise_mask_holds", "1 while a promoted mask does what it was promoted for, when last measured.", ["mask"])
 EVICTIONS = Counter("excise_mask_evictions_total", "Masks that made room for another in the engine's gates.")
 LOAD_SECONDS = Histogram(
     "excise_mask_load_seconds",
@@ -110,6 +111,20 @@ def hide_mask(label: str) -> None:
     while len(_hidden) > _MOST_HIDDEN:
         del _hidden[next(iter(_hidden))]
     sweep()
+
+
+def show_holds(held: Mapping[str, bool]) -> None:
+    """Promoted masks that were measured again, and whether they hold; others are no longer shown."""
+    for gone in _held - held.keys():
+        HOLDS.remove(gone)
+    _held.clear()
+    for label, holds in held.items():
+        HOLDS.labels(label).set(holds)
+        _held.add(label)
+
+
+_held: set[str] = set()
+"""Masks of which it is shown."""
 
 
 def sweep() -> None:

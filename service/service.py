@@ -52,7 +52,7 @@ class Service(Control):
         self.intake = Intake(settings, database, self.ledger, self._judge, clock)
         self.flagged, self.recorder = self.intake.flagged, self.intake.recorder
         self.reports = Reports(clock, settings.outcome_days)
-        self.upkeep = Upkeep(self, self.intake)
+        self.upkeep = Upkeep(self, self.intake, self.prepare)
         self.ending = Ending(lambda: self.engine, self.intake.scoring.hurry, settings.scoring_drain)
         self.client_priority, self.cross_origin = False, dict[str, Any]()
         """Whether clients may order requests; what pages of other origins may (Starlette's ``CORSMiddleware``)."""

@@ -117,6 +117,9 @@ class Settings(BaseSettings):
     console: Literal["auto", "on", "off"] = Field(
         "auto", description="The console in the browser at /console: with a key of either kind (auto), always, or never."
     )
+    regression_days: float = Field(
+        7.0, ge=0, le=3650, allow_inf_nan=False, description="Days after which promoted masks are measured again; 0: never."
+    )
     log_format: Literal["text", "json"] = Field("text", description="Lines of the log: text, or JSON for machines.")
     poll_seconds: float = Field(
         0.5, ge=0.05, le=60, allow_inf_nan=False, description="Seconds between two looks for changes by other replicas."

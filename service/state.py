@@ -83,8 +83,12 @@ class State:
     def set_alias(self, mask: str, alias: str, version: int) -> None:
         """Point an alias at a version. Raises ``NotFoundError``."""
         with self._database.change() as connection:
-            _check_target(connection, f"{mask}@{version}")
-            _point(connection, _alias(mask, alias), version, "set alias")
+            self.point_alias(connection, mask, alias, version)
+
+    def point_alias(self, connection: Connection, mask: str, alias: str, version: int, reason: str = "") -> None:
+        """The same in a change that has begun (``Database.change``)."""
+        _check_target(connection, f"{mask}@{version}")
+        _point(connection, _alias(mask, alias), version, "set alias", reason=reason)
 
     def rollback_alias(self, mask: str, alias: str) -> int:
         """Point an alias back at the version before. Returns it. Raises ``ServiceError``."""
@@ -103,8 +107,11 @@ class State:
             audit.write(connection, "remove alias", name, before=snapshot.aliases[mask][alias])
             connection.execute(delete(pointers).where(pointers.c.name == name))
 
-    def create(self, experiment: Experiment) -> Experiment:
-        """Store a new experiment. Raises ``ConflictError`` where the name is taken, or there are too many."""
+    def create(self, experiment: Experiment, *, also: Callable[[Connection], None] | None = None) -> Experiment:
+        """Store a new experiment. Raises ``ConflictError`` where the name is taken, or there are too many.
+
+        ``also``: more that is to happen in the same change, or not at all.
+        """
         with self._database.change() as connection:
             known = _snapshot(connection).experiments
             if connection.scalar(select(experiments.c.name).where(experiments.c.name == experiment.name)):
@@ -130,7 +137,18 @@ class State:
             warnings = _warnings(connection, *(variant.mask for variant in experiment.variants))
             after = experiment.document()
             audit.write(connection, "create experiment", experiment.name, after=after, warnings=warnings)
+            if also:
+                also(connection)
         return experiment
+
+    def lead_to(self, connection: Connection, experiment: Experiment, before: str, reason: str = "") -> None:
+        """Point the default route at an experiment that was just made, in a change that has begun.
+
+        Raises ``ConflictError`` where it no longer points at ``before``.
+        """
+        if (found := _snapshot(connection).route) != before:
+            raise ConflictError(f"the default route leads to {found} since, not to {before}", code="changed_since")
+        _point(connection, ROUTE, EXPERIMENT + experiment.name, "set route", reason=reason)
 
     def change(
         self,
@@ -140,8 +158,9 @@ class State:
         action: str,
         revision: int | None = None,
         reason: str = "",
+        also: Callable[[Connection], None] | None = None,
     ) -> Experiment:
-        """Change an experiment. ``revision``: the one that the change was made on.
+        """Change an experiment. ``revision``: the one that the change was made on. ``also``: as of ``create``.
 
         One that is stopped hands the default route on to its winner, or its control. Raises ``NotFoundError``, and
         ``ConflictError`` where somebody else changed it since, or where ``edit`` does.
@@ -168,6 +187,8 @@ class State:
             audit.write(connection, action, name, **documents, reason=reason or after.reason, warnings=warnings)
             if after.status == "stopped" and _snapshot(connection).route == EXPERIMENT + name:
                 _point(connection, ROUTE, after.fallback, "set route", reason=f"{action}: {name}")
+            if also:
+                also(connection)
         return after
 
     def remove(self, name: str) -> None:

@@ -12,6 +12,8 @@ from service.conductor import Conductor
 from service.control import Control
 from service.database import DatabaseLostError, DatabaseMovedError
 from service.intake import Intake
+from service.jobs.canary import Canaries
+from service.jobs.regressions import Regressions
 from service.outcomes import reading
 
 _log = logging.getLogger(__name__)
@@ -19,6 +21,7 @@ Work = Callable[[], Awaitable[None]]
 
 _WRITE_EVERY = 1.0
 _CONDUCT_EVERY = 1.0
+_REGRESS_EVERY = 30.0
 _EXPIRE_EVERY = 600.0
 _GRACE = 3600.0
 """Seconds for which outcomes may still come after an experiment was stopped."""
@@ -30,8 +33,11 @@ _PATIENCE = 15.0
 class Upkeep:
     """The background tasks of one replica. They outlive every error: one that fails is tried again."""
 
-    def __init__(self, control: Control, intake: Intake) -> None:
+    def __init__(self, control: Control, intake: Intake, prepare: Callable[[str], Awaitable[None]]) -> None:
+        """``prepare`` makes what a target leads to resident."""
         self._control, self._intake = control, intake
+        self._canaries = Canaries(control, prepare, lambda: intake.judges)
+        self._regressions = Regressions(control)
         self._conductor = Conductor(control)
         self._tasks: list[asyncio.Task[None]] = []
         self._overflowed = 0
@@ -48,6 +54,8 @@ class Upkeep:
             (self._write, _WRITE_EVERY),
             (self._control.follow, self._control.settings.poll_seconds),
             (self._conductor.conduct, _CONDUCT_EVERY),
+            (self._canaries.conduct, _CONDUCT_EVERY),
+            (self._regressions.conduct, _REGRESS_EVERY),
             (self._expire, _EXPIRE_EVERY),
         )
         self._tasks = [asyncio.create_task(self._each(seconds, one), name="excise-upkeep") for one, seconds in work]

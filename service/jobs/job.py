@@ -171,7 +171,9 @@ def cancelled(job: Job, now: float) -> Job:
 def approved(job: Job, now: float) -> Job:
     """A person says yes: to traffic, or to promotion. Raises ``ConflictError`` where nobody was asked."""
     if job.state != "waiting":
-        raise ConflictError(f"the job {job.id!r} is {job.state} and waits for nobody's approval", code="job_not_waiting")
+        raise ConflictError(
+            f"the job {job.id!r} is {job.state} and waits for nobody's approval", code="job_not_waiting"
+        )
     if job.waiting_for == "traffic":
         return _moved(job, "approved", now, "a person said yes to traffic")
     return _moved(job, "promoted", now, f"a person said yes: {job.reason}")
@@ -194,6 +196,12 @@ def judged(job: Job, verdict: str, why: str, now: float) -> Job:
     if job.spec.approval == "before-promotion":
         return _moved(found, "waiting", now, why, "promotion")
     return _moved(found, "promoted", now, why)
+
+
+def settled(job: Job, promoted: bool, why: str, now: float) -> Job:
+    """A person ended its canary by hand. Raises ``ConflictError`` where it is over."""
+    _check_going(job)
+    return _moved(job, "promoted" if promoted else "rolled back", now, why)
 
 
 def _moved(

@@ -19,6 +19,8 @@ Also = Callable[[Connection, Job], None]
 """What else is to happen in the transaction, or not at all."""
 
 _TRIES = 3
+MOST = 1000
+"""Jobs that may be going on."""
 
 
 class Jobs:
@@ -27,7 +29,7 @@ class Jobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, job: Job, *, most: int) -> tuple[Job, bool]:
+    def create(self, job: Job, *, most: int = MOST) -> tuple[Job, bool]:
         """Store a new job; one of the same id and spec is found again. Returns it, and whether it is new.
 
         Raises ``ConflictError`` where the id is another's, or ``most`` jobs are going on.
@@ -69,9 +71,10 @@ class Jobs:
         with self._database.begin(reads=True) as connection:
             return [Job.of(row.document) for row in connection.execute(rows)]
 
-    def newest(self, kind: str, mask: str) -> Job | None:
+    def newest(self, kind: str, mask: str, state: str | None = None) -> Job | None:
         """The newest job of a kind about a mask."""
         rows = select(table.c.document).where(table.c.kind == kind, table.c.mask == mask)
+        rows = rows.where(table.c.state == state) if state else rows
         with self._database.begin(reads=True) as connection:
             row = connection.execute(rows.order_by(table.c.created_at.desc()).limit(1)).first()
         return Job.of(row.document) if row else None
@@ -104,9 +107,7 @@ class Jobs:
         if connection.execute(changed).rowcount != 1:
             return None
         if after.state != before.state:
-            audit.write(
-                connection, action, f"job {id}", before=_told(before), after=_told(after), reason=after.reason
-            )
+            audit.write(connection, action, f"job {id}", before=_told(before), after=_told(after), reason=after.reason)
         if also:
             also(connection, after)
         return after
