@@ -42,7 +42,7 @@ QUEUE_DEPTH = Gauge("excise_scoring_queue_depth", "Responses waiting to be score
 DROPPED = Counter("excise_scoring_dropped_total", "Responses never scored: the queue was full or the scorer failed.")
 MASK_INFO = Gauge("excise_mask_info", "1 for each registered mask.", ["mask", "digest", "granularity"])
 RESIDENT = Gauge("excise_masks_resident", "Masks in the engine's gates.")
-HOLDS = Gauge("excise_mask_holds", "1 while a promoted mask does what it was promoted for, when last measured.", ["mask"])
+HOLDS = Gauge("excise_mask_holds", "Whether a promoted mask, measured again, does what it was made for.", ["mask"])
 EVICTIONS = Counter("excise_mask_evictions_total", "Masks that made room for another in the engine's gates.")
 LOAD_SECONDS = Histogram(
     "excise_mask_load_seconds",

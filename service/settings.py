@@ -103,7 +103,10 @@ class Settings(BaseSettings):
         30.0, gt=0, le=3650, allow_inf_nan=False, description="Days for which outcomes are kept by the minute."
     )
     keep_flagged: int = Field(
-        0, ge=0, le=1_000_000, description="Toxic or repetitive responses kept for review with their prompts, redacted, the newest; 0: none."
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Toxic or repetitive responses kept for review with their prompts, redacted, the newest; 0: none.",
     )
     flagged_days: float = Field(
         7.0, gt=0, le=3650, allow_inf_nan=False, description="Days after which kept responses are deleted."
@@ -115,10 +118,10 @@ class Settings(BaseSettings):
         SecretStr(""), description="URL that is called when a guardrail stops an experiment; default: none is."
     )
     console: Literal["auto", "on", "off"] = Field(
-        "auto", description="The console in the browser at /console: with a key of either kind (auto), always, or never."
+        "auto", description="The console in the browser, /console: with a key of either kind (auto), always, or never."
     )
     regression_days: float = Field(
-        7.0, ge=0, le=3650, allow_inf_nan=False, description="Days after which promoted masks are measured again; 0: never."
+        7.0, ge=0, le=3650, allow_inf_nan=False, description="Days until promoted masks are measured again; 0: never."
     )
     log_format: Literal["text", "json"] = Field("text", description="Lines of the log: text, or JSON for machines.")
     poll_seconds: float = Field(

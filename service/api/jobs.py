@@ -80,7 +80,7 @@ class ResultIn(Closed):
 
     worker: Worker
     mask: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}@[1-9][0-9]{0,8}$")] = None
-    measured: Annotated[dict[str, Any], Field(description="as `excise evaluate --json` has it")] = {}
+    measured: Annotated[dict[str, Any], Field(default_factory=dict, description="as `excise evaluate --json` has it")]
     prompts: Annotated[int | None, Field(ge=0, description="how many there were")] = None
     failed: Annotated[str | None, Field(min_length=1, max_length=4000, description="why there is no result")] = None
 

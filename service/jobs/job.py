@@ -131,7 +131,7 @@ class Job:
 
 
 def claimed(job: Job, worker: str, now: float) -> Job:
-    """In the hands of this worker for ``LEASE`` seconds from now; also what keeps it there. Raises ``ConflictError``."""
+    """In the hands of this worker for ``LEASE`` seconds from now, again or anew. Raises ``ConflictError``."""
     if not job.free(now, worker):
         has = f"the worker {job.lease.holder!r} has it" if job.lease else f"it is {job.state}"
         raise ConflictError(f"the job {job.id!r} cannot be taken: {has}", code="job_not_free")
