@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-import masks
 import pytest
 from sqlalchemy import select
 
+import masks
 from service.jobs.store import Jobs
 from service.outcomes.totals import Outcome, Value
 from service.tables import audit
