@@ -117,7 +117,7 @@ class LoadedModel:
         """Every normalisation of the decoder, the final one last."""
         for block in self.blocks:
             yield from block.norms
-        final = _found(self.model, self.architecture.final_norm)
+        final = _submodule(self.model, self.architecture.final_norm)
         if final is not None:  # OPT's with the norms after each part have none
             yield final
 
@@ -242,7 +242,7 @@ def architecture_of(config: Any) -> Architecture:
 def _blocks(model: PreTrainedModel, architecture: Architecture, geometry: masks.Geometry) -> Iterator[Block]:
     for index, layer in enumerate(attrgetter(architecture.layers)(model)):
         try:
-            find = {field: _found(layer, getattr(architecture, field)) for field in _OF_A_LAYER}
+            find = {field: _submodule(layer, getattr(architecture, field)) for field in _OF_A_LAYER}
             norms = tuple(attrgetter(name)(layer) for name in architecture.norms)
         except AttributeError as error:
             raise ArchitectureError(f"layer {index} of this {model.config.model_type} model: {error}") from error
@@ -260,7 +260,7 @@ def _blocks(model: PreTrainedModel, architecture: Architecture, geometry: masks.
 _OF_A_LAYER = ("mlp", "gate", "up", "activation", "down_proj", "o_proj")
 
 
-def _found(module: nn.Module, path: str | None) -> Any:
+def _submodule(module: nn.Module, path: str | None) -> Any:
     return None if path is None else attrgetter(path)(module)
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, func, insert, select
 
-from service import audit
-from service.database import Database, DatabaseLostError
 from service.scoring.redaction import WINDOW, redacted
 from service.scoring.response import Scored
-from service.tables import flagged
+from service.storage import audit
+from service.storage.database import Database, DatabaseLostError
+from service.storage.tables import flagged
 
 _log = logging.getLogger(__name__)
 
