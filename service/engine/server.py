@@ -14,20 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import masks
+from masks.families import values
 from service.engine import vllm_logs
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
 from service.errors import InvalidRequestError
 from service.settings import VLLM_KEY, Settings
 from service.shutdown import LEAVE
-
-GATED_ARCHITECTURES = (
-    "LlamaForCausalLM",
-    "MistralForCausalLM",
-    "OPTForCausalLM",
-    "Qwen2ForCausalLM",
-    "Qwen3ForCausalLM",
-)
 
 _DRAIN = 30
 """Seconds that running requests have when the server is told to end, unless --shutdown-timeout says otherwise."""
@@ -71,7 +64,7 @@ class Launch:
 
 def can_gate(architecture: str) -> bool:
     """Whether masks can be applied per request to this Hugging Face architecture."""
-    return architecture in GATED_ARCHITECTURES
+    return architecture in values("causal_model")
 
 
 def prepare(model: str, options: list[str]) -> Launch:

@@ -13,7 +13,8 @@ from correction.attribution.criteria.output_seeds import Sample
 from correction.data.generation import generate
 from correction.data.references import ReferenceSet
 from correction.errors import ArchitectureError
-from correction.models import ARCHITECTURES, load, wrap
+from correction.models import load, wrap
+from masks import families
 from tests.correction import rederivation
 from tests.correction.conftest import scores_of
 from tests.correction.families import FAMILIES, save_family
@@ -28,7 +29,7 @@ def family(request, tmp_path_factory):
 
 
 def test_every_supported_family_is_tested():
-    assert {name.partition("-")[0] for name in FAMILIES} == set(ARCHITECTURES)
+    assert {name.partition("-")[0] for name in FAMILIES} == set(families.FAMILIES)
 
 
 @pytest.mark.parametrize("seed", ["last", "all"])

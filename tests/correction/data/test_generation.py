@@ -10,7 +10,8 @@ import masks
 from correction.ablation import ablated
 from correction.data.generation import end_tokens, generate, sample_tokens, uniform_numbers
 from correction.errors import EvaluationError
-from correction.models import ARCHITECTURES, load
+from correction.models import load
+from masks import families
 from tests.correction.conftest import WORDS, tiny_tokenizer
 
 SEQUENCES = [[1, 8, 17, 30, 9, 22], [1, 14], [1, 40, 11, 12, 33, 7, 19, 28, 35], [5]]
@@ -86,7 +87,7 @@ def test_progress_is_told(tiny):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_answers_as_transformers_does_one_by_one(tmp_path, family):
-    if family not in ARCHITECTURES:
+    if family not in families.FAMILIES:
         pytest.skip(f"correction.models has no adapter for {family}")
     torch.manual_seed(1)
     AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **FAMILIES[family])).save_pretrained(tmp_path)
