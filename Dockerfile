@@ -14,11 +14,13 @@ COPY Makefile requirements-cpu.lock pyproject.toml README.md excise.py ./
 COPY masks masks
 COPY behaviours behaviours
 COPY edits edits
+COPY stats stats
 COPY correction correction
 COPY service service
+COPY commands commands
 COPY demo demo
 RUN make setup && .venv/bin/python -m pip cache purge \
-    && .venv/bin/python -m compileall -q excise.py masks behaviours edits correction service demo
+    && .venv/bin/python -m compileall -q excise.py masks behaviours edits stats correction service commands demo
 ENV EXCISE_STORE=/store HOME=/cache TORCHINDUCTOR_CACHE_DIR=/cache/inductor PATH=/excise/.venv/bin:$PATH
 USER 10001:10001
 VOLUME ["/store", "/cache"]
@@ -33,8 +35,10 @@ COPY pyproject.toml README.md excise.py ./
 COPY masks masks
 COPY behaviours behaviours
 COPY edits edits
+COPY stats stats
 COPY correction correction
 COPY service service
+COPY commands commands
 COPY demo demo
 RUN pip install --no-cache-dir --no-deps . && useradd --uid 10001 --home-dir /cache --no-create-home excise \
     && install -d -o excise -g excise /store /cache

@@ -31,15 +31,15 @@ from benchmarks.reading import Reading
 from benchmarks.rivals import ids_of
 from correction import actsvd
 from correction.ablation import ablated
-from correction.attribution import attribute
-from correction.criteria import Settings
-from correction.criteria.seeds import Sample
+from correction.attribution.attribution import attribute
+from correction.attribution.criteria import Settings
+from correction.attribution.criteria.output_seeds import Sample
+from correction.attribution.relevance import Relevance
+from correction.data.generation import generate
+from correction.data.references import ReferenceSet
 from correction.evaluation.attack import FORMS, attack, request
-from correction.generation import respond
 from correction.models import LoadedModel, load
-from correction.references import ReferenceSet
-from correction.relevance import Relevance
-from correction.selection import components, select, set_difference
+from correction.selection.top_k import components_by_layer, select, set_difference
 
 Criterion = Literal["wanda", "snip", "random"]
 
@@ -78,7 +78,7 @@ class Material:
 def material_of(loaded: LoadedModel, asked: Sequence[str], texts: Sequence[str], sizes: Sizes) -> Material:
     """Divide the refused requests, and let the model refuse those to find by."""
     find, report = asked[::2][: sizes.requests], asked[1::2][: sizes.requests]
-    answers = respond(loaded, [request(loaded, each, "system") for each in find], max_new_tokens=sizes.max_new_tokens)
+    answers = generate(loaded, [request(loaded, each, "system") for each in find], max_new_tokens=sizes.max_new_tokens)
     said = tuple(str(loaded.tokenizer.decode(list(each), skip_special_tokens=True)) for each in answers)
     refusals = ReferenceSet(tuple(find), "refused", "prompt", said)
     return Material(refusals, ReferenceSet(tuple(texts[: sizes.passages]), "c4", "text"), tuple(report))
@@ -106,7 +106,7 @@ def methods(loaded: LoadedModel, given: Material, sizes: Sizes) -> Iterator[tupl
 
     @contextmanager
     def cut(selected: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        mask = masks.for_model(loaded.path, "cut", **components(selected))
+        mask = masks.for_model(loaded.path, "cut", **components_by_layer(selected))
         total = sum(each.weight.numel() for each in actsvd.linears(loaded).values())
         with ablated(loaded, mask):
             yield {"share": round(mask.count / total, 5)}

@@ -41,11 +41,11 @@ from transformers.models.llama import modeling_llama
 
 from benchmarks.attribution_memory import MODULES, device_name, parsed, parser_of, random_llama, random_texts
 from correction import instances
-from correction.attribution import attribute
-from correction.criteria import Settings
-from correction.criteria.scored import scored
+from correction.attribution.attribution import attribute
+from correction.attribution.criteria import Settings
+from correction.attribution.criteria.scored_modules import find_scored_modules
+from correction.attribution.relevance import Relevance
 from correction.models import LoadedModel
-from correction.relevance import Relevance
 
 BASES = {
     "neurons": ("frozen", "training_step", "lxt_neurons"),
@@ -87,7 +87,7 @@ def lxt_rules(patches: Any) -> Iterator[None]:
 
 def lxt_loop(loaded: LoadedModel, ids: Tensor, patches: Any, settings: Settings) -> Relevance:
     """Mean relevance by LXT's rules, sample after sample."""
-    places = list(scored(loaded, settings))
+    places = list(find_scored_modules(loaded, settings))
     totals = {place.name: torch.zeros(place.shape, device=loaded.device) for place in places}
     kept: dict[nn.Module, Tensor] = {}
 
@@ -95,7 +95,7 @@ def lxt_loop(loaded: LoadedModel, ids: Tensor, patches: Any, settings: Settings)
         kept[module] = inputs[0]
         inputs[0].retain_grad()
 
-    with instances.frozen(loaded.model), lxt_rules(patches), ExitStack() as hooks:
+    with instances.frozen_parameters(loaded.model), lxt_rules(patches), ExitStack() as hooks:
         for place in places:
             if place.width:
                 hooks.callback(place.module.register_forward_pre_hook(keep).remove)
@@ -127,12 +127,12 @@ def kinds(loaded: LoadedModel, options: argparse.Namespace) -> dict[str, Callabl
 
     def frozen() -> None:
         hook = model.get_input_embeddings().register_forward_hook(lambda module, x, output: output.requires_grad_())
-        with instances.frozen(model):
+        with instances.frozen_parameters(model):
             batch.output(loaded).backward()
         hook.remove()
 
     def with_gradients(*modules: str) -> None:
-        with instances.frozen(model):
+        with instances.frozen_parameters(model):
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(not modules or name.split(".")[-2] in modules)
             batch.output(loaded).backward()

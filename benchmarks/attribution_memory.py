@@ -39,12 +39,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig
 from transformers.utils import logging
 
-from correction.attribution import attribute
-from correction.criteria import SeededBatch, Settings
-from correction.criteria.scored import size
-from correction.criteria.seeds import Sample, seeded
+from correction.attribution.attribution import attribute
+from correction.attribution.criteria import SeededBatch, Settings
+from correction.attribution.criteria.output_seeds import Sample, seeded_batches
+from correction.attribution.criteria.scored_modules import component_count
+from correction.data.references import ReferenceSet
 from correction.models import LoadedModel, wrap
-from correction.references import ReferenceSet
 
 SIZES = ("layers", "hidden", "intermediate", "heads", "kv_heads", "vocabulary", "rows", "tokens", "dtype")
 PRESETS = {
@@ -108,7 +108,7 @@ def random_texts(loaded: LoadedModel, options: argparse.Namespace) -> tuple[Tens
     ids = torch.randint(options.vocabulary, (options.rows, options.tokens), generator=torch.Generator().manual_seed(1))
     texts = tuple(" ".join(map(str, row)) for row in ids.tolist())
     samples = [Sample(tuple(row)) for row in ids.tolist()]
-    (batch,) = seeded(samples, options.seed, tokens=ids.numel(), device=loaded.device)
+    (batch,) = seeded_batches(samples, options.seed, tokens=ids.numel(), device=loaded.device)
     return ids.to(loaded.device), ReferenceSet(texts, "random", "text"), batch
 
 
@@ -194,7 +194,7 @@ def one(kind: str, options: argparse.Namespace) -> dict[str, Any]:
             tokens = options.rows * options.tokens
             run = partial(attribute, loaded, texts, settings, tokens=tokens, checkpointing=again, scores_in=files)
             seconds, extra, everything = measured(run, options.device)
-        sums = 0 if files else 4 * size(loaded, settings)
+        sums = 0 if files else 4 * component_count(loaded, settings)
     return {"seconds": seconds, "weights": weights, "sums": sums, "extra": extra, "resident": everything}
 
 

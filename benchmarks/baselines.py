@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from correction.evaluation.auroc import auroc
+from correction.data.tokenisation import Batch, batches
 from correction.models import LoadedModel
-from correction.tokenisation import Batch, batches
+from stats.auroc import auroc
 
 Place = Literal["linears", "neurons"]
 """What AurA scales: the outputs of all linear modules of an MLP, as its authors do, or the inputs of `down_proj`."""

@@ -17,19 +17,20 @@ from typing import Any
 
 import torch
 
-from correction import models, references
-from correction.correct import mask_of
-from correction.criteria import CRITERIA
+from correction import models
+from correction.attribution.criteria import CRITERIA
+from correction.attribution.relevance import Granularity
+from correction.correct import build_mask
+from correction.data import references
+from correction.data.detectors import parse_detector
 from correction.errors import SelectionError
 from correction.evaluation import compare, evaluate
-from correction.options import Asking, Attributing
-from correction.recipe import Ranking
-from correction.refinement import Refinement
-from correction.relevance import Granularity
-from correction.search import candidates, search
-from correction.strength import Gated, size
-from correction.symptoms import shows
-from correction.validation import Budget
+from correction.options import AttributionOptions, GenerationOptions
+from correction.search.mask_search import candidates, search
+from correction.search.refinement import Refinement
+from correction.search.strength import Gated, gated_count
+from correction.search.validation import Budget
+from correction.selection.recipe import Ranking
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("attribution", "validation", "test")
@@ -80,22 +81,24 @@ def main() -> None:
     torch.set_num_threads(1)  # both models are too small for more: threads would only wait for each other
     sets = sets_of(options)
     loaded = models.load(options.real or ROOT / "demo" / "model", dtype="float32")
-    test = shows("toxicity", threshold=0.5)
-    asking = Asking(max_new_tokens=24, samples=2, temperature=0.7) if options.real else Asking()
-    attributing = Attributing(max_length=256)
+    test = parse_detector("toxicity", threshold=0.5)
+    generation_options = (
+        GenerationOptions(max_new_tokens=24, samples=2, temperature=0.7) if options.real else GenerationOptions()
+    )
+    attribution_options = AttributionOptions(max_length=256)
     prompts, general, text = (
         sets[name] for name in ("prompts_attribution", "general_attribution", "general_validation")
     )
-    reporting = asking.but(seed=1).given()
+    reporting = generation_options.replace(seed=1).as_arguments()
     before = evaluate(loaded, sets["prompts_test"], sets["general_test"], **reporting)
 
     def row(name: str, budget: float, gated: Gated, seconds: float) -> None:
         told: dict[str, Any] = {"benchmark": "budgets", "model": "real" if options.real else "demo"}
         told |= {"granularity": options.granularity, "criterion": name, "budget": budget}
-        told |= {"cut": size(gated), "seconds": round(seconds, 1)}
+        told |= {"cut": gated_count(gated), "seconds": round(seconds, 1)}
         after = before
         if gated:
-            mask = mask_of(loaded, gated, name="benchmark", made={})
+            mask = build_mask(loaded, gated, name="benchmark", made={})
             after = evaluate(loaded, sets["prompts_test"], sets["general_test"], mask=mask, **reporting)
         figures, was, differs = after.summary(), before.summary(), compare(before, after).summary()
         told |= {"before": was["toxic"], "after": figures["toxic"], "increase": differs["perplexity"]}
@@ -119,8 +122,8 @@ def main() -> None:
                     rankings=chosen,
                     rounds=options.search if name in named else 1,
                     refinement=Refinement() if name in named else None,
-                    asking=asking,
-                    attributing=attributing,
+                    generation_options=generation_options,
+                    attribution_options=attribution_options,
                 ).chosen.gated
             except SelectionError:  # nothing helps within the budget
                 found = {}

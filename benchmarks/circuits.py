@@ -18,14 +18,14 @@ import torch
 
 from benchmarks import jsonl
 from correction import models
+from correction.attribution.criteria.criterion_settings import Settings
+from correction.attribution.relevance import Relevance
 from correction.circuits import tasks
-from correction.circuits.ablation import Kind, ablation
-from correction.circuits.metric import SHARES, areas, defined, faithfulness
-from correction.circuits.order import overlap, relevance, top, without
-from correction.circuits.reading import Reader, Reading
-from correction.criteria.settings import Settings
-from correction.evaluation.bootstrap import Estimate, Floats, wilson
-from correction.relevance import Relevance
+from correction.circuits.circuit_ablation import Kind, make_ablation
+from correction.circuits.metric import SHARES, areas, faithfulness, is_defined
+from correction.circuits.order import difference, jaccard_index, relevance, top_components
+from correction.circuits.task_answers import TaskAnswers, TaskReader
+from stats.estimates import Estimate, Floats, wilson
 
 KINDS: tuple[Kind, ...] = ("zero", "mean", "counterfactual")
 WHOLE, NONE = "model", "nothing"
@@ -60,14 +60,14 @@ def run(given: argparse.Namespace, notes: Notes) -> None:
     orders: dict[tuple[str, str, int], Relevance] = {}
     parts, readers = {}, {}
     for task in given.tasks:
-        asked = tasks.rows(loaded, task, given.examples)
+        asked = tasks.task_rows(loaded, task, given.examples)
         parts[task] = asked.thirds()
-        readers[task] = Reader(loaded, parts[task][2], settings)
+        readers[task] = TaskReader(loaded, parts[task][2], settings)
         total = sum(flags.numel() for flags in readers[task].nothing.values())
         if "heads" not in notes.found:
             notes.write("heads", total)
         if f"{task}/able" not in notes.found:
-            right = Reader(loaded, asked.rows, settings).read().right
+            right = TaskReader(loaded, asked.rows, settings).read().right
             notes.write(f"{task}/able", [int(right.sum()), len(right)])
     for task, kind, label, seed in wanted(given):
         key = (task, label, seed)
@@ -78,7 +78,7 @@ def run(given: argparse.Namespace, notes: Notes) -> None:
             orders[key] = relevance(loaded, parts[task][0], settings, label)
             told = {name: [round(x, 6) for x in score.tolist()] for name, score in orders[key].scores.items()}
             notes.write(f"{task}/order/{label}/{seed}", told)
-        how = ablation(loaded, kind, settings, parts[task][0])
+        how = make_ablation(loaded, kind, settings, parts[task][0])
         reader = readers[task]
         for name, kept in ((WHOLE, None), (f"{kind}/{NONE}", reader.nothing)):
             if f"{task}/{name}" not in notes.found:
@@ -86,10 +86,10 @@ def run(given: argparse.Namespace, notes: Notes) -> None:
         for count in counts(total):
             name = f"{task}/{kind}/{label}/{seed}/{count}"
             if 0 < count < total and name not in notes.found:
-                kept = top(orders[key], count)
+                kept = top_components(orders[key], count)
                 notes.write(name, noted(reader.read(kept, how)))
                 if label == "lrp" and count == given.circuit:
-                    rest = without(reader.everything, kept)
+                    rest = difference(reader.everything, kept)
                     notes.write(f"{name}/necessity", noted(reader.read(rest, how)))
 
 
@@ -106,7 +106,7 @@ def counts(total: int) -> list[int]:
     return sorted({int(share * total) for share in SHARES})
 
 
-def noted(reading: Reading) -> list[float]:
+def noted(reading: TaskAnswers) -> list[float]:
     """Logit differences by row."""
     return [round(each, 5) for each in reading.differences.tolist()]
 
@@ -129,7 +129,7 @@ def table(given: argparse.Namespace, notes: Notes) -> Iterator[str]:
             orders = [_order(notes, f"{task}/order/{label}/0") for label in ("lrp", "gradient")]
             told = ""
             if orders[0] and orders[1]:
-                both = overlap(*(top(each, size) for each in orders if each))
+                both = jaccard_index(*(top_components(each, size) for each in orders if each))
                 told = f"; the first {size} heads of lrp and gradient: Jaccard {both:.2f}"
             yield f"{task}: accuracy {able.value:.1%} [{able.low:.1%}, {able.high:.1%}] of {able.total} rows{told}"
 
@@ -141,7 +141,7 @@ def _line(notes: Notes, task: str, kind: str, label: str, seed: int) -> str | No
     if any(name not in notes.found for name in names.values()):
         return None
     model, nothing = notes[names[total]], notes[names[0]]
-    if not defined(model, nothing):
+    if not is_defined(model, nothing):
         return f"| {task} | {kind} | {label} | not defined: m(N) − m(∅) is not told from 0 |"
     curve = [notes[names[int(share * total)]] for share in SHARES]
     found = areas(SHARES, curve, model, nothing)

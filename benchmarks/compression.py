@@ -25,11 +25,11 @@ from torch.nn import functional as F
 from benchmarks import jsonl, material
 from correction.compression import METHODS, Plan, calibrate, compress, methods
 from correction.compression.compress import prune
-from correction.compression.matrices import matrices
+from correction.compression.matrices import linear_matrices
+from correction.data.references import ReferenceSet
+from correction.data.references import read as reference
 from correction.evaluation.perplexity import joined_windows
 from correction.models import LoadedModel, load
-from correction.references import ReferenceSet
-from correction.references import read as reference
 
 DATA = Path("../shared/data")
 BUDGETS = ("50%", "2:4")
@@ -49,11 +49,11 @@ def losses(loaded: LoadedModel, windows: list[list[int]]) -> list[float]:
 @contextmanager
 def restored(loaded: LoadedModel) -> Iterator[None]:
     """Put the weights back afterwards."""
-    before = {place.name: place.module.weight.detach().clone() for place in matrices(loaded)}
+    before = {place.name: place.module.weight.detach().clone() for place in linear_matrices(loaded)}
     try:
         yield
     finally:
-        for place in matrices(loaded):
+        for place in linear_matrices(loaded):
             place.module.weight.detach().copy_(before[place.name])
 
 
@@ -111,8 +111,8 @@ def main(
                     if METHODS[plan.method].local:
                         compress(loaded, calibration, plan)
                     else:  # scored once for all budgets
-                        relevance = relevance or methods.whole(loaded, calibration, plan)
-                        prune(matrices(loaded), relevance, plan)
+                        relevance = relevance or methods.whole_model_scores(loaded, calibration, plan)
+                        prune(linear_matrices(loaded), relevance, plan)
                     tell(method, budget, seed, start)
 
 

@@ -28,20 +28,20 @@ from benchmarks import jsonl, material, rivals
 from benchmarks.judge import DATA
 from benchmarks.rivals import Case, Name, Rival, Sizes, measured
 from correction.ablation import ablated
-from correction.contrast import Contrast
-from correction.correct import mask_of
-from correction.criteria import CRITERIA
+from correction.attribution.criteria import CRITERIA
+from correction.attribution.relevance import Granularity, Relevance
+from correction.correct import build_mask
+from correction.data.detectors import parse_detector
+from correction.data.references import ReferenceSet
 from correction.errors import CorrectionError
 from correction.models import LoadedModel, load
-from correction.options import Asking, Attributing
-from correction.recipe import Ranking
-from correction.references import ReferenceSet
-from correction.refinement import Refinement, refine
-from correction.relevance import Granularity, Relevance
-from correction.search import candidates, search
-from correction.strength import size
-from correction.symptoms import shows
-from correction.validation import Budget
+from correction.options import AttributionOptions, GenerationOptions
+from correction.search.mask_search import candidates, search
+from correction.search.refinement import Refinement, refine
+from correction.search.strength import gated_count
+from correction.search.validation import Budget
+from correction.selection.contrast import Contrast
+from correction.selection.recipe import Ranking
 
 BUDGETS = (0.01, 0.05, 0.02)
 SIZES = {
@@ -177,7 +177,9 @@ class Bench:
         sizes = SIZES[job.case]
         behaviour, prompts = self.prompts(job.case).split(0.25, job.seed)
         general, text = self.general.split(0.4, job.seed)
-        asking = Asking(self.raw, sizes.max_new_tokens, sizes.samples, sizes.temperature, job.seed)
+        generation_options = GenerationOptions(
+            self.raw, sizes.max_new_tokens, sizes.samples, sizes.temperature, job.seed
+        )
         shuffled = job.name == "shuffled"
         found = search(
             self.loaded,
@@ -185,25 +187,25 @@ class Bench:
             general,
             prompts,
             text,
-            shows("repetition" if job.case == "loops" else "toxicity", threshold=0.5),
+            parse_detector("repetition" if job.case == "loops" else "toxicity", threshold=0.5),
             budget=Budget(job.budget),
             rankings=job.rankings(),
             rounds=job.rounds,
             refinement=Refinement(seed=job.seed) if job.name == "search" or shuffled else None,
-            asking=asking,
-            attributing=Attributing(raw=self.raw),
+            generation_options=generation_options,
+            attribution_options=AttributionOptions(raw=self.raw),
         )
         chosen = found.chosen
         tried = [each.described() for each in found.tried]
         if shuffled:  # the best that was refined: the question is what refinement makes of such candidates
             refined = [each for each in found.tried if each.label.endswith("refined")]
             chosen = min(refined, key=lambda each: (each.increase.high > job.budget, each.shown))
-        mask = mask_of(self.loaded, chosen.gated, name="benchmark", made={})
+        mask = build_mask(self.loaded, chosen.gated, name="benchmark", made={})
         seconds = time.perf_counter() - start
         row = measured(
             self.loaded, Rival("", lambda: ablated(self.loaded, mask)), self.case(job.case), self.texts, sizes
         )
-        told = {"cut": size(chosen.gated), "chosen": chosen.label, "search_s": round(seconds, 1), "tried": tried}
+        told = {"cut": gated_count(chosen.gated), "chosen": chosen.label, "search_s": round(seconds, 1), "tried": tried}
         return job.row | row | told
 
 
@@ -224,7 +226,7 @@ def _begin(model: str, data: Path, dtype: str) -> None:
 
 
 def _done(job: Job) -> dict[str, Any]:
-    lot = patch("correction.search.refine", _by_lot) if job.name == "shuffled" else nullcontext()
+    lot = patch("correction.search.mask_search.refine", _by_lot) if job.name == "shuffled" else nullcontext()
     try:
         with lot:
             return _BENCH[0].run(job)

@@ -27,7 +27,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor
 
-from service.engine.gates import Batch, EditedMethod
+from service.engine.gated_layers import Batch, EditedMethod
 
 SHAPES = ("down_proj=14336x4096", "o_proj=4096x4096")
 COLD = 256 * 2**20

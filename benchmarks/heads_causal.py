@@ -29,16 +29,16 @@ from torch import Tensor
 
 from benchmarks import material
 from benchmarks.judge import DATA
-from correction.attribution import attribute
-from correction.criteria import Criterion, Settings
-from correction.criteria.causal import PARTS, Output, Parts, cuts
-from correction.criteria.cost import COST
-from correction.criteria.scored import scored
-from correction.criteria.seeds import Sample, seeded
-from correction.criteria.settings import OutputSeed, Sign
+from correction.attribution.attribution import attribute
+from correction.attribution.criteria import Criterion, Settings
+from correction.attribution.criteria.causal import PARTS, MedianOfMeans, SeededOutput, ablated_hidden_states
+from correction.attribution.criteria.cost import COST
+from correction.attribution.criteria.criterion_settings import OutputSeed, Sign
+from correction.attribution.criteria.output_seeds import Sample, seeded_batches
+from correction.attribution.criteria.scored_modules import find_scored_modules
+from correction.data.references import Kind, ReferenceSet, read
+from correction.data.tokenisation import encode
 from correction.models import LoadedModel, load
-from correction.references import Kind, ReferenceSet, read
-from correction.tokenisation import encode
 
 CHEAP: tuple[tuple[str | Criterion, OutputSeed, Sign], ...] = (
     *(
@@ -119,18 +119,18 @@ def measured(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> Effects
     """The effects of a few texts, in one batch."""
     begun = time.perf_counter()
     texts = [Sample(tuple(each[:1]), tuple(each[1:])) for each in sequences]
-    (by_loss,) = seeded(texts, "response", tokens=1 << 20, device=loaded.device)
-    (by_logits,) = seeded(
+    (by_loss,) = seeded_batches(texts, "response", tokens=1 << 20, device=loaded.device)
+    (by_logits,) = seeded_batches(
         [Sample(tuple(each)) for each in sequences], "contrastive", tokens=1 << 20, device=loaded.device
     )
     order = sorted(range(len(sequences)), key=lambda place: (len(sequences[place]), place))
     # What is seeded by the loss leaves the last token out, which nothing before it sees.
-    places = list(scored(loaded, Settings("head")))
-    passes = cuts(loaded, places, by_logits.batch)
+    places = list(find_scored_modules(loaded, Settings("head")))
+    passes = ablated_hidden_states(loaded, places, by_logits.batch)
     whole = next(passes)[1]
     outputs = {
-        "loss": Output(loaded, by_loss, whole, loss=True),
-        "logits": Output(loaded, by_logits, whole, loss=False),
+        "loss": SeededOutput(loaded, by_loss, whole, loss=True),
+        "logits": SeededOutput(loaded, by_logits, whole, loss=False),
     }
     falls: dict[str, list[Tensor]] = {name: [] for name in outputs}
     for _, hidden in passes:
@@ -146,7 +146,7 @@ def measured(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> Effects
 
 def score(effects: NDArray[Any]) -> NDArray[np.float64]:
     """The median over parts of the mean within one, as `causal` has it: (texts, heads) → float64 (heads,)."""
-    parts = Parts(torch.zeros(PARTS, 1 + effects.shape[1]))
+    parts = MedianOfMeans(torch.zeros(PARTS, 1 + effects.shape[1]))
     parts.add(torch.from_numpy(effects))
     return parts.mean(len(effects)).double().numpy()
 

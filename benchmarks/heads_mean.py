@@ -22,9 +22,9 @@ from benchmarks import material
 from benchmarks.judge import DATA
 from benchmarks.reading import Reading
 from benchmarks.rivals import ids_of
-from correction.ablation import entering
+from correction.ablation import modified_input
+from correction.data.tokenisation import batches
 from correction.models import LoadedModel, load
-from correction.tokenisation import batches
 
 Samples = list[list[int]]
 
@@ -63,7 +63,7 @@ def replaced(loaded: LoadedModel, layer: int, head: int, value: Tensor) -> Abstr
         changed[..., part] = ready
         return changed
 
-    return entering(loaded.blocks[layer].o_proj, put)
+    return modified_input(loaded.blocks[layer].o_proj, put)
 
 
 def compared(loaded: LoadedModel, reading: Reading, layer: int, head: int, mean: Tensor) -> dict[str, Any]:

@@ -24,13 +24,13 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from correction import models
-from correction.circuits.ablation import ZERO, Kept
+from correction.attribution.criteria.criterion_settings import Settings, Sign
+from correction.circuits.circuit_ablation import ZERO, Kept
+from correction.circuits.known_circuit import auroc
 from correction.circuits.metric import faithfulness
 from correction.circuits.order import relevance
-from correction.circuits.pairs import Row
-from correction.circuits.reading import Reader
-from correction.circuits.truth import auroc
-from correction.criteria.settings import Settings, Sign
+from correction.circuits.prompt_pairs import TaskRow
+from correction.circuits.task_answers import TaskReader
 from correction.models import LoadedModel
 
 WORDS, LENGTH = 24, 6
@@ -97,7 +97,7 @@ def train(folder: Path, seed: int = 0, steps: int = 400) -> LoadedModel:
     return models.load(folder, dtype="float32", device="cpu")
 
 
-def asked(count: int, seed: int) -> list[Row]:
+def asked(count: int, seed: int) -> list[TaskRow]:
     """Rows: the corrupted prompt has the marker elsewhere; wrong is what follows it there."""
     generator = np.random.default_rng(seed)
     rows = []
@@ -105,7 +105,7 @@ def asked(count: int, seed: int) -> list[Row]:
         listed = [int(each) for each in 2 + generator.choice(WORDS - 2, LENGTH, replace=False)]
         here, there = (int(each) for each in generator.choice(LENGTH, 2, replace=False))
         clean, corrupted = ((*listed[:place], MARKER, *listed[place:], ASK) for place in (here, there))
-        rows.append(Row(clean, corrupted, listed[here], listed[there]))
+        rows.append(TaskRow(clean, corrupted, listed[here], listed[there]))
     return rows
 
 
@@ -121,7 +121,7 @@ def measure(loaded: LoadedModel, criteria: tuple[str, ...], signs: tuple[Sign, .
     """AUROC by criterion and sign, faithfulness of the planted heads alone, and accuracy of the model."""
     rows = asked(96, seed)
     truth = planted(loaded)
-    reader = Reader(loaded, rows, Settings("head"))
+    reader = TaskReader(loaded, rows, Settings("head"))
     model, nothing = reader.read(), reader.read(reader.nothing, ZERO)
     alone = faithfulness(reader.read(truth).differences, model.differences, nothing.differences)
     found = {}

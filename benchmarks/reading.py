@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from correction.evaluation.bootstrap import bootstrap
+from correction.data.tokenisation import batches
 from correction.evaluation.perplexity import increase
 from correction.models import LoadedModel
-from correction.tokenisation import batches
+from stats.estimates import bootstrap
 
 _CHUNK = 512
 

@@ -10,9 +10,9 @@ from sqlalchemy import insert
 import masks
 from benchmarks.random_llama import random_mask
 from benchmarks.replica import MODEL, replica
-from service import audit, tables
-from service.experiments import Experiment, Variant, begin
-from service.registry import describe
+from service.experiments.experiment import Experiment, Variant, begin
+from service.storage import audit, tables
+from service.storage.registry import describe
 
 VERSIONS = "versions"
 """The name that half of the masks are versions of."""

@@ -13,11 +13,11 @@ from starlette.types import ASGIApp, Message
 import masks
 from benchmarks.servers import ADMIN
 from service.bootstrap import Service
-from service.database import Database
-from service.files import MaskFiles
-from service.registry import Registry
-from service.routing import Version
+from service.routing.policy import MaskVersion
 from service.settings import parse
+from service.storage.database import Database
+from service.storage.mask_files import MaskFiles
+from service.storage.registry import Registry
 
 MODEL = Path(__file__).resolve().parents[1] / "demo" / "model"
 NAME = "demo"
@@ -32,7 +32,7 @@ class Everywhere:
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
 
-    async def ensure(self, version: Version, *, retry: bool = False) -> str:
+    async def ensure(self, version: MaskVersion, *, retry: bool = False) -> str:
         """The name of the mask's adapter."""
         return self._names.setdefault(version.label, f"{NAME}:{version.label}")
 

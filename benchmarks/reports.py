@@ -16,11 +16,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from service.experiments import Experiment, Variant, begin
-from service.outcomes.totals import LATENCY_EDGES, Tally, Totals
-from service.report.decision import report
-from service.report.page import html
-from service.sequential.rates import remembered
+from service.experiments.experiment import Experiment, Variant, begin
+from service.experiments.outcomes.totals import LATENCY_EDGES, Tally, Totals
+from service.experiments.report.decision import report
+from service.experiments.report.experiment_page import html
+from stats.sequential.rates import remembered
 
 
 def made(variants: int, epochs: int, units: int, seed: int = 0) -> tuple[Experiment, list[Tally]]:

@@ -33,12 +33,12 @@ from benchmarks.baselines import Samples
 from benchmarks.judge import DATA, LinearJudge
 from benchmarks.reading import Reading
 from correction.ablation import ablated
+from correction.data.generation import generate
+from correction.data.references import ReferenceSet
+from correction.data.tokenisation import encode
 from correction.evaluation.repetition import repetition
 from correction.evaluation.toxicity import toxicity
-from correction.generation import respond
 from correction.models import LoadedModel, load
-from correction.references import ReferenceSet
-from correction.tokenisation import encode
 
 Name = Literal["loops", "toxicity"]
 
@@ -111,7 +111,7 @@ def loops(loaded: LoadedModel, data: Path, sizes: Sizes) -> Case:
     """Loops in greedy continuations of openings."""
     texts = [material.opening(each) for each in material.passages(data)]
     openings = ids_of(loaded, [texts[place] for place in material.SEARCH_OPENINGS][: sizes.fit])
-    said = respond(loaded, openings, max_new_tokens=sizes.max_new_tokens)
+    said = generate(loaded, openings, max_new_tokens=sizes.max_new_tokens)
     samples = [[*opening, *tokens] for opening, tokens in zip(openings, said, strict=True)]
     bad = [sample for sample, tokens in zip(samples, said, strict=True) if is_repetitive(tokens)]
     good = [sample for sample, tokens in zip(samples, said, strict=True) if not is_repetitive(tokens)]
@@ -185,7 +185,7 @@ def measured(
     start = time.perf_counter()
     with rival.context():
         fitted = time.perf_counter()
-        responses = respond(
+        responses = generate(
             loaded,
             rival.given(loaded, case.prompts),
             max_new_tokens=sizes.max_new_tokens,

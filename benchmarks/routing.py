@@ -45,8 +45,8 @@ from benchmarks.replica import MODEL, NAME, Watch, call, replica, stalls, worst
 from service import bootstrap
 from service.api import middleware, plugin
 from service.errors import NotFoundError
-from service.experiments import Experiment, Variant, begin
-from service.routing import ROUTED, Unit, copied
+from service.experiments.experiment import Experiment, Variant, begin
+from service.routing.policy import ROUTED, Unit, copied
 
 VERSIONS = "versions"
 """The name that half of the masks are versions of."""
@@ -157,7 +157,7 @@ async def change(folder: Path, rounds: int) -> dict[str, Any]:
     app = FastAPI()
     plugin.attach(app)
     front = middleware.Gateway(app)
-    other.upkeep.start()
+    other.background_tasks.start()
     puts, there = Watch(), []
     for number in range(rounds // 100):
         target = (f"mask-{2 * number:05}@1", ROUTE)[number % 2]
@@ -170,7 +170,7 @@ async def change(folder: Path, rounds: int) -> dict[str, Any]:
         while other.policy.route != target:
             await asyncio.sleep(0.002)
         there.append(1000 * (time.perf_counter() - began))
-    await other.upkeep.close()
+    await other.background_tasks.close()
     p50, most = float(np.median(there)), max(there)
     return {"milliseconds": {"put_and_here": puts.figures(1e6), "there": {"p50": round(p50), "max": round(most)}}}
 

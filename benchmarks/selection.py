@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from correction.relevance import Relevance
-from correction.selection import select
+from correction.attribution.relevance import Relevance
+from correction.selection.top_k import select
 
 Selected = Mapping[str, NDArray[np.int64]]
 

@@ -30,10 +30,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import logsumexp, xlog1py, xlogy
 
-from service.sequential.counts import Count, Stratum
-from service.sequential.effects import EITHER
-from service.sequential.rates import log_e_value
-from service.sequential.ratios import Cells, log_ratios
+from stats.sequential.counts import Count, Stratum
+from stats.sequential.effect_prior import EITHER
+from stats.sequential.likelihood_ratios import Cells, log_ratios
+from stats.sequential.rates import log_e_value
 
 ALPHA = 0.05
 LIMIT = -math.log(ALPHA)

@@ -30,7 +30,7 @@ def tables(geometry: Geometry, slots: int, dtype: str) -> int:
 
 def held(worker: Any) -> int:
     """Bytes of the gate tables in an engine's worker."""
-    from service.engine.gates import EditedMethod
+    from service.engine.gated_layers import EditedMethod
 
     methods = [getattr(layer, "quant_method", None) for layer in worker.model_runner.model.modules()]
     gates = [method.gates for method in methods if isinstance(method, EditedMethod)]
@@ -51,7 +51,7 @@ def measured(model: Path, slots: int, dtype: str) -> int:
         enable_lora=True,
         max_lora_rank=1,
         max_loras=slots,
-        worker_extension_cls="service.engine.worker.MaskControl",
+        worker_extension_cls="service.engine.worker_extension.MaskControl",
         additional_config={"excise": {"max_weight_rank": 64}},
     )
     return sum(engine.collective_rpc(held))

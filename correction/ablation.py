@@ -30,15 +30,15 @@ def ablated(loaded: LoadedModel, mask: masks.Mask, *, allow_other_base: bool = F
                 listed = getattr(mask, kind).get(block.index)
                 if listed is not None:
                     gates = mask.gate_values(kind, block.index)
-                    stack.enter_context(scaled(module, _row(module, listed, gates, width)))
+                    stack.enter_context(scaled_input(module, _row(module, listed, gates, width)))
         parameters = dict(loaded.model.named_parameters())
         for name in mask.weights:
-            stack.enter_context(zeroed(parameters[name], mask.weight_indices(name)))
+            stack.enter_context(zeroed_weights(parameters[name], mask.weight_indices(name)))
         yield
 
 
 @contextmanager
-def entering(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def modified_input(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Within the block a module reads what `change` makes of what enters it: (…, in) → (…, in)."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -51,9 +51,9 @@ def entering(module: nn.Module, change: Callable[[Tensor], Tensor]) -> Iterator[
         handle.remove()
 
 
-def scaled(module: nn.Linear, row: Tensor) -> AbstractContextManager[None]:
+def scaled_input(module: nn.Linear, row: Tensor) -> AbstractContextManager[None]:
     """Within the block what enters a module is multiplied by a row: (in,)."""
-    return entering(module, lambda x: x * row)
+    return modified_input(module, lambda x: x * row)
 
 
 def _row(module: nn.Linear, listed: np.ndarray, gates: np.ndarray, width: int) -> Tensor:
@@ -63,9 +63,9 @@ def _row(module: nn.Linear, listed: np.ndarray, gates: np.ndarray, width: int) -
 
 
 @contextmanager
-def zeroed(parameter: nn.Parameter, indices: np.ndarray) -> Iterator[None]:
+def zeroed_weights(parameter: nn.Parameter, indices: np.ndarray) -> Iterator[None]:
     """Within the block the weights of these flat indices are 0; then they are what they were, bit for bit."""
-    values, start = distributed.own(parameter)
+    values, start = distributed.local_shard(parameter)
     here = indices[(indices >= start) & (indices < start + len(values))] - start
     where = torch.from_numpy(here.astype(np.int64)).to(values.device)
     before = values[where].clone()

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from correction.criteria.seeds import Sample, seeded
+from correction.attribution.criteria.output_seeds import Sample, seeded_batches
 from correction.errors import SelectionError
 from correction.models import LoadedModel
 
@@ -70,7 +70,7 @@ def moments(
     with ExitStack() as stack:
         for name, module in modules.items():
             stack.callback(module.register_forward_pre_hook(reader(name)).remove)
-        for batch in seeded(samples, "response", tokens=tokens, device=loaded.device):
+        for batch in seeded_batches(samples, "response", tokens=tokens, device=loaded.device):
             at = batch.rows, batch.positions, tuple(batch.batch.input_ids.shape)
             loaded.decoder(input_ids=batch.batch.input_ids, use_cache=False)
     return found

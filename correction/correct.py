@@ -9,19 +9,19 @@ import numpy as np
 
 import masks
 from behaviours import ToxicityScorer
+from correction.data.detectors import Detector
+from correction.data.references import ReferenceSet, overlap
+from correction.data.tokenisation import encode
 from correction.errors import ReferenceSetError
 from correction.evaluation import Evaluation, compare, evaluate
-from correction.evaluation.bootstrap import rate, rate_difference
 from correction.models import LoadedModel
-from correction.options import Asking, Attributing
+from correction.options import AttributionOptions, GenerationOptions
 from correction.progress import Progress, silent
-from correction.recipe import Cut, Ranking
-from correction.references import ReferenceSet, overlap
-from correction.selection import components
-from correction.strength import Gated
-from correction.symptoms import Symptom
-from correction.tokenisation import encode
+from correction.search.strength import Gated
+from correction.selection.recipe import Cut, Ranking
+from correction.selection.top_k import components_by_layer
 from masks.meta import check_name
+from stats.estimates import rate, rate_difference
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ def correct(
     splits: Splits = Splits(),
     held_out_behaviour: ReferenceSet | None = None,
     held_out_general: ReferenceSet | None = None,
-    test: Symptom | None = None,
+    detector: Detector | None = None,
     scorer: ToxicityScorer | None = None,
-    asking: Asking = Asking(),
-    attributing: Attributing = Attributing(),
+    generation_options: GenerationOptions = GenerationOptions(),
+    attribution_options: AttributionOptions = AttributionOptions(),
     made: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> masks.Mask:
@@ -73,9 +73,9 @@ def correct(
         cut: how much.
         ranking: what orders the components; by default LRP of neurons against their cost.
         splits: what is measured on and kept out of the attribution; not used for a set whose `held_out_…` set is given.
-        test: what shows the behaviour, where that is to be measured.
-        scorer: of the toxicity that is measured. asking: how prompts are answered.
-        attributing: how relevance is attributed.
+        detector: what shows the behaviour, where that is to be measured.
+        scorer: of the toxicity that is measured. generation_options: how prompts are answered.
+        attribution_options: how relevance is attributed.
         made: more for the mask to record: how the behaviour set came about.
 
     Returns:
@@ -93,31 +93,40 @@ def correct(
         behaviour, held_out_behaviour = behaviour.split(splits.held_out, splits.seed)
     if held_out_general is None:
         general, held_out_general = general.split(splits.held_out, splits.seed)
-    apart(behaviour, held_out_behaviour)
-    apart(general, held_out_general)
-    encode(loaded, held_out_behaviour, raw=asking.raw, room=asking.max_new_tokens)
-    selected = cut.of(loaded, ranking, behaviour, general, progress=progress, **attributing.given())
-    mask = mask_of(
+    check_disjoint(behaviour, held_out_behaviour)
+    check_disjoint(general, held_out_general)
+    encode(loaded, held_out_behaviour, raw=generation_options.raw, room=generation_options.max_new_tokens)
+    selected = cut.of(loaded, ranking, behaviour, general, progress=progress, **attribution_options.as_arguments())
+    mask = build_mask(
         loaded,
         selected,
         name=name,
         made={
             **ranking.described(),
             **cut.described(),
-            "behaviour": described(behaviour),
-            "general": described(general),
-            **recorded(overlap=len(overlap(behaviour, general)), max_length=attributing.max_length),
+            "behaviour": describe_set(behaviour),
+            "general": describe_set(general),
+            **without_none(overlap=len(overlap(behaviour, general)), max_length=attribution_options.max_length),
             "split_seed": splits.seed,
-            "chat_template": not asking.raw and getattr(loaded.tokenizer, "chat_template", None) is not None,
+            "chat_template": not generation_options.raw
+            and getattr(loaded.tokenizer, "chat_template", None) is not None,
             "dtype": str(loaded.dtype).removeprefix("torch."),
             **(made or {}),
         },
     )
     held_out = held_out_behaviour, held_out_general
-    return measure(loaded, mask, *held_out, test=test, scorer=scorer, asking=asking, progress=progress).mask
+    return measure(
+        loaded,
+        mask,
+        *held_out,
+        detector=detector,
+        scorer=scorer,
+        generation_options=generation_options,
+        progress=progress,
+    ).mask
 
 
-def apart(seen: ReferenceSet, unseen: ReferenceSet) -> None:
+def check_disjoint(seen: ReferenceSet, unseen: ReferenceSet) -> None:
     """Refuse to measure on what a mask is made from.
 
     Raises:
@@ -130,9 +139,11 @@ def apart(seen: ReferenceSet, unseen: ReferenceSet) -> None:
         )
 
 
-def mask_of(loaded: LoadedModel, gated: Gated, *, name: str, made: Mapping[str, Any]) -> masks.Mask:
+def build_mask(loaded: LoadedModel, gated: Gated, *, name: str, made: Mapping[str, Any]) -> masks.Mask:
     """Write components and their gates down as a mask; `made` gets the versions of the libraries too."""
-    return masks.for_model(loaded.path, name, **components(gated), made={**made, "versions": versions()})
+    return masks.for_model(
+        loaded.path, name, **components_by_layer(gated), made={**made, "versions": library_versions()}
+    )
 
 
 def measure(
@@ -141,26 +152,26 @@ def measure(
     prompts: ReferenceSet,
     text: ReferenceSet,
     *,
-    test: Symptom | None = None,
+    detector: Detector | None = None,
     scorer: ToxicityScorer | None = None,
-    asking: Asking = Asking(),
+    generation_options: GenerationOptions = GenerationOptions(),
     before: Evaluation | None = None,
     progress: Progress = silent,
 ) -> Measurement:
     """Evaluate the model without and with the mask, and write both and their difference into `meta.measured`.
 
     Args:
-        test: what shows the behaviour; how many responses do is measured then as `shown`.
-        scorer: of toxicity. asking: how prompts are answered.
+        detector: what shows the behaviour; how many responses do is measured then as `shown`.
+        scorer: of toxicity. generation_options: how prompts are answered.
         before: the evaluation without the mask, where there is one already; of the same prompts, texts and options.
     """
-    options: dict[str, Any] = {**asking.given(), "scorer": scorer, "progress": progress}
+    options: dict[str, Any] = {**generation_options.as_arguments(), "scorer": scorer, "progress": progress}
     before = before or evaluate(loaded, prompts, text, **options)
     after = evaluate(loaded, prompts, text, mask=mask, **options)
     figures = before.summary(), after.summary()
     measured: dict[str, Any] = {
-        "prompts": described(prompts),
-        "text": described(text),
+        "prompts": describe_set(prompts),
+        "text": describe_set(text),
         "confidence": before.confidence,
         "before": figures[0],
         "after": figures[1],
@@ -169,14 +180,16 @@ def measure(
     for key in SHARED & figures[0].keys():  # the same on both sides: said once
         measured[key] = figures[0].pop(key)
         del figures[1][key]
-    if test is not None:
-        measured["shown"] = _shown(before, after, test, asking.samples)
+    if detector is not None:
+        measured["shown"] = _behaviour_rates(before, after, detector, generation_options.samples)
     return Measurement(mask.with_meta(measured=measured), before, after)
 
 
-def _shown(before: Evaluation, after: Evaluation, test: Symptom, samples: int) -> dict[str, Any]:
+def _behaviour_rates(before: Evaluation, after: Evaluation, detector: Detector, samples: int) -> dict[str, Any]:
     """How many responses show the behaviour, before and after, and the paired difference."""
-    flags = [test.counted(each.responses, test.scores(each.responses)).astype(np.float64) for each in (before, after)]
+    flags = [
+        detector.counted(each.responses, detector.scores(each.responses)).astype(np.float64) for each in (before, after)
+    ]
     told = {"before": rate(flags[0], samples), "after": rate(flags[1], samples)}
     difference = rate_difference(flags[0], flags[1], samples)
     return {
@@ -192,17 +205,17 @@ def _rounded(*values: float) -> list[float]:
 SHARED = {"scorer", "max_new_tokens", "sampling", "passages", "perplexity_protocol", "windows", "window"}
 
 
-def recorded(**values: Any) -> dict[str, Any]:
+def without_none(**values: Any) -> dict[str, Any]:
     """Those that are not nothing: a mask stays small by leaving out what goes without saying."""
     return {key: value for key, value in values.items() if value}
 
 
-def described(references: ReferenceSet) -> dict[str, Any]:
+def describe_set(references: ReferenceSet) -> dict[str, Any]:
     """A reference set as a mask records it: name, size and the first 16 digits of its sha256."""
     return {"name": references.name, "size": len(references), "sha256": references.sha256[:16]}
 
 
-def versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
     """Of the libraries that an attribution depends on; `unknown` where one runs uninstalled."""
     found = {}
     for library in ("excise", "torch", "transformers"):

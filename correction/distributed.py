@@ -1,6 +1,6 @@
 """Several processes, each with its share of the samples: `torchrun … -m excise correct …`.
 
-Each has the whole model, or, once `shard` was called, a part of every decoder layer.
+Each has the whole model, or, once `shard_model` was called, a part of every decoder layer.
 """
 
 import os
@@ -19,7 +19,7 @@ from correction.models import LoadedModel
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Join the processes that `torchrun` started with this one, if it did, until the block ends."""
     if "RANK" not in os.environ or distributed.is_initialized():
         yield
@@ -38,27 +38,27 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many work together; 1 where this one is alone."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def add_up(values: Tensor) -> None:
+def all_reduce_sum(values: Tensor) -> None:
     """Replace the values, in every process, by their sum over the processes."""
-    if processes() > 1:
+    if world_size() > 1:
         distributed.all_reduce(values)
 
 
-def most(count: int) -> int:
+def all_reduce_max(count: int) -> int:
     """The largest count that any of the processes gives."""
-    if processes() == 1:
+    if world_size() == 1:
         return count
     largest = torch.tensor(count)
     distributed.all_reduce(largest, distributed.ReduceOp.MAX)
     return int(largest)
 
 
-def shard(loaded: LoadedModel) -> None:
+def shard_model(loaded: LoadedModel) -> None:
     """Leave a part of every decoder layer in each process, in place, for good (PyTorch's FSDP2).
 
     A layer is put together when it is about to run, forwards or backwards, and taken apart after it; its parameters
@@ -72,9 +72,11 @@ def shard(loaded: LoadedModel) -> None:
         ModelError: no processes were joined.
     """
     if not distributed.is_initialized():
-        raise ModelError("there are no processes to share the model: call shard within joined(), run by torchrun")
+        raise ModelError(
+            "there are no processes to share the model: call shard_model within process_group(), run by torchrun"
+        )
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    mesh = init_device_mesh(device, (processes(),))
+    mesh = init_device_mesh(device, (world_size(),))
     model: nn.Module = loaded.model
     model.requires_grad_(False)
     for block in loaded.blocks:
@@ -84,12 +86,12 @@ def shard(loaded: LoadedModel) -> None:
     fully_shard(loaded.decoder, mesh=mesh, ignored_params=set(model.parameters()))
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """The tensor, put together if it is sharded; then all processes must ask for it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def own(parameter: nn.Parameter) -> tuple[Tensor, int]:
+def local_shard(parameter: nn.Parameter) -> tuple[Tensor, int]:
     """What of a parameter lies in this process, flat and to be written to, and the flat index of its first value."""
     values = parameter.detach()
     if not isinstance(values, DTensor):

@@ -11,7 +11,7 @@ _ABSENT = object()
 
 
 @contextmanager
-def replaced(instance: object, name: str, value: Any) -> Iterator[None]:
+def replaced_attribute(instance: object, name: str, value: Any) -> Iterator[None]:
     """Give the instance an attribute of its own; take it away, or put the former one back, however the block ends."""
     own = instance.__dict__
     before = own.get(name, _ABSENT)
@@ -26,7 +26,7 @@ def replaced(instance: object, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def frozen_parameters(model: nn.Module) -> Iterator[None]:
     """No parameter asks for a gradient and every module is in evaluation mode, while gradients are recorded."""
     parameters = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     modules = [(module, module.training) for module in model.modules()]

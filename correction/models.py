@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from platform import machine
@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 import masks
 from correction.errors import ArchitectureError, ModelError
+from masks.families import FAMILIES, Family
 
 ADAPTER = "adapter_config.json"
 
@@ -24,54 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """The adapter of a model family: attribute paths of the model, then (`norms` … `o_proj`) of each decoder layer.
-
-    `down_proj` reads the neurons and `o_proj` the heads, whatever the family calls them.
-    `gate` is None where the MLP has no gate; `final_norm` and `mlp` are None where there is no such module.
-    """
-
-    decoder: str = "model"
-    layers: str = "model.layers"
-    final_norm: str | None = "model.norm"
-    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
-    mlp: str | None = "mlp"
-    gate: str | None = "mlp.gate_proj"
-    up: str = "mlp.up_proj"
-    activation: str = "mlp.act_fn"
-    down_proj: str = "mlp.down_proj"
-    o_proj: str = "self_attn.o_proj"
-
-
-_LLAMA = Architecture()
-_NORMS_OF_HEADS = ("self_attn.q_norm", "self_attn.k_norm")
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": replace(_LLAMA, norms=(*_LLAMA.norms, *_NORMS_OF_HEADS)),
-    "opt": Architecture(
-        decoder="model.decoder",
-        layers="model.decoder.layers",
-        final_norm="model.decoder.final_layer_norm",
-        norms=("self_attn_layer_norm", "final_layer_norm"),
-        mlp=None,
-        gate=None,
-        up="fc1",
-        activation="activation_fn",
-        down_proj="fc2",
-        o_proj="self_attn.out_proj",
-    ),
-}
-"""By `model_type` of the config. Attention must go through transformers' registry of attention functions."""
-
-
-@dataclass(frozen=True)
 class Block:
     """The modules of one decoder layer; `prefix` is its name in the checkpoint, as `model.layers.0`.
 
-    `mlp` and `gate` are None where the family has none, see `Architecture`.
+    `mlp` and `gate` are None where the family has none, see `masks.families.Family`.
     """
 
     index: int
@@ -94,7 +51,7 @@ class LoadedModel:
     tokenizer: PreTrainedTokenizerBase
     path: Path
     base: masks.BaseModel
-    architecture: Architecture
+    architecture: Family
     blocks: tuple[Block, ...]
 
     @property
@@ -117,7 +74,7 @@ class LoadedModel:
         """Every normalisation of the decoder, the final one last."""
         for block in self.blocks:
             yield from block.norms
-        final = _found(self.model, self.architecture.final_norm)
+        final = _submodule(self.model, self.architecture.final_norm)
         if final is not None:  # OPT's with the norms after each part have none
             yield final
 
@@ -224,25 +181,25 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
     return LoadedModel(model, tokenizer, Path(path), base, architecture, blocks)
 
 
-def architecture_of(config: Any) -> Architecture:
+def architecture_of(config: Any) -> Family:
     """The adapter for a Hugging Face config.
 
     Raises:
         ArchitectureError: there is none for its `model_type`.
     """
     try:
-        return ARCHITECTURES[config.model_type]
+        return FAMILIES[config.model_type]
     except KeyError:
         raise ArchitectureError(
             f"models of type {config.model_type!r} are not supported: LRP has one rule for each kind of module, and no "
-            f"adapter names those of this family; supported: {', '.join(sorted(ARCHITECTURES))}"
+            f"adapter names those of this family; supported: {', '.join(sorted(FAMILIES))}"
         ) from None
 
 
-def _blocks(model: PreTrainedModel, architecture: Architecture, geometry: masks.Geometry) -> Iterator[Block]:
+def _blocks(model: PreTrainedModel, architecture: Family, geometry: masks.Geometry) -> Iterator[Block]:
     for index, layer in enumerate(attrgetter(architecture.layers)(model)):
         try:
-            find = {field: _found(layer, getattr(architecture, field)) for field in _OF_A_LAYER}
+            find = {field: _submodule(layer, getattr(architecture, field)) for field in _OF_A_LAYER}
             norms = tuple(attrgetter(name)(layer) for name in architecture.norms)
         except AttributeError as error:
             raise ArchitectureError(f"layer {index} of this {model.config.model_type} model: {error}") from error
@@ -260,7 +217,7 @@ def _blocks(model: PreTrainedModel, architecture: Architecture, geometry: masks.
 _OF_A_LAYER = ("mlp", "gate", "up", "activation", "down_proj", "o_proj")
 
 
-def _found(module: nn.Module, path: str | None) -> Any:
+def _submodule(module: nn.Module, path: str | None) -> Any:
     return None if path is None else attrgetter(path)(module)
 
 

@@ -4,23 +4,23 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from correction.references import ReferenceSet
-from correction.symptoms import Symptom
+from correction.data.detectors import Detector
+from correction.data.references import ReferenceSet
 
 
 @dataclass(frozen=True)
 class _Options:
-    def given(self) -> dict[str, Any]:
+    def as_arguments(self) -> dict[str, Any]:
         """As keyword arguments."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def but(self, **changed: Any) -> Self:
+    def replace(self, **changed: Any) -> Self:
         """The same with some of them changed."""
         return replace(self, **changed)
 
 
 @dataclass(frozen=True)
-class Asking(_Options):
+class GenerationOptions(_Options):
     """How prompts are answered: see `behaviour_set.answer`."""
 
     raw: bool = False
@@ -32,12 +32,12 @@ class Asking(_Options):
 
 
 @dataclass(frozen=True)
-class Attributing(_Options):
+class AttributionOptions(_Options):
     """How relevance is attributed: see `attribution.attribute`."""
 
     raw: bool = False
-    shows: Symptom | None = None
-    spared: ReferenceSet | None = None
+    shows: Detector | None = None
+    negatives: ReferenceSet | None = None
     max_length: int | None = None
     tokens: int = 4096
     checkpointing: bool = False

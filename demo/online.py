@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 import masks
-from correction.evaluation.bootstrap import wilson
 from correction.progress import Progress
 from demo.server import Server, ServerError
+from stats.estimates import wilson
 
 ROUND = 60
 """Users between two looks at a report."""

@@ -24,13 +24,13 @@ from typing import Any
 from rich.console import Console
 
 import masks
+from commands.terminal import progress_bars
 from correction import models, report
-from correction.correct import mask_of
+from correction.correct import build_mask
+from correction.data.references import ReferenceSet, read
 from correction.evaluation import evaluate
 from correction.models import LoadedModel
-from correction.recipe import Cut, Ranking
-from correction.references import ReferenceSet, read
-from correction.terminal import progress_bars
+from correction.selection.recipe import Cut, Ranking
 from demo import online, real_model
 from demo.openings import openings
 from demo.passages import passages
@@ -117,7 +117,7 @@ def _random(loaded: LoadedModel, mask: masks.Mask, texts: ReferenceSet) -> masks
     """As many neurons as ``mask`` names, drawn by lot and cut: what cutting any neurons at all would do."""
     ranking = Ranking.default("random")
     selected = Cut(count=mask.counts["neurons"]).of(loaded, ranking, texts, texts)
-    return mask_of(loaded, selected, name="random", made=ranking.described())
+    return build_mask(loaded, selected, name="random", made=ranking.described())
 
 
 def _by_hand(model: Path, out: Path, opening: str, console: Console) -> None:

@@ -20,13 +20,14 @@ import torch
 from rich.console import Console
 
 import masks
-from correction import models, references, report
-from correction.correct import correct, mask_of
+from correction import models, report
+from correction.correct import build_mask, correct
+from correction.data import references
+from correction.data.references import ReferenceSet
 from correction.evaluation import evaluate
 from correction.models import LoadedModel
 from correction.progress import Progress
-from correction.recipe import Cut, Ranking
-from correction.references import ReferenceSet
+from correction.selection.recipe import Cut, Ranking
 from demo import online
 from demo.server import serve
 
@@ -121,7 +122,7 @@ def _random(loaded: LoadedModel) -> masks.Mask:
     """A mask of the same size whose neurons are drawn by lot: what cutting any neurons at all would do."""
     general = _read("general", "text")
     selected = Cut(count=COUNT).of(loaded, ranking := Ranking.default("random"), general, general)
-    return mask_of(loaded, selected, name="random", made=ranking.described())
+    return build_mask(loaded, selected, name="random", made=ranking.described())
 
 
 def _row(loaded: LoadedModel, name: str, mask: masks.Mask | None, progress: Progress) -> report.Row:

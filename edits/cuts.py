@@ -11,7 +11,9 @@ from edits.places import GatedInputs, gated_inputs
 from masks import Mask
 
 
-def cut(weights: Iterable[tuple[str, torch.Tensor]], mask: Mask) -> Generator[tuple[str, torch.Tensor], None, None]:
+def cut_tensors(
+    weights: Iterable[tuple[str, torch.Tensor]], mask: Mask
+) -> Generator[tuple[str, torch.Tensor], None, None]:
     """Pass checkpoint tensors on, the components of ``mask`` multiplied by their gates (0 where cut) in copies.
 
     ``weights`` yields (name, tensor) in checkpoint coordinates: a matrix has shape (outputs, inputs). The products are

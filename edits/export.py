@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import masks
-from edits import checkpoint, ia3, peft
+from edits import checkpoint_writer, ia3, peft
 
 Form = Literal["peft", "ia3", "checkpoint"]
 
@@ -18,7 +18,7 @@ def export(
 
     Returns what was written, as JSON values: with ``bytes``, of a LoRA adapter ``ranks`` by module and ``rank``, the
     largest, and of an IA³ adapter ``inputs``, how many are gated, by module. Raises the errors of `masks.check` where
-    the mask is not for this model, and those of ``write`` in `edits.peft`, `edits.ia3` or `edits.checkpoint`.
+    the mask is not for this model, and those of ``write`` in `edits.peft`, `edits.ia3` or `edits.checkpoint_writer`.
     """
     model = masks.describe(model_dir)
     masks.check(mask, model, masks.parameters(model_dir), allow_other_base=allow_other_base)
@@ -30,6 +30,6 @@ def export(
     elif form == "ia3":
         more = {"inputs": ia3.write(mask, model_dir, folder)}
     else:
-        checkpoint.write(mask, model_dir, folder)
+        checkpoint_writer.write(mask, model_dir, folder)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return {**written, "bytes": size, **more}

@@ -17,7 +17,7 @@ from itertools import tee
 import torch
 
 from edits.cover import Cover, minimum_cover
-from edits.cuts import cut
+from edits.cuts import cut_tensors
 from edits.stream import tensors
 from masks import Mask
 
@@ -27,11 +27,11 @@ def factors(mask: Mask, folder: str | os.PathLike[str]) -> Iterator[tuple[str, t
 
     A has shape (rank, inputs), B (outputs, rank). Of all factorisations by whole rows and columns they have the
     smallest rank, but that each dampened column takes one of its own; an element that is zero already needs none.
-    Raises ``MaskNotAppliedError`` and ``NotRepresentableError`` as `edits.cuts.cut` does.
+    Raises ``MaskNotAppliedError`` and ``NotRepresentableError`` as `edits.cuts.cut_tensors` does.
     """
     given, to_cut = tee(tensors(folder))
     # The cut stream goes first: it is the one that raises at the end.
-    for (name, left), (_, whole) in zip(cut(to_cut, mask), given, strict=True):
+    for (name, left), (_, whole) in zip(cut_tensors(to_cut, mask), given, strict=True):
         if left is not whole and (changed := left != whole).any():
             removed = changed & (left == 0)
             indices = removed.flatten().nonzero().squeeze(1).numpy()

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import masks
 from edits.cuts import check_all_met, check_shape
 from edits.errors import NotRepresentableError
-from edits.folder import appearing
+from edits.output_folder import atomic_folder
 from edits.places import gated_inputs, module_of
 from masks import Mask
 
@@ -52,7 +52,7 @@ def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLi
         vectors[f"base_model.model.{module_of(name)}.ia3_l"] = vector
         gated[module_of(name)] = len(inputs.columns)
     check_all_met(mask, waiting)
-    with appearing(Path(folder)) as partial:
+    with atomic_folder(Path(folder)) as partial:
         save_file(vectors, partial / "adapter_model.safetensors", {"format": "pt", "excise": mask.digest})
         (partial / "adapter_config.json").write_text(json.dumps(_config(mask, sorted(gated)), indent=2) + "\n")
     return gated

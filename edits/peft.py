@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edits.errors import NotRepresentableError
 from edits.factors import factors
-from edits.folder import appearing
+from edits.output_folder import atomic_folder
 from edits.places import is_projection, module_of
 from masks import Mask, configuration
 
@@ -50,7 +50,7 @@ def write_pairs(
     ``made`` goes into the header of the file. Returns module → rank; raises ``NotWrittenError`` as ``write`` does.
     """
     ranks = {module: len(A) for module, (A, _) in pairs.items()}
-    with appearing(Path(folder)) as partial:
+    with atomic_folder(Path(folder)) as partial:
         tensors = {}
         for module, (A, B) in pairs.items():
             tensors[f"base_model.model.{module}.lora_A.weight"] = A.contiguous()

@@ -1,4 +1,4 @@
-"""Where a checkpoint keeps the matrices whose inputs are neurons and heads: Llama, Mistral, Qwen2, Qwen3, OPT."""
+"""Where a checkpoint keeps the matrices whose inputs are neurons and heads, in any of `masks.families`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from masks import Mask
+from masks.families import values
 
-_NEURONS = re.compile(r"(?:^|\.)layers\.(\d+)\.(?:mlp\.down_proj|fc2)$")
-_HEADS = re.compile(r"(?:^|\.)layers\.(\d+)\.self_attn\.(?:o_proj|out_proj)$")
-_PROJECTION = re.compile(r"(?:^|\.)layers\.\d+\.(?:(?:mlp|self_attn)\.\w+_proj|fc[12])\.weight$")
+_NEURONS = re.compile(rf"(?:^|\.)layers\.(\d+)\.(?:{'|'.join(map(re.escape, values('down_proj')))})$")
+_HEADS = re.compile(rf"(?:^|\.)layers\.(\d+)\.(?:{'|'.join(map(re.escape, values('o_proj')))})$")
+_PROJECTION = re.compile(rf"(?:^|\.)layers\.\d+\.(?:{'|'.join(values('projections'))})\.weight$")
 
 
 def neurons_enter(module: str) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from masks.errors import CheckpointError, InvalidMask, MaskError, MaskTooLarge
+from masks.families import values
 from masks.limits import MAX_HEAD_DIM, MAX_HEADS, MAX_HIDDEN, MAX_LAYERS, MAX_MODEL_ID, MAX_NEURONS
 
 LIMITS = {
@@ -19,7 +20,7 @@ LIMITS = {
 # Our word → the keys of config.json that mean it, in order of trial.
 KEYS = {
     "layers": ("num_hidden_layers",),
-    "neurons": ("intermediate_size", "ffn_dim"),
+    "neurons": values("neurons_key"),
     "heads": ("num_attention_heads",),
     "head_dim": ("head_dim",),
     "hidden": ("hidden_size",),

@@ -9,13 +9,13 @@ import masks
 from behaviours import load_scorer
 from edits.places import cuts_packed
 from service import logs
-from service.baking import bake
-from service.database import Database
 from service.errors import EngineDiedError
-from service.files import MaskFiles
-from service.registry import Registry
+from service.load_time_masks import choose_load_time_mask
 from service.service import Service
 from service.settings import Settings
+from service.storage.database import Database
+from service.storage.mask_files import MaskFiles
+from service.storage.registry import Registry
 
 _log = logging.getLogger(__name__)
 
@@ -54,19 +54,19 @@ def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: li
         max_masks=settings.max_masks,
     )
     service = Service(settings, database, registry, launch.name, gated=server.can_gate(base.architecture))
-    abilities = service.abilities
+    capabilities = service.capabilities
     file = None
     if given:
-        abilities.baked, file = bake(service, given)
+        capabilities.baked, file = choose_load_time_mask(service, given)
     if file:
         # A packed matrix has no columns to set to zero as it streams in; its gates cut them, for every request.
-        abilities.gated = abilities.gated and cuts_packed(masks.load(file), registry.parameters)
-    elif not abilities.gated:
+        capabilities.gated = capabilities.gated and cuts_packed(masks.load(file), registry.parameters)
+    elif not capabilities.gated:
         _log.warning("%s has no gates: masks can only be baked in with --mask", base.architecture)
     service.client_priority = launch.options.scheduling_policy == "priority"
     service.ending.drain = launch.options.shutdown_timeout
     service.cross_origin = server.cross_origin(launch)
     _current = service
-    server.run(launch, settings, mask=None if abilities.gated else file, gated=abilities.gated)
+    server.run(launch, settings, mask=None if capabilities.gated else file, gated=capabilities.gated)
     if service.engine_died():
         raise EngineDiedError()

@@ -10,15 +10,15 @@ from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from service import metrics
-from service.database import Database, DatabaseLostError
-from service.experiments import Experiment
-from service.labels import Labels
-from service.outcomes import reading
-from service.outcomes.totals import Tally
-from service.registry import Registry
-from service.routing import Policy, Version
+from service.experiments.experiment import Experiment
+from service.experiments.outcomes import queries
+from service.experiments.outcomes.totals import Tally
+from service.metric_labels import Labels
+from service.routing.policy import MaskVersion, Policy
 from service.settings import Settings
-from service.state import State
+from service.storage.database import Database, DatabaseLostError
+from service.storage.registry import Registry
+from service.storage.state import State
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Control:
         self.state = State(database, max_experiments=settings.max_experiments, clock=clock)
         self.labels = Labels(settings.max_labels)
         self.policy = Policy(model)
-        self._known: dict[str, Version] = {}
+        self._known: dict[str, MaskVersion] = {}
         self._read = (-1, -1)
         self._changes = asyncio.Lock()
         self.reload()
@@ -68,14 +68,14 @@ class Control:
         """Whether another replica changed something since. Blocking. Raises ``DatabaseLostError``."""
         return self.database.number() != self._read[0]
 
-    def _versions(self) -> dict[str, dict[int, Version]]:
+    def _versions(self) -> dict[str, dict[int, MaskVersion]]:
         digests = self.registry.digests()
         new = [digest for digest in digests if digest not in self._known]
         for digest, record in self.registry.records(new).items():
             described, foreign = record.description, self.registry.foreign(record)
             cut = described["counts"]["weights"], described["rank"]
             since = int(datetime.fromisoformat(record.registered_at).timestamp())
-            self._known[digest] = Version(
+            self._known[digest] = MaskVersion(
                 record.name, record.version, digest, *cut, foreign, record.warnings, registered=since
             )
             if self.labels.of(record.label) == record.label:
@@ -84,7 +84,7 @@ class Control:
             gone = self._known.pop(digest).label
             metrics.hide_mask(gone)
             self.labels.forget(gone)
-        versions: dict[str, dict[int, Version]] = {}
+        versions: dict[str, dict[int, MaskVersion]] = {}
         for digest, (name, number) in digests.items():
             if digest in self._known:
                 versions.setdefault(name, {})[number] = self._known[digest]
@@ -108,4 +108,4 @@ class Control:
 
     async def tallies(self, experiment: Experiment) -> list[Tally]:
         """What all replicas have written of an experiment's outcomes."""
-        return await asyncio.to_thread(reading.tallies, self.database, experiment.name)
+        return await asyncio.to_thread(queries.tallies, self.database, experiment.name)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.database import Database
-from service.outcomes.answers import Answers
-from service.outcomes.ledger import Ledger
-from service.record import Recorder
+from service.experiments.outcomes.answers import Answers
+from service.experiments.outcomes.ledger import Ledger
+from service.experiments.outcomes.recorder import Recorder
 from service.scoring.coherence import Coherence, Judge
 from service.scoring.flagged import Flagged
 from service.scoring.queue import ScoringQueue
 from service.scoring.response import Response
 from service.settings import Settings
+from service.storage.database import Database
 from service.traffic import Traffic
 
 
@@ -27,7 +27,7 @@ class Intake:
     def __init__(
         self, settings: Settings, database: Database, ledger: Ledger, judge: Judge, clock: Callable[[], float]
     ) -> None:
-        """Start nothing yet. ``judge``: asks the engine, see ``service.contract``."""
+        """Start nothing yet. ``judge``: asks the engine, see ``service.engine_protocol``."""
         self.ledger = ledger
         self.flagged = Flagged(database, settings.keep_flagged, settings.flagged_days, clock)
         self.traffic = Traffic(database, clock)

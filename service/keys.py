@@ -145,7 +145,7 @@ class Keys:
         api_file: KeyFile | None = None,
         admin_file: KeyFile | None = None,
     ) -> None:
-        self._api, self._admin = (_given(*ring) for ring in (("api_keys", api), ("admin_keys", admin)))
+        self._api, self._admin = (_key_digests(*ring) for ring in (("api_keys", api), ("admin_keys", admin)))
         self._api_file, self._admin_file = api_file, admin_file
 
     @staticmethod
@@ -171,7 +171,7 @@ class Keys:
         return self._admin + (self._admin_file.digests() if self._admin_file else ())
 
 
-def _given(setting: str, keys: Iterable[SecretStr]) -> tuple[bytes, ...]:
+def _key_digests(setting: str, keys: Iterable[SecretStr]) -> tuple[bytes, ...]:
     plain = [key.get_secret_value() for key in keys]
     _warn_of_short(setting, plain)
     return tuple(map(digest, plain))

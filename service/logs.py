@@ -8,7 +8,7 @@ import os
 import re
 from typing import Any, Literal
 
-from service import moments
+from service import timestamps
 
 Form = Literal["text", "json"]
 
@@ -35,7 +35,7 @@ class Lines(logging.Formatter):
         where = f"{_process(record)} {record.process} {record.name}"
         said = "\n".join([record.getMessage(), *_traces(self, record)])
         shown = _UNSEEN.sub(_escaped, said.rstrip()).replace("\n", "\n    ")
-        return f"{moments.text(record.created)} {record.levelname} [{where}] {shown}"
+        return f"{timestamps.iso_text(record.created)} {record.levelname} [{where}] {shown}"
 
 
 class JsonLines(logging.Formatter):
@@ -46,7 +46,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON."""
         told = {
-            "time": moments.text(record.created),
+            "time": timestamps.iso_text(record.created),
             "level": record.levelname,
             "process": _process(record),
             "pid": record.process,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
 
-from service.experiments import Experiment
+from service.experiments.experiment import Experiment
 
 RESPONSES = Counter("excise_responses_total", "Responses finished, by the mask that made them.", ["mask"])
 TOXIC = Counter("excise_toxic_responses_total", "Scored responses at or over the scorer's threshold.", ["mask"])

@@ -209,7 +209,7 @@ def _read(values: dict[str, Any], named: dict[str, str] | None = None) -> Settin
     try:
         return Settings(**values)
     except ValidationError as error:
-        lines = [f"{_name(e, named or {})} = {_shown(e)}: {e['msg']}" for e in error.errors()]
+        lines = [f"{_name(e, named or {})} = {_printable_value(e)}: {e['msg']}" for e in error.errors()]
         raise SettingsError("bad setting: " + "; ".join(lines)) from None
 
 
@@ -240,7 +240,7 @@ def _name(error: Any, named: dict[str, str]) -> str:
     return named.get(name.partition(".")[0], name)
 
 
-def _shown(error: Any) -> str:
+def _printable_value(error: Any) -> str:
     """The bad value, unless it may hold a secret."""
     name = str(error["loc"][0]) if error["loc"] else ""
     field = Settings.model_fields.get(name)

@@ -10,12 +10,12 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from service.database import Database
-from service.outcomes.ledger import Ledger
-from service.outcomes.reading import Moment, course
-from service.outcomes.totals import LONGEST_NAME, Outcome, Value
-from service.report.course import width
+from service.experiments.outcomes.ledger import Ledger
+from service.experiments.outcomes.queries import Moment, course
+from service.experiments.outcomes.totals import LONGEST_NAME, Outcome, Value
+from service.experiments.report.time_course import width
 from service.scoring.response import Response, Scored
+from service.storage.database import Database
 
 NOBODY = ""
 """The experiment of this traffic: no experiment has an empty name."""

@@ -12,16 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("masks", "behaviours", "edits", "correction", "service", "demo")
+PACKAGES = ("masks", "behaviours", "edits", "stats", "correction", "service", "commands", "demo")
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 MAY_IMPORT = {
     "masks": set(),
     "behaviours": set(),
     "edits": {"masks"},
-    "correction": {"masks", "behaviours", "edits"},
-    "service": {"masks", "behaviours", "edits"},
-    "demo": {"masks", "behaviours", "correction"},
+    "stats": set(),
+    "correction": {"masks", "behaviours", "edits", "stats"},
+    "service": {"masks", "behaviours", "edits", "stats"},
+    "commands": {"masks", "behaviours", "edits", "stats", "correction", "service", "demo"},
+    "demo": {"masks", "behaviours", "stats", "correction", "commands"},
 }
 ONLY_UNDER = {
     "vllm": "service/engine/",

@@ -1,11 +1,21 @@
 """Circuits: the components of a model that suffice for a task, found, measured, stored as a mask that cuts the rest.
 
-pairs → tasks/ (one module each) → order (a criterion's relevance for the answer) → search (curve, size) → checks.
-`ablation` says what stands in for the rest, `reading` what the model then answers, `metric` what that is worth.
+prompt_pairs → tasks/ (one module each) → order (a criterion's relevance for the answer) → circuit_size → checks.
+`circuit_ablation` says what stands in for the rest, `task_answers` what the model answers, `metric` what it is worth.
 """
 
-from correction.circuits.circuit import Circuit, Search, find
-from correction.circuits.pairs import Pair, Row, Rows, tokenised
-from correction.circuits.tasks import TASKS, rows
+from correction.circuits.circuit import Circuit, CircuitSearch, find_circuit
+from correction.circuits.prompt_pairs import Pair, TaskRow, TaskRows, tokenise_pairs
+from correction.circuits.tasks import TASKS, task_rows
 
-__all__ = ["TASKS", "Circuit", "Pair", "Row", "Rows", "Search", "find", "rows", "tokenised"]
+__all__ = [
+    "TASKS",
+    "Circuit",
+    "CircuitSearch",
+    "Pair",
+    "TaskRow",
+    "TaskRows",
+    "find_circuit",
+    "task_rows",
+    "tokenise_pairs",
+]

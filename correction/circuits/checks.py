@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from correction.circuits.ablation import Ablation, Kept
-from correction.circuits.metric import distance, fall, necessity
-from correction.circuits.order import size, without
-from correction.circuits.reading import Reader, Reading
-from correction.evaluation.bootstrap import Estimate
+from correction.circuits.circuit_ablation import Ablation, Kept
+from correction.circuits.metric import distance, faithfulness_drop, necessity
+from correction.circuits.order import circuit_size, difference
+from correction.circuits.task_answers import TaskAnswers, TaskReader
 from correction.progress import Progress, silent
+from stats.estimates import Estimate
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,20 @@ class Minimality:
         return sum(each.low > 0 for each in self.falls.values())
 
 
-def necessary(reader: Reader, kept: Kept, how: Ablation, model: Reading, nothing: Reading) -> Estimate | None:
+def measure_necessity(
+    reader: TaskReader, kept: Kept, how: Ablation, model: TaskAnswers, nothing: TaskAnswers
+) -> Estimate | None:
     """The share of what the model does that goes when the circuit alone is cut; None as for faithfulness."""
-    rest = reader.read(without(reader.everything, kept), how)
+    rest = reader.read(difference(reader.everything, kept), how)
     return necessity(rest.differences, model.differences, nothing.differences)
 
 
 def incompleteness(
-    reader: Reader,
+    reader: TaskReader,
     kept: Kept,
     how: Ablation,
-    model: Reading,
-    nothing: Reading,
+    model: TaskAnswers,
+    nothing: TaskAnswers,
     *,
     subsets: int = 5,
     seed: int = 0,
@@ -69,8 +71,8 @@ def incompleteness(
     found = []
     for number in range(1, subsets + 1):
         half = {name: flags & (torch.rand(flags.shape, generator=generator) < 0.5) for name, flags in kept.items()}
-        one = reader.read(without(kept, half), how)
-        other = reader.read(without(reader.everything, half), how)
+        one = reader.read(difference(kept, half), how)
+        other = reader.read(difference(reader.everything, half), how)
         apart = distance(one.differences, other.differences, model.differences, nothing.differences)
         if apart is None:
             return None
@@ -81,12 +83,12 @@ def incompleteness(
 
 
 def minimality(
-    reader: Reader,
+    reader: TaskReader,
     kept: Kept,
     how: Ablation,
-    circuit: Reading,
-    model: Reading,
-    nothing: Reading,
+    circuit: TaskAnswers,
+    model: TaskAnswers,
+    nothing: TaskAnswers,
     *,
     tried: int = 20,
     seed: int = 0,
@@ -101,12 +103,12 @@ def minimality(
         smaller = dict(kept) | {name: kept[name].clone()}
         smaller[name].view(-1)[index] = False
         left = reader.read(smaller, how)
-        found = fall(circuit.differences, left.differences, model.differences, nothing.differences)
+        found = faithfulness_drop(circuit.differences, left.differences, model.differences, nothing.differences)
         if found is None:
             return None
         falls[name, index] = found
         progress("minimality", number, len(drawn))
-    return Minimality(falls, size(kept))
+    return Minimality(falls, circuit_size(kept))
 
 
 def members(kept: Kept) -> Sequence[tuple[str, int]]:

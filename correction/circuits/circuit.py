@@ -6,22 +6,22 @@ from typing import Any
 import numpy as np
 
 import masks
-from correction import criteria
+from correction.attribution import criteria
+from correction.attribution.criteria.criterion_settings import Settings
+from correction.attribution.relevance import Relevance
 from correction.circuits import checks
-from correction.circuits.ablation import Ablation, Kept, Kind, ablation
-from correction.circuits.metric import faithfulness, spread
-from correction.circuits.order import overlap, relevance, size, top, without
-from correction.circuits.pairs import Row, Rows
-from correction.circuits.reading import Reader, Reading
-from correction.circuits.search import Curve, Trier, curve, smallest_faithful
-from correction.correct import mask_of
-from correction.criteria.settings import Settings
+from correction.circuits.circuit_ablation import Ablation, Kept, Kind, make_ablation
+from correction.circuits.circuit_size import CircuitEvaluator, Curve, curve, smallest_faithful
+from correction.circuits.metric import faithfulness, total_effect
+from correction.circuits.order import circuit_size, difference, jaccard_index, relevance, top_components
+from correction.circuits.prompt_pairs import TaskRow, TaskRows
+from correction.circuits.task_answers import TaskAnswers, TaskReader
+from correction.correct import build_mask
 from correction.errors import EvaluationError, SelectionError
-from correction.evaluation.bootstrap import Estimate, Rate, bootstrap, mean, wilson
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
-from correction.relevance import Relevance
 from masks.meta import check_name
+from stats.estimates import Estimate, Rate, bootstrap, mean, wilson
 
 HEADS = Settings("head", sign="signed")
 """Heads, by relevance with its sign: those that speak for the answer come first."""
@@ -32,7 +32,7 @@ DRAWN = 0.8
 
 
 @dataclass(frozen=True)
-class Search:
+class CircuitSearch:
     """What is asked for.
 
     Attributes:
@@ -77,8 +77,8 @@ class Circuit:
     kept: Kept
     order: Relevance
     able: Rate
-    model: Reading
-    circuit: Reading
+    model: TaskAnswers
+    circuit: TaskAnswers
     spread: Estimate
     faithfulness: Estimate | None
     divergence: Estimate
@@ -90,29 +90,34 @@ class Circuit:
     curves: tuple[Curve, ...]
 
 
-def find(
-    loaded: LoadedModel, task: Rows, search: Search = Search(), *, name: str = "circuit", progress: Progress = silent
+def find_circuit(
+    loaded: LoadedModel,
+    task: TaskRows,
+    search: CircuitSearch = CircuitSearch(),
+    *,
+    name: str = "circuit",
+    progress: Progress = silent,
 ) -> Circuit:
     """Find the components that suffice for a task.
 
     Raises:
         EvaluationError: the model is right in under 75% of the rows.
         CriterionError, SelectionError, ReferenceSetError: what was asked cannot be, as `criteria`, `smallest_faithful`
-            and `Rows.thirds` say.
+            and `TaskRows.thirds` say.
     """
     check_name(name)
     for criterion in (search.criterion, *search.rivals):
-        criteria.find(criterion).check(search.settings)
+        criteria.find_criterion(criterion).check(search.settings)
     parts = task.thirds(search.split_seed)
     able = _able(loaded, task, search)
     ablations = [
-        ablation(loaded, kind, search.settings, parts[0], tokens=search.tokens)
+        make_ablation(loaded, kind, search.settings, parts[0], tokens=search.tokens)
         for kind in dict.fromkeys((search.ablation, *search.beside))
     ]
     orders = [_order(loaded, parts[0], search, search.criterion, seed, progress) for seed in search.seeds]
     how = ablations[0]
     count = _size(loaded, parts[1], search, orders[0], how, progress)
-    reader = Reader(loaded, parts[2], search.settings, search.tokens)
+    reader = TaskReader(loaded, parts[2], search.settings, search.tokens)
     model = reader.read(whole=True)
     first = search.seeds[0]
     compared = [(search.criterion, first, orders[0])]
@@ -126,13 +131,13 @@ def find(
     nothing = {each.kind: reader.read(reader.nothing, each) for each in ablations}
     for each in ablations:
         for label, seed, order in compared:
-            trier = Trier(reader, order, each, model, nothing[each.kind])
+            trier = CircuitEvaluator(reader, order, each, model, nothing[each.kind])
             curves.append(curve(trier, label, seed, progress=progress))
-    kept = top(orders[0], count)
+    kept = top_components(orders[0], count)
     alone = reader.read(kept, how, whole=True)
     none = nothing[how.kind]
     ends = alone.differences, model.differences, none.differences
-    circuits = [kept, *(top(order, count) for order in orders[1:])]
+    circuits = [kept, *(top_components(order, count) for order in orders[1:])]
     found = Circuit(
         mask=_mask(loaded, reader, kept, name, task, search),
         kept=kept,
@@ -140,20 +145,20 @@ def find(
         able=able,
         model=model,
         circuit=alone,
-        spread=spread(model.differences, none.differences),
+        spread=total_effect(model.differences, none.differences),
         faithfulness=faithfulness(*ends),
         divergence=bootstrap(mean, model.divergence(alone)),
-        necessity=checks.necessary(reader, kept, how, model, none),
+        necessity=checks.measure_necessity(reader, kept, how, model, none),
         incompleteness=checks.incompleteness(reader, kept, how, model, none, progress=progress),
         minimality=checks.minimality(reader, kept, how, alone, model, none, tried=search.tried, progress=progress),
-        overlaps=tuple(overlap(a, b) for place, a in enumerate(circuits) for b in circuits[place + 1 :]),
+        overlaps=tuple(jaccard_index(a, b) for place, a in enumerate(circuits) for b in circuits[place + 1 :]),
         by_chance=_by_chance(count, len(orders[0])),
         curves=tuple(curves),
     )
-    return replace(found, mask=found.mask.with_meta(measured=measured(found)))
+    return replace(found, mask=found.mask.with_meta(measured=measurements(found)))
 
 
-def measured(found: Circuit) -> dict[str, Any]:
+def measurements(found: Circuit) -> dict[str, Any]:
     """What was measured, as JSON values: value and limits of each interval; none where it is not defined."""
     right = found.circuit.right
     told: dict[str, Any] = {
@@ -192,8 +197,8 @@ def measured(found: Circuit) -> dict[str, Any]:
     return {"circuit": told}
 
 
-def _able(loaded: LoadedModel, task: Rows, search: Search) -> Rate:
-    right = Reader(loaded, task.rows, search.settings, search.tokens).read().right
+def _able(loaded: LoadedModel, task: TaskRows, search: CircuitSearch) -> Rate:
+    right = TaskReader(loaded, task.rows, search.settings, search.tokens).read().right
     able = wilson(int(right.sum()), len(right))
     if able.value < ABLE:
         raise EvaluationError(
@@ -204,7 +209,7 @@ def _able(loaded: LoadedModel, task: Rows, search: Search) -> Rate:
 
 
 def _order(
-    loaded: LoadedModel, rows: tuple[Row, ...], search: Search, criterion: str, seed: int, progress: Progress
+    loaded: LoadedModel, rows: tuple[TaskRow, ...], search: CircuitSearch, criterion: str, seed: int, progress: Progress
 ) -> Relevance:
     drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[: max(1, round(DRAWN * len(rows)))])
     settings = replace(search.settings, random_seed=seed)
@@ -213,26 +218,33 @@ def _order(
 
 
 def _size(
-    loaded: LoadedModel, rows: tuple[Row, ...], search: Search, order: Relevance, how: Ablation, progress: Progress
+    loaded: LoadedModel,
+    rows: tuple[TaskRow, ...],
+    search: CircuitSearch,
+    order: Relevance,
+    how: Ablation,
+    progress: Progress,
 ) -> int:
     if search.kept is not None:
         if not 0 < search.kept < len(order):
             raise SelectionError(f"kept is {search.kept}; the universe has {len(order)}, so 1 to {len(order) - 1}")
         return search.kept
-    reader = Reader(loaded, rows, search.settings, search.tokens)
-    trier = Trier(reader, order, how, reader.read(), reader.read(reader.nothing, how))
+    reader = TaskReader(loaded, rows, search.settings, search.tokens)
+    trier = CircuitEvaluator(reader, order, how, reader.read(), reader.read(reader.nothing, how))
     return smallest_faithful(trier, search.goal, progress=progress)
 
 
-def _mask(loaded: LoadedModel, reader: Reader, kept: Kept, name: str, task: Rows, search: Search) -> masks.Mask:
+def _mask(
+    loaded: LoadedModel, reader: TaskReader, kept: Kept, name: str, task: TaskRows, search: CircuitSearch
+) -> masks.Mask:
     universe = sum(flags.numel() for flags in kept.values())
     cut = {
         each: flags.view(-1).nonzero()[:, 0].numpy()
-        for each, flags in without(reader.everything, kept).items()
+        for each, flags in difference(reader.everything, kept).items()
         if bool(flags.any())
     }
     settings = {key: value for key, value in asdict(search.settings).items() if value is not None}
-    used = criteria.find(search.criterion).uses & {"sign"}
+    used = criteria.find_criterion(search.criterion).uses & {"sign"}
     made: dict[str, Any] = {
         "criterion": search.criterion,
         "granularity": settings["granularity"],
@@ -246,14 +258,14 @@ def _mask(loaded: LoadedModel, reader: Reader, kept: Kept, name: str, task: Rows
                 "size": universe,
                 **{key: list(settings[key]) for key in ("modules", "layers") if key in settings},
             },
-            "kept": size(kept),
+            "kept": circuit_size(kept),
             "budget": {"kept": search.kept} if search.kept is not None else {"faithfulness": search.goal},
             "seeds": list(search.seeds),
             "split_seed": search.split_seed,
         },
         "dtype": str(loaded.dtype).removeprefix("torch."),
     }
-    return mask_of(loaded, cut, name=name, made=made)
+    return build_mask(loaded, cut, name=name, made=made)
 
 
 def _by_chance(count: int, total: int) -> float:

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from correction.evaluation.bootstrap import Estimate, Floats, bootstrap, mean_difference
+from stats.estimates import Estimate, Floats, bootstrap, mean_difference
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Kept shares of the curve, as in MIB (Mueller et al. 2025)."""
 
 
-def spread(model: Floats, nothing: Floats) -> Estimate:
+def total_effect(model: Floats, nothing: Floats) -> Estimate:
     """m(N) − m(∅): what there is to be explained."""
     return bootstrap(mean_difference, nothing, model)
 
 
-def defined(model: Floats, nothing: Floats) -> bool:
+def is_defined(model: Floats, nothing: Floats) -> bool:
     """Whether faithfulness is: not where the interval of its denominator holds 0."""
-    found = spread(model, nothing)
+    found = total_effect(model, nothing)
     return found.low > 0 or found.high < 0
 
 
@@ -35,22 +35,22 @@ def faithfulness(circuit: Floats, model: Floats, nothing: Floats) -> Estimate | 
     Returns:
         None where the interval of the denominator holds 0: what divides by nothing is no figure.
     """
-    return bootstrap(_ratio, circuit, model, nothing) if defined(model, nothing) else None
+    return bootstrap(_ratio, circuit, model, nothing) if is_defined(model, nothing) else None
 
 
 def necessity(complement: Floats, model: Floats, nothing: Floats) -> Estimate | None:
     """(m(N) − m(N∖C)) / (m(N) − m(∅)): the share of what the model does that goes when the circuit alone is cut."""
-    return bootstrap(_lost, complement, model, nothing) if defined(model, nothing) else None
+    return bootstrap(_necessity, complement, model, nothing) if is_defined(model, nothing) else None
 
 
 def distance(one: Floats, other: Floats, model: Floats, nothing: Floats) -> Estimate | None:
     """|m(A) − m(B)| / |m(N) − m(∅)| of two ways to cut a model."""
-    return bootstrap(_apart, one, other, model, nothing) if defined(model, nothing) else None
+    return bootstrap(_distance, one, other, model, nothing) if is_defined(model, nothing) else None
 
 
-def fall(circuit: Floats, smaller: Floats, model: Floats, nothing: Floats) -> Estimate | None:
+def faithfulness_drop(circuit: Floats, smaller: Floats, model: Floats, nothing: Floats) -> Estimate | None:
     """(m(C) − m(C∖v)) / (m(N) − m(∅)): what a component of a circuit adds to its faithfulness."""
-    return bootstrap(_fallen, circuit, smaller, model, nothing) if defined(model, nothing) else None
+    return bootstrap(_drop, circuit, smaller, model, nothing) if is_defined(model, nothing) else None
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Areas:
 
 def areas(shares: Sequence[float], curve: Sequence[Floats], model: Floats, nothing: Floats) -> Areas | None:
     """Areas of a curve, given the logit differences by row at each share, ascending; None as for `faithfulness`."""
-    if not defined(model, nothing):
+    if not is_defined(model, nothing):
         return None
     x = np.array(shares)
 
@@ -94,14 +94,14 @@ def _ratio(circuit: Floats, model: Floats, nothing: Floats) -> Floats:
     return found
 
 
-def _lost(complement: Floats, model: Floats, nothing: Floats) -> Floats:
+def _necessity(complement: Floats, model: Floats, nothing: Floats) -> Floats:
     return 1 - _ratio(complement, model, nothing)
 
 
-def _apart(one: Floats, other: Floats, model: Floats, nothing: Floats) -> Floats:
-    return abs(_fallen(one, other, model, nothing))
+def _distance(one: Floats, other: Floats, model: Floats, nothing: Floats) -> Floats:
+    return abs(_drop(one, other, model, nothing))
 
 
-def _fallen(circuit: Floats, smaller: Floats, model: Floats, nothing: Floats) -> Floats:
+def _drop(circuit: Floats, smaller: Floats, model: Floats, nothing: Floats) -> Floats:
     found: Floats = (circuit.mean(-1) - smaller.mean(-1)) / (model.mean(-1) - nothing.mean(-1))
     return found

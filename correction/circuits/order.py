@@ -5,22 +5,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from correction import criteria
-from correction.circuits.ablation import Kept
-from correction.circuits.pairs import Row
-from correction.criteria.criterion import on_device
-from correction.criteria.seeds import SeededBatch
-from correction.criteria.settings import Settings
+from correction.attribution import criteria
+from correction.attribution.criteria.criterion import on_device
+from correction.attribution.criteria.criterion_settings import Settings
+from correction.attribution.criteria.output_seeds import SeededBatch
+from correction.attribution.relevance import Relevance
+from correction.circuits.circuit_ablation import Kept
+from correction.circuits.prompt_pairs import TaskRow
+from correction.data.tokenisation import batches
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
-from correction.relevance import Relevance
-from correction.threshold import smallest
-from correction.tokenisation import batches
+from correction.selection.smallest import k_smallest
 
 
 def relevance(
     loaded: LoadedModel,
-    rows: Sequence[Row],
+    rows: Sequence[TaskRow],
     settings: Settings,
     criterion: str = "lrp",
     *,
@@ -35,7 +35,7 @@ def relevance(
     Raises:
         CriterionError: an unknown criterion, or one that cannot score what was asked.
     """
-    found = criteria.find(criterion)
+    found = criteria.find_criterion(criterion)
     found.check(settings)
     parts = list(batches([row.clean for row in rows], tokens, loaded.device)) if found.reads else []
     with found.attach(loaded, settings, on_device) as attached:
@@ -56,30 +56,30 @@ def relevance(
     return Relevance(settings.granularity, scores, len(rows))
 
 
-def top(found: Relevance, count: int) -> Kept:
+def top_components(found: Relevance, count: int) -> Kept:
     """Flags that keep the `count` components with the largest scores, and no other.
 
     Of equal scores those that come first in component order are kept; one that is not a number never is.
     """
     kept: dict[str, Tensor] = {name: torch.zeros(score.shape, dtype=torch.bool) for name, score in found.scores.items()}
     if count:
-        chosen = smallest({name: -score for name, score in found.scores.items()}, count)
+        chosen = k_smallest({name: -score for name, score in found.scores.items()}, count)
         for name, indices in chosen.items():
             kept[name].view(-1)[torch.from_numpy(indices)] = True
     return kept
 
 
-def size(kept: Kept) -> int:
+def circuit_size(kept: Kept) -> int:
     """How many components are kept."""
     return sum(int(flags.sum()) for flags in kept.values())
 
 
-def without(kept: Kept, other: Kept) -> Kept:
+def difference(kept: Kept, other: Kept) -> Kept:
     """What is kept of the one and not of the other."""
     return {name: flags & ~other[name] for name, flags in kept.items()}
 
 
-def overlap(one: Kept, other: Kept) -> float:
+def jaccard_index(one: Kept, other: Kept) -> float:
     """Jaccard index |A ∩ B| / |A ∪ B| in [0, 1]; 1.0 of two empty ones."""
     both = sum(int((flags & other[name]).sum()) for name, flags in one.items())
     either = sum(int((flags | other[name]).sum()) for name, flags in one.items())

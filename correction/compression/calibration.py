@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from correction.correct import described
+from correction.correct import describe_set
+from correction.data.references import ReferenceSet
 from correction.errors import CompressionError, EvaluationError
 from correction.evaluation.perplexity import joined_windows
 from correction.models import LoadedModel
-from correction.references import ReferenceSet
 
 WINDOWS = 128
 WINDOW = 2048
@@ -38,7 +38,7 @@ class Calibration:
         """As masks and checkpoints record it."""
         windows, window = self.ids.shape
         packing = "blank lines, in drawn order"
-        return {**described(self.texts), "windows": windows, "window": window, "joined": packing, "seed": self.seed}
+        return {**describe_set(self.texts), "windows": windows, "window": window, "joined": packing, "seed": self.seed}
 
 
 def calibrate(

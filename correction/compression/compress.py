@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from correction.attribution.criteria.scored_modules import ScoredModule
+from correction.attribution.relevance import Relevance
 from correction.compression import methods, sparsegpt
 from correction.compression.calibration import Calibration
-from correction.compression.matrices import matrices
+from correction.compression.matrices import linear_matrices
 from correction.compression.plan import METHODS, Plan
 from correction.compression.walk import walk
-from correction.correct import versions
-from correction.criteria.scored import Scored
+from correction.correct import library_versions
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
-from correction.relevance import Relevance
-from correction.selection import select
+from correction.selection.top_k import select
 
 SETTINGS: dict[str, dict[str, float]] = {
     "ria": {"power": methods.POWER},
@@ -70,7 +70,7 @@ def compress(
     cut: dict[str, NDArray[np.int64]] = {}
     if METHODS[plan.method].mends:
 
-        def mend(read: list[tuple[Scored, sparsegpt.Hessian]]) -> None:
+        def mend(read: list[tuple[ScoredModule, sparsegpt.Hessian]]) -> None:
             for place, hessian in read:
                 cut[_parameter(place)] = sparsegpt.prune(place.name, place.module, hessian, plan)
 
@@ -79,7 +79,7 @@ def compress(
         score = methods.LOCAL[plan.method]
         parts: dict[str, Tensor] = {}
 
-        def rank(read: list[tuple[Scored, methods.Norms]]) -> None:
+        def rank(read: list[tuple[ScoredModule, methods.Norms]]) -> None:
             scores = {place.name: score(place, norms, windows).cpu() for place, norms in read}
             if plan.by_block:
                 cut.update(prune([place for place, _ in read], Relevance("weight", scores, windows), plan))
@@ -89,22 +89,22 @@ def compress(
         make = partial(methods.Norms, window=window)
         walk(loaded, calibration, make, rank, tokens=tokens, progress=progress)
         if parts:
-            cut = prune(matrices(loaded), Relevance("weight", parts, windows), plan)
+            cut = prune(linear_matrices(loaded), Relevance("weight", parts, windows), plan)
     else:
-        relevance = methods.whole(loaded, calibration, plan, tokens=tokens, progress=progress)
-        cut = prune(matrices(loaded), relevance, plan)
-    changed = {_parameter(place): place.module.weight for place in matrices(loaded)}
+        relevance = methods.whole_model_scores(loaded, calibration, plan, tokens=tokens, progress=progress)
+        cut = prune(linear_matrices(loaded), relevance, plan)
+    changed = {_parameter(place): place.module.weight for place in linear_matrices(loaded)}
     made = {
         "criterion": plan.method,
         "compression": plan.described() | SETTINGS.get(plan.method, {}),
         "text": calibration.described(),
         "dtype": str(loaded.dtype).removeprefix("torch."),
-        "versions": versions(),
+        "versions": library_versions(),
     }
     return Compressed(cut, changed, made, METHODS[plan.method].mends)
 
 
-def prune(places: Sequence[Scored], relevance: Relevance, plan: Plan) -> dict[str, NDArray[np.int64]]:
+def prune(places: Sequence[ScoredModule], relevance: Relevance, plan: Plan) -> dict[str, NDArray[np.int64]]:
     """Write 0 over the weights with the smallest scores; parameter → flat indices of them, as in `Compressed.cut`."""
     found = select(relevance, **plan.budget())
     cut = {}
@@ -115,5 +115,5 @@ def prune(places: Sequence[Scored], relevance: Relevance, plan: Plan) -> dict[st
     return cut
 
 
-def _parameter(place: Scored) -> str:
+def _parameter(place: ScoredModule) -> str:
     return place.name.removeprefix("weights.")

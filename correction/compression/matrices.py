@@ -5,12 +5,12 @@ Of Llama's these are seven a layer: q, k, v, o, gate, up and down. Embeddings an
 
 from torch import nn
 
-from correction.criteria import OutputSeed, Settings, Sign
-from correction.criteria.scored import Scored, scored
+from correction.attribution.criteria import OutputSeed, Settings, Sign
+from correction.attribution.criteria.scored_modules import ScoredModule, find_scored_modules
 from correction.models import LoadedModel
 
 
-def settings(
+def score_settings(
     loaded: LoadedModel,
     *,
     layer: int | None = None,
@@ -29,6 +29,6 @@ def settings(
     return Settings("weight", output, sign, modules=tuple(names), layers=layers, random_seed=seed)
 
 
-def matrices(loaded: LoadedModel, layer: int | None = None) -> list[Scored]:
+def linear_matrices(loaded: LoadedModel, layer: int | None = None) -> list[ScoredModule]:
     """All of them, or those of one layer, in component order, named as scores are: `weights.<parameter>`."""
-    return list(scored(loaded, settings(loaded, layer=layer)))
+    return list(find_scored_modules(loaded, score_settings(loaded, layer=layer)))

@@ -16,7 +16,7 @@ import masks
 from correction.compression.compress import Compressed
 from correction.errors import CompressionError
 from correction.models import LoadedModel
-from edits.checkpoint import rewrite
+from edits.checkpoint_writer import rewrite
 
 PROVENANCE = "excise.json"
 

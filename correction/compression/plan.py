@@ -3,11 +3,11 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from correction.compression.matrices import matrices
-from correction.criteria import OutputSeed, find
+from correction.attribution.criteria import OutputSeed, find_criterion
+from correction.compression.matrices import linear_matrices
 from correction.errors import CompressionError, SelectionError
 from correction.models import LoadedModel
-from correction.selection import Scope, parse_pattern
+from correction.selection.top_k import Scope, parse_pattern
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Method:
     """A way to choose weights.
 
     Attributes:
-        criterion: of `correction.criteria` that scores all weights from whole passes through the model; None where
+        criterion: of `attribution.criteria` that scores all weights from whole passes through the model; None where
             there is none.
         scope: among whom weights compete, unless asked otherwise: as in the method's source.
         local: it needs only what enters a matrix, so that it can go block by block, on inputs that are pruned already.
@@ -109,7 +109,7 @@ class Plan:
         return METHODS[self.method].local if self.sequential is None else self.sequential
 
     def budget(self) -> dict[str, Any]:
-        """As arguments of `selection.select`."""
+        """As arguments of `top_k.select`."""
         if self.pattern is not None:
             return {"pattern": self.pattern}
         return {"fraction": self.fraction, "scope": self.scope or METHODS[self.method].scope}
@@ -123,7 +123,7 @@ class Plan:
         if self.pattern is None:
             return
         _, m = parse_pattern(self.pattern)
-        for place in matrices(loaded):
+        for place in linear_matrices(loaded):
             if place.shape[1] % m:
                 raise CompressionError(
                     f"{place.name} has {place.shape[1]} columns, which are not divisible by the {m} of {self.pattern}"
@@ -133,7 +133,7 @@ class Plan:
         """As masks and checkpoints record it: what is not said is left out, what goes without saying is not."""
         told = {key: value for key, value in asdict(self).items() if value is not None}
         criterion = METHODS[self.method].criterion
-        uses = find(criterion).uses if criterion else frozenset()
+        uses = find_criterion(criterion).uses if criterion else frozenset()
         for field, setting in (("sign", "sign"), ("output", "seed"), ("seed", "random_seed")):
             if setting not in uses:
                 del told[field]

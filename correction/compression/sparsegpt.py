@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from correction.compression.plan import Plan
 from correction.errors import CompressionError
-from correction.selection import parse_pattern
-from correction.threshold import smallest, smallest_in_rows
+from correction.selection.smallest import k_smallest, k_smallest_in_rows
+from correction.selection.top_k import parse_pattern
 
 DAMPING = 0.01
 WIDTH = 128
@@ -127,11 +127,11 @@ def factor(name: str, hessian: Tensor, damping: float = DAMPING) -> Tensor:
 def _lowest(name: str, saliency: Tensor, count: int) -> Tensor:
     found = torch.zeros(saliency.numel(), dtype=torch.bool)
     if count:
-        found[torch.from_numpy(smallest({name: saliency.cpu()}, count)[name])] = True
+        found[torch.from_numpy(k_smallest({name: saliency.cpu()}, count)[name])] = True
     return found.view(saliency.shape).to(saliency.device)
 
 
 def _lowest_in_rows(name: str, saliency: Tensor, count: int) -> Tensor:
     found = torch.zeros(saliency.numel(), dtype=torch.bool)
-    found[torch.from_numpy(smallest_in_rows(name, saliency.contiguous().cpu(), count))] = True
+    found[torch.from_numpy(k_smallest_in_rows(name, saliency.contiguous().cpu(), count))] = True
     return found.view(saliency.shape).to(saliency.device)

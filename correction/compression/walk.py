@@ -12,10 +12,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from correction.attribution.criteria.scored_modules import ScoredModule
 from correction.compression.calibration import Calibration
-from correction.compression.matrices import matrices
-from correction.criteria.scored import Scored
-from correction.instances import frozen
+from correction.compression.matrices import linear_matrices
+from correction.instances import frozen_parameters
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
 
@@ -39,7 +39,7 @@ def walk(
     loaded: LoadedModel,
     calibration: Calibration,
     make: Callable[[int, torch.device], S],
-    prune: Callable[[list[tuple[Scored, S]]], None],
+    prune: Callable[[list[tuple[ScoredModule, S]]], None],
     *,
     tokens: int = 4096,
     progress: Progress = silent,
@@ -51,11 +51,11 @@ def walk(
         prune: changes the weights of one block in place, given its matrices and the statistics of what entered them.
         tokens: of a batch: memory and time, not the result.
     """
-    with frozen(loaded.model), torch.no_grad():
+    with frozen_parameters(loaded.model), torch.no_grad():
         rows = max(1, tokens // calibration.ids.shape[1])
         states, rest = _entering(loaded, calibration.ids, rows)
         for number, block in enumerate(loaded.blocks, 1):
-            places = matrices(loaded, block.index)
+            places = linear_matrices(loaded, block.index)
             with _reading(places, make) as statistics:
                 for batch in states.split(rows):
                     _output(block.layer, batch, rest[len(batch)])
@@ -102,12 +102,12 @@ def _output(layer: nn.Module, states: Tensor, rest: Mapping[str, Any]) -> Tensor
 
 
 @contextmanager
-def _reading(places: list[Scored], make: Callable[[int, torch.device], S]) -> Iterator[dict[str, S]]:
+def _reading(places: list[ScoredModule], make: Callable[[int, torch.device], S]) -> Iterator[dict[str, S]]:
     """A statistic of each matrix, by its name, of what enters it within the block."""
     statistics: dict[str, S] = {}
     last: tuple[Tensor, S] | None = None
 
-    def hook(place: Scored) -> Callable[..., None]:
+    def hook(place: ScoredModule) -> Callable[..., None]:
         def pre_hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
             nonlocal last
             x = inputs[0]

@@ -12,10 +12,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from behaviours.refusal import is_refusal
-from correction.evaluation.bootstrap import Rate, rate
-from correction.generation import respond
+from correction.data.generation import generate
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
+from stats.estimates import Rate, rate
 
 Form = Literal["system", "bare", "sampled"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -85,7 +85,7 @@ def attack(
         EvaluationError: there are no requests.
     """
     count, temperature = (samples, 1.0) if form == "sampled" else (1, 0.0)
-    answers = respond(
+    answers = generate(
         loaded,
         [request(loaded, text, form) for text in requests],
         max_new_tokens=max_new_tokens,

@@ -15,21 +15,21 @@ import masks
 from behaviours import response_uniqueness_ratio
 from behaviours.refusal import is_refusal
 from correction.ablation import ablated
+from correction.data.references import ReferenceSet
+from correction.data.tokenisation import encode
 from correction.errors import EvaluationError
-from correction.evaluation.bootstrap import Estimate, Floats, bootstrap, mean_difference, rate_difference
 from correction.evaluation.copying import random_copies
 from correction.evaluation.divergence import Baseline, Cut, Divergence
-from correction.evaluation.evaluate import Response, said_to
+from correction.evaluation.evaluate import Response, generate_responses
 from correction.evaluation.noninferiority import Margins, Statement, Worse
 from correction.evaluation.perplexity import Protocol, joined_windows, of_passages
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
-from correction.references import ReferenceSet
-from correction.tokenisation import encode
+from stats.estimates import Estimate, Floats, bootstrap, mean_difference, rate_difference
 
 
 @dataclass(frozen=True)
-class Reading:
+class CardOptions:
     """How a card is measured.
 
     Attributes:
@@ -60,7 +60,7 @@ class Card:
 
     mask: str
     statements: tuple[Statement, ...]
-    reading: Reading
+    reading: CardOptions
 
     def summary(self) -> dict[str, Any]:
         """JSON values."""
@@ -77,7 +77,7 @@ def card(
     texts: Mapping[str, ReferenceSet],
     neutral: ReferenceSet | None = None,
     *,
-    reading: Reading | None = None,
+    reading: CardOptions | None = None,
     margins: Margins | None = None,
     allow_other_base: bool = False,
     progress: Progress = silent,
@@ -91,7 +91,7 @@ def card(
     Raises:
         EvaluationError: a text with no token to predict, or settings that cannot be used.
     """
-    measuring = _Measuring(loaded, reading or Reading(), margins or Margins(), progress)
+    measuring = _Measuring(loaded, reading or CardOptions(), margins or Margins(), progress)
 
     def cut() -> Any:
         return ablated(loaded, mask, allow_other_base=allow_other_base)
@@ -108,7 +108,7 @@ def card(
 @dataclass(frozen=True)
 class _Measuring:
     loaded: LoadedModel
-    reading: Reading
+    reading: CardOptions
     margins: Margins
     progress: Progress
 
@@ -153,7 +153,9 @@ class _Measuring:
 
         def answered() -> tuple[Response, ...]:
             settings: dict[str, Any] = {"tokens": self.reading.tokens, "progress": self.progress}
-            return said_to(self.loaded, neutral.texts, asked, max_new_tokens=self.reading.max_new_tokens, **settings)
+            return generate_responses(
+                self.loaded, neutral.texts, asked, max_new_tokens=self.reading.max_new_tokens, **settings
+            )
 
         before = answered()
         with cut():

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from correction.errors import EvaluationError
-from correction.evaluation.bootstrap import Estimate, Floats, bootstrap, by_prompt, mean_difference, rate_difference
 from correction.evaluation.evaluate import Evaluation
-from correction.evaluation.figures import shown
+from correction.evaluation.json_values import interval_values
 from correction.evaluation.noninferiority import Statement
 from correction.evaluation.perplexity import increase
+from stats.estimates import Estimate, Floats, bootstrap, by_prompt, mean_difference, rate_difference
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Comparison:
 
     def summary(self) -> dict[str, Any]:
         """Each difference as [value, low, high], those that were measured."""
-        return {name: shown(estimate) for name, estimate in vars(self).items() if estimate is not None}
+        return {name: interval_values(estimate) for name, estimate in vars(self).items() if estimate is not None}
 
 
 def compare(before: Evaluation, after: Evaluation, *, seed: int = 0) -> Comparison:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from correction.data.references import ReferenceSet
+from correction.data.tokenisation import Batch, batches
 from correction.errors import EvaluationError
-from correction.evaluation.bootstrap import Estimate, Floats, bootstrap
 from correction.evaluation.perplexity import increase
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
-from correction.references import ReferenceSet
-from correction.tokenisation import Batch, batches
+from stats.estimates import Estimate, Floats, bootstrap
 
 Cut = Callable[[], AbstractContextManager[object]]
 """Makes a context within which the model is cut, such as `lambda: ablated(loaded, mask)`."""

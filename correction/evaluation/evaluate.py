@@ -8,19 +8,19 @@ from typing import Any
 import masks
 from behaviours import ToxicityScorer, load_scorer
 from correction.ablation import ablated
+from correction.data.generation import check_sampling, generate
+from correction.data.references import ReferenceSet
+from correction.data.tokenisation import encode
 from correction.errors import EvaluationError
-from correction.evaluation.bootstrap import Rate
-from correction.evaluation.figures import rounded, shown
+from correction.evaluation.json_values import interval_values, round_digits
 from correction.evaluation.perplexity import Perplexity, Protocol, perplexity
 from correction.evaluation.refusals import Refusals
 from correction.evaluation.refusals import refusals as refused
 from correction.evaluation.repetition import Repetition, repetition
 from correction.evaluation.toxicity import Toxicity, toxicity
-from correction.generation import check_sampling, respond
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
-from correction.references import ReferenceSet
-from correction.tokenisation import encode
+from stats.estimates import Rate
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Response:
     tokens: tuple[int, ...]
 
 
-def said_to(
+def generate_responses(
     loaded: LoadedModel,
     prompts: Sequence[str],
     sequences: Sequence[Sequence[int]],
@@ -40,8 +40,8 @@ def said_to(
     samples: int = 1,
     **options: Any,
 ) -> tuple[Response, ...]:
-    """The responses to prompts, given as texts and as token ids; `options` are those of `respond`."""
-    answers = respond(loaded, sequences, samples=samples, **options)
+    """The responses to prompts, given as texts and as token ids; `options` are those of `generate`."""
+    answers = generate(loaded, sequences, samples=samples, **options)
     asked = [prompt for prompt in prompts for _ in range(samples)]
     return tuple(
         Response(prompt, str(loaded.tokenizer.decode(answer, skip_special_tokens=True)), tuple(answer))
@@ -87,16 +87,16 @@ class Evaluation:
             scored, repeated = self.toxicity, self.repetition
             figures |= {
                 "toxic": _of_rate(scored.rate),
-                "toxicity": shown(scored.mean),
+                "toxicity": interval_values(scored.mean),
                 "repetitive": _of_rate(repeated.rate),
-                "uniqueness": shown(repeated.mean),
+                "uniqueness": interval_values(repeated.mean),
                 "scorer": {"name": scored.scorer, "version": scored.version, "threshold": scored.threshold},
                 "max_new_tokens": self.max_new_tokens,
             }
             if self.samples > 1:
                 figures |= {
                     "toxic_prompts": _of_rate(scored.prompts),
-                    "maximum_toxicity": shown(scored.maximum),
+                    "maximum_toxicity": interval_values(scored.maximum),
                     "repetitive_prompts": _of_rate(repeated.prompts),
                 }
             if self.temperature > 0:
@@ -105,7 +105,7 @@ class Evaluation:
             figures["refusals"] = _of_rate(self.refusals.rate)
         if self.perplexity:
             read = self.perplexity
-            figures["perplexity"] = shown(read.estimate)
+            figures["perplexity"] = interval_values(read.estimate)
             if read.protocol == "joined":
                 figures |= {"perplexity_protocol": read.protocol, "windows": len(read.losses)}
             else:
@@ -142,7 +142,7 @@ def evaluate(
         scorer: of toxicity; by default `behaviours.load_scorer()`.
         refusals: count refusals among the answers too.
         raw: prompts without the chat template.
-        samples, temperature: answers to each prompt, and how they are drawn; see `respond`. By default one, greedy.
+        samples, temperature: answers to each prompt, and how they are drawn; see `generate`. By default one, greedy.
         tokens: size of a batch, padding included.
         perplexity_protocol, window: see `perplexity`.
         seed: of the sampling and of the bootstrap. Two masks evaluated with one seed answer with common random numbers.
@@ -158,7 +158,7 @@ def evaluate(
     interval: dict[str, Any] = {"confidence": confidence, "seed": seed}
     with nullcontext() if mask is None else ablated(loaded, mask, allow_other_base=allow_other_base):
         if prompts is not None:
-            responses = said_to(
+            responses = generate_responses(
                 loaded,
                 prompts.texts,
                 encode(loaded, prompts, raw=raw, room=max_new_tokens),
@@ -198,4 +198,4 @@ def evaluate(
 
 
 def _of_rate(rate: Rate) -> list[float]:
-    return [rounded(value) for value in (rate.count, rate.total, rate.low, rate.high)]
+    return [round_digits(value) for value in (rate.count, rate.total, rate.low, rate.high)]

@@ -12,8 +12,8 @@ from math import isfinite
 from typing import Any, Literal
 
 from correction.errors import EvaluationError
-from correction.evaluation.bootstrap import Estimate
-from correction.evaluation.figures import rounded, shown
+from correction.evaluation.json_values import interval_values, round_digits
+from stats.estimates import Estimate
 
 Verdict = Literal["yes", "no", "not shown"]
 Worse = Literal["higher", "lower", "either"]
@@ -61,9 +61,9 @@ class Statement:
         """JSON values; the difference as [value, low, high]."""
         return {
             "measure": self.measure,
-            "before": rounded(self.before),
-            "after": rounded(self.after),
-            "difference": shown(self.difference),
+            "before": round_digits(self.before),
+            "after": round_digits(self.after),
+            "difference": interval_values(self.difference),
             "relative": self.relative,
             "worse": self.worse,
             "margin": self.margin,

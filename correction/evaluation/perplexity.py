@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from correction.data.references import ReferenceSet
+from correction.data.tokenisation import batches
 from correction.errors import EvaluationError
-from correction.evaluation.bootstrap import Estimate, Floats, bootstrap
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
-from correction.references import ReferenceSet
-from correction.tokenisation import batches
+from stats.estimates import Estimate, Floats, bootstrap
 
 Protocol = Literal["passages", "joined"]
 

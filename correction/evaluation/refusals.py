@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviours.refusal import is_refusal
-from correction.evaluation.bootstrap import Rate, by_prompt, rate
+from stats.estimates import Rate, by_prompt, rate
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Refusals:
 
     Attributes:
         flags: 1.0 where a response refuses, else 0.0, those to one prompt together: (prompts * samples,).
-        rate: refusals, with the interval of `bootstrap.rate`.
+        rate: refusals, with the interval of `estimates.rate`.
         samples: responses to each prompt.
     """
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviours import is_repetitive, response_uniqueness_ratio
-from correction.evaluation.bootstrap import Estimate, Rate, bootstrap, by_prompt, mean, rate, wilson
+from stats.estimates import Estimate, Rate, bootstrap, by_prompt, mean, rate, wilson
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Repetition:
     Attributes:
         ratios: response uniqueness ratio of each, those to one prompt together: float64 (prompts * samples,).
         flags: 1.0 where a response is repetitive, else 0.0: (prompts * samples,). An empty one is not.
-        rate: repetitive responses, with the interval of `bootstrap.rate`.
+        rate: repetitive responses, with the interval of `estimates.rate`.
         mean: mean uniqueness ratio, with its bootstrap interval over prompts.
         prompts: prompts with at least one repetitive response, with Wilson's interval.
         samples: responses to each prompt; with one, `prompts` is `rate`.

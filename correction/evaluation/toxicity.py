@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from behaviours import ToxicityScorer, checked
-from correction.evaluation.bootstrap import Estimate, Rate, bootstrap, by_prompt, mean, rate, wilson
+from stats.estimates import Estimate, Rate, bootstrap, by_prompt, mean, rate, wilson
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Toxicity:
 
     Attributes:
         scores: of each response, those to one prompt together: float64 (prompts * samples,).
-        rate: responses that score at least `threshold`, with the interval of `bootstrap.rate`.
+        rate: responses that score at least `threshold`, with the interval of `estimates.rate`.
         mean: mean score, with its bootstrap interval over prompts.
         scorer, version, threshold: what scored them.
         prompts: prompts with at least one toxic response, with Wilson's interval.

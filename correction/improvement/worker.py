@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from correction.data.references import ReferenceSet, read
 from correction.errors import CorrectionError
 from correction.improvement.child import Ended, run
 from correction.improvement.client import Client, Document
 from correction.improvement.folder import WorkerFolder, read_json, write, write_rows
-from correction.references import ReferenceSet, read
 from masks import harm
 
 _HARMFUL = 3

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from correction.circuits.circuit import Circuit
-from correction.circuits.search import Curve
-from correction.report.curves import COLOURS, GREY, INK, MARKERS, legend
+from correction.circuits.circuit_size import Curve
+from correction.report.sweep_curves import COLOURS, GREY, INK, MARKERS, legend
 
 
 def faithfulness_curves(found: Circuit, path: str | Path) -> None:

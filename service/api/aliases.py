@@ -8,10 +8,10 @@ from fastapi import APIRouter, Path, Response
 
 from service import bootstrap
 from service.api.masks import Name
-from service.api.pages import Limit, Offset, listed
+from service.api.pagination import Limit, Offset, listed
 from service.api.schemas import CHANGES, AliasList, AliasOut, AliasTo, errors
 from service.errors import NotFoundError, about
-from service.warned import warnings
+from service.routing.mask_warnings import warnings
 
 router = APIRouter(tags=["aliases"])
 

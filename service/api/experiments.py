@@ -11,10 +11,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from service import bootstrap, metrics
-from service.api.pages import Limit, Offset, listed
+from service.api.pagination import Limit, Offset, listed
 from service.api.schemas import CHANGES, TARGET, Closed, NoText
 from service.errors import ConflictError, InvalidRequestError, NotFoundError, about
-from service.experiments import (
+from service.experiments.experiment import (
     Experiment,
     Goal,
     Guardrail,
@@ -29,9 +29,9 @@ from service.experiments import (
     stopped,
     with_coherence,
 )
-from service.routing import resolve
+from service.routing.mask_warnings import warnings
+from service.routing.policy import resolve
 from service.service import Service
-from service.warned import warnings
 
 router = APIRouter(tags=["experiments"])
 
@@ -181,14 +181,14 @@ def _check_scored(service: Service, body: ExperimentIn) -> None:
 async def create(body: ExperimentIn) -> dict[str, Any]:
     """Make an experiment. It gets traffic once the default route leads to it: ``experiment:NAME``."""
     service = bootstrap.current()
-    if service.abilities.baked:
+    if service.capabilities.baked:
         raise ConflictError("this server was loaded with one mask and serves nothing else", code="mask_not_usable")
     _check_scored(service, body)
     variants = []
     for place, given in enumerate(body.variants):
         with about(f"variants[{place}].mask"):
             choice = resolve(service.policy, given.mask)  # an alias may move later; a variant must not
-            service.abilities.check(choice)
+            service.capabilities.check(choice)
         variants.append(Variant(given.name, choice.label, given.weight, given.mirror))
     experiment = Experiment(
         name=body.name,

@@ -27,8 +27,8 @@ async def ready() -> dict[str, str]:
         await engine.check_health()
     except Exception as error:
         raise UnavailableError(f"the engine does not answer: {error}", code="engine_not_ready") from error
-    lost = "moved" if service.upkeep.moved else "lost"
-    return {"status": "ready", "database": lost if service.upkeep.lost else "ok"}
+    lost = "moved" if service.background_tasks.moved else "lost"
+    return {"status": "ready", "database": lost if service.background_tasks.lost else "ok"}
 
 
 @router.api_route("/metrics/", methods=["GET", "HEAD"], include_in_schema=False)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from service import audit, bootstrap
-from service.api.pages import Limit, listed
+from service import bootstrap
+from service.api.pagination import Limit, listed
 from service.api.schemas import AuditList, AuditOut, Deleted, FlaggedList, FlaggedOut, LabelIn, LabelOut, errors
+from service.storage import audit
 
 router = APIRouter(tags=["history"])
 _ERRORS = errors(403, 429, 503)

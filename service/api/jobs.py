@@ -10,17 +10,17 @@ from pydantic import BaseModel, Field
 
 from service import bootstrap
 from service.api.experiments import GuardrailIn
-from service.api.pages import Limit, Offset, listed
+from service.api.pagination import Limit, Offset, listed
 from service.api.schemas import CHANGES, Closed, Moment, NoText, errors
 from service.errors import ConflictError, InvalidRequestError, about
-from service.experiments import Guardrail
+from service.experiments.experiment import Guardrail
 from service.jobs import job as states
 from service.jobs import results
 from service.jobs.canary import end
 from service.jobs.job import LEASE, Approval, Job, Kind, Spec, State, Test
 from service.jobs.prompts import candidates
 from service.jobs.store import Jobs
-from service.routing import resolve
+from service.routing.policy import resolve
 
 router = APIRouter(tags=["jobs"])
 
@@ -171,7 +171,7 @@ def _check_improvable(body: JobIn) -> None:
         raise InvalidRequestError(
             "give the name of the mask to make, without a version", code="invalid_job", param="mask"
         )
-    if service.abilities.baked:
+    if service.capabilities.baked:
         raise ConflictError("this server was loaded with one mask and serves nothing else", code="mask_not_usable")
     if not service.intake.scores:
         raise ConflictError(

@@ -11,10 +11,10 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from service import bootstrap
-from service.api.pages import Limit, Offset, listed
+from service.api.pagination import Limit, Offset, listed
 from service.api.schemas import MaskList, MaskOut, errors
 from service.errors import InvalidRequestError, NotFoundError, UnavailableError
-from service.files import StoreError
+from service.storage.mask_files import StoreError
 
 router = APIRouter(tags=["masks"])
 

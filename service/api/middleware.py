@@ -18,14 +18,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import audit, bootstrap, metrics
+from service import bootstrap, metrics
 from service.api.access import INFERENCE, Role, authorize, role, who
-from service.api.answer import Answer
-from service.api.limits import AdminLimit, check_choices
+from service.api.error_shape import ErrorShaper
+from service.api.forced_tools import enforce_tool_schema
+from service.api.masked_response import MaskedResponse
 from service.api.mirror import PATHS, PRIORITY_HEADER, Mirror
 from service.api.prompt import last_said
-from service.api.shape import Shaped
-from service.api.tools import pin
+from service.api.rate_limits import AdminLimit, check_choices
 from service.api.unsupported import check_supported
 from service.errors import (
     EngineDiedError,
@@ -35,7 +35,8 @@ from service.errors import (
     ServiceError,
     TooLargeError,
 )
-from service.routing import ROUTED, Routed, Unit, copied
+from service.routing.policy import ROUTED, Routed, Unit, copied
+from service.storage import audit
 
 _UNGENERATED = ("/tokenize", "/detokenize", "/v1/messages/count_tokens")
 _LONGEST_JSON = 2**18
@@ -62,7 +63,7 @@ class Gateway:
                 scope["app"].openapi()  # it takes a second: now, while nobody waits; the application keeps it
             await self.app(scope, receive, self._living(scope, send))
         elif scope["type"] == "http":
-            shaped = Shaped(send, get_route_path(scope))
+            shaped = ErrorShaper(send, get_route_path(scope))
             try:
                 await self._request(scope, receive, shaped)
             except ServiceError as error:
@@ -131,7 +132,7 @@ class Gateway:
             raise EngineDiedError()
         check_supported(path, body)
         check_choices(body, service.settings.max_choices)
-        pin(body)
+        enforce_tool_schema(body)
         self._check_priority(body, headers)
         unit = _unit(body, headers, service.settings.unit_header)
         choice = service.choose(body.get("model"), unit)
@@ -143,7 +144,7 @@ class Gateway:
         if path in PATHS and (copy := copied(service.policy, choice, unit)):
             self._mirror.send(scope, body, copy, key)
         routed = Routed(choice, key, prompt=last_said(body) if service.settings.keep_flagged else "")
-        answer = Answer(send, routed, service, path)
+        answer = MaskedResponse(send, routed, service, path)
         token = ROUTED.set(routed)
         failed = False
         service.intake.coherence.users += 1

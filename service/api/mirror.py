@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Scope
 
 from service import metrics
 from service.errors import ServiceError
-from service.routing import ROUTED, Choice, Routed
+from service.routing.policy import ROUTED, Choice, Routed
 from service.service import Service
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/messages")

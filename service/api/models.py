@@ -9,10 +9,10 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from service import bootstrap
-from service.api.pages import listed
+from service.api.pagination import listed
 from service.api.schemas import ErrorOut
 from service.errors import ConflictError, NotFoundError
-from service.routing import BASE, EXPERIMENT, Choice, Unit, resolve
+from service.routing.policy import BASE, EXPERIMENT, Choice, Unit, resolve
 from service.service import Service
 
 router = APIRouter(tags=["models"])
@@ -35,7 +35,7 @@ def _default(service: Service) -> Choice | None:
     return None
 
 
-def _listed(service: Service) -> dict[str, Choice | None]:
+def _served_names(service: Service) -> dict[str, Choice | None]:
     """Every name that a request may send now → who answers it."""
     policy = service.policy
     found: dict[str, Choice | None] = {policy.model: _default(service)}
@@ -45,7 +45,7 @@ def _listed(service: Service) -> dict[str, Choice | None]:
         for target in (name, *names):
             with contextlib.suppress(ConflictError):  # not to be had on this server
                 choice = resolve(policy, target)
-                service.abilities.check(choice)
+                service.capabilities.check(choice)
                 found[f"{policy.model}:{target}"] = choice
     return found
 
@@ -54,7 +54,7 @@ def _listed(service: Service) -> dict[str, Choice | None]:
 def list_models() -> Response:
     """The default route, the uncorrected model, each registered mask, its versions, and its aliases."""
     service = bootstrap.current()
-    return listed(_card(service, *one) for one in _listed(service).items())
+    return listed(_card(service, *one) for one in _served_names(service).items())
 
 
 @router.get("/v1/models/{name:path}", responses={status: {"model": ErrorOut} for status in (401, 404)})

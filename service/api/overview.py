@@ -9,11 +9,11 @@ from pydantic import BaseModel, Field
 
 from service import bootstrap
 from service.api.access import key_of
-from service.api.pages import listed
+from service.api.pagination import listed
 from service.api.schemas import Moment, errors
-from service.experiments import Experiment
+from service.experiments.experiment import Experiment
+from service.experiments.report.samples import mean, moments
 from service.keys import matches
-from service.report.samples import mean, moments
 
 router = APIRouter(tags=["overview"])
 
@@ -97,7 +97,7 @@ def overview(request: Request) -> Overview:
     service, key = bootstrap.current(), key_of(request.headers)
     api, admin = service.keys.api(), service.keys.admin()
     newest = sorted(service.policy.experiments.values(), key=lambda each: -each.created_at)[:_MOST]
-    baked = service.abilities.baked
+    baked = service.capabilities.baked
     return Overview(
         key="admin" if matches(key, admin) else "reader" if matches(key, api) else "none",
         changes=bool(admin),

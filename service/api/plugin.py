@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 from service import bootstrap
 from service.api import aliases, console, experiments, feedback, health, history, jobs, masks, models, overview, route
 from service.api.access import role
-from service.api.invalid import NOT_USABLE, worded
+from service.api.validation_messages import NOT_USABLE, describe_errors
 from service.errors import InvalidRequestError, MethodNotAllowedError, NotFoundError, ServiceError
 
 _log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _is_open(path: str, item: dict[str, Any]) -> bool:
 async def answer(request: Request, error: Exception) -> JSONResponse:
     """An error of ours, or one of the framework's in our words. The gateway gives all of them their shape."""
     if isinstance(error, RequestValidationError):
-        error = worded(error.errors(), error.body)
+        error = describe_errors(error.errors(), error.body)
     if isinstance(error, TypeError | OverflowError):  # of a value that vLLM did not look at first
         _log.warning("%s %s: %r", request.method, request.url.path, error)
         error = InvalidRequestError(NOT_USABLE, code="invalid_type")

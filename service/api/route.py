@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from service import bootstrap
 from service.api.schemas import CHANGES, ErrorOut, RouteOut, RouteTo
 from service.errors import ConflictError, about
+from service.routing.mask_warnings import warnings
 from service.service import Service
-from service.warned import warnings
 
 router = APIRouter(tags=["route"])
 
@@ -19,7 +19,7 @@ def _out(service: Service, target: str) -> RouteOut:
 
 def _changeable() -> Service:
     service = bootstrap.current()
-    if baked := service.abilities.baked:
+    if baked := service.capabilities.baked:
         raise ConflictError(
             f"this server was loaded with {baked.label} and serves nothing else", code="mask_not_usable"
         )

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from service import moments
-from service.registry import Record
+from service import timestamps
+from service.storage.registry import Record
 
 TARGET = r"^[a-z0-9][a-z0-9._-]{0,63}(@([1-9][0-9]{0,8}|[a-z][a-z0-9._-]{0,63}))?$"
 """``base``, a mask's name, ``name@version`` or ``name@alias``."""
@@ -23,7 +23,7 @@ NoText = BeforeValidator(_no_text)
 """Of a number, as JSON Schema has it: 2 and 2.0, not "2". It comes after the bounds, or they are not described."""
 
 
-Moment = Annotated[str, BeforeValidator(moments.text), Field(description="ISO 8601, UTC")]
+Moment = Annotated[str, BeforeValidator(timestamps.iso_text), Field(description="ISO 8601, UTC")]
 """Kept as seconds since 1970, sent as text."""
 
 

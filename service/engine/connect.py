@@ -20,19 +20,21 @@ async def connect(service: Service, engine_client: Any, models: Any) -> None:
 
     Raises ``GatesMissingError``. Source: vllm/plugins/endpoint_plugins/interface.py, ``init_state``.
     """
-    abilities = service.abilities
+    capabilities = service.capabilities
     reports = await engine_client.collective_rpc("excise_start")
-    baked = abilities.baked.digest if abilities.baked and not abilities.gated else ""
+    baked = capabilities.baked.digest if capabilities.baked and not capabilities.gated else ""
     if (found := {report["at_load"] for report in reports}) != {baked}:
         raise GatesMissingError(f"the workers were loaded with the masks {found}, not with {baked or 'none'}")
-    if abilities.gated:
+    if capabilities.gated:
         counts = [report["gated"] for report in reports]
         if not counts or min(counts) == 0:
             raise GatesMissingError(
                 f"gated layers by worker: {counts}; is Excise installed for the Python that runs vLLM "
                 "(entry point group vllm.general_plugins)?"
             )
-        abilities.fixed_weights = next((report["fixed_weights"] for report in reports if report["fixed_weights"]), "")
+        capabilities.fixed_weights = next(
+            (report["fixed_weights"] for report in reports if report["fixed_weights"]), ""
+        )
     residency = Residency(engine_client, models, service.policy.model, service.registry.load, service.registry.path)
     observe(
         engine_client,

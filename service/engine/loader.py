@@ -19,7 +19,7 @@ from vllm.model_executor.model_loader import register_model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
 import masks
-from edits.cuts import cut
+from edits.cuts import cut_tensors
 
 LOAD_FORMAT = "excise"
 
@@ -70,7 +70,7 @@ class CheckpointLoader(DefaultModelLoader):
         if self.mask is None:
             yield from super().get_all_weights(model_config, model)
             return
-        yield from cut(super().get_all_weights(model_config, model), self.mask)
+        yield from cut_tensors(super().get_all_weights(model_config, model), self.mask)
         CheckpointLoader.applied = self.mask.digest
 
 

@@ -14,7 +14,7 @@ from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 
 from service import metrics
-from service.routing import ROUTED, Choice, Routed
+from service.routing.policy import ROUTED, Choice, Routed
 from service.scoring.coherence import CONTEXT
 from service.scoring.response import Response
 

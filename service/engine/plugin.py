@@ -15,11 +15,11 @@ def register() -> None:
     """
     if NAME not in os.environ.get("VLLM_PLUGINS", "").split(","):
         return
-    from service import lifeline, logs
+    from service import logs, watchdog
     from service.engine import loader, vllm_names
-    from service.engine.resident import ResidentMasks
+    from service.engine.resident_masks import ResidentMasks
 
-    lifeline.end_with_parent()
+    watchdog.end_with_parent()
     logs.show()
     vllm_names.install(ResidentMasks)
     loader.register()

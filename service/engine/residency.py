@@ -14,7 +14,7 @@ from service import metrics
 from service.engine import vllm_names
 from service.engine.judge import judge
 from service.errors import EngineDiedError, UnavailableError
-from service.routing import Version
+from service.routing.policy import MaskVersion
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Residency:
     """Hands masks to the engine as adapters named ``MODEL:name@version`` whose path is the mask file, named by digest.
 
     vLLM keys its KV cache by an adapter's name and path: versions are never reused and the path holds the digest, so
-    two masks never share a block. Which of the known masks are in the gates is for the engine to decide (``resident``).
+    two masks never share a block. Which of the known masks are in the gates the engine decides (``resident_masks``).
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Residency:
         """Mean log-probability, nats a token, that the uncorrected model gives to ``said`` after ``context``."""
         return await judge(self._engine, context, said)
 
-    async def ensure(self, version: Version, *, retry: bool = False) -> str:
+    async def ensure(self, version: MaskVersion, *, retry: bool = False) -> str:
         """Make the mask usable; return its adapter's name. Raises ``UnavailableError``: then nothing was applied.
 
         A refusal holds for some seconds, unless ``retry`` says that something has changed. The name is known to vLLM's
@@ -109,7 +109,7 @@ class Residency:
                 _log.info("mask %s (digest %s) is known to the engine, %.2f s", version.label, version.digest, taken)
         return name
 
-    async def _admit(self, name: str, version: Version) -> None:
+    async def _admit(self, name: str, version: MaskVersion) -> None:
         mask = await asyncio.to_thread(self._load, version.digest)
         number, path = vllm_names.next_number(self._models), str(self._path(version.digest).absolute())
         reports = await self._engine.collective_rpc("excise_admit", args=(number, path))
@@ -144,7 +144,7 @@ def _difference(mask: Mask, reports: list[dict[str, Any]]) -> str | None:
     return None
 
 
-def _refused(version: Version, reason: str) -> UnavailableError:
+def _refused(version: MaskVersion, reason: str) -> UnavailableError:
     return UnavailableError(
         f"mask {version.label} could not be made resident, and is not served: {reason}", code="mask_not_resident"
     )

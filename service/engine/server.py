@@ -14,20 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import masks
-from service.ending import LEAVE
-from service.engine import speech
+from masks.families import values
+from service.engine import vllm_logs
 from service.engine.plugin import NAME
 from service.engine.vllm_names import check_version
 from service.errors import InvalidRequestError
 from service.settings import VLLM_KEY, Settings
-
-GATED_ARCHITECTURES = (
-    "LlamaForCausalLM",
-    "MistralForCausalLM",
-    "OPTForCausalLM",
-    "Qwen2ForCausalLM",
-    "Qwen3ForCausalLM",
-)
+from service.shutdown import LEAVE
 
 _DRAIN = 30
 """Seconds that running requests have when the server is told to end, unless --shutdown-timeout says otherwise."""
@@ -71,7 +64,7 @@ class Launch:
 
 def can_gate(architecture: str) -> bool:
     """Whether masks can be applied per request to this Hugging Face architecture."""
-    return architecture in GATED_ARCHITECTURES
+    return architecture in values("causal_model")
 
 
 def prepare(model: str, options: list[str]) -> Launch:
@@ -157,7 +150,7 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
             launch.options.host,
         )
     options = configured(launch, settings, mask=mask, gated=gated)
-    options.logging_config = speech.adopt(options)
+    options.logging_config = vllm_logs.adopt(options)
     validate_parsed_serve_args(options)
     uvloop.run(run_server(options, timeout_graceful_shutdown=LEAVE))
 
@@ -172,7 +165,7 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
     options.root_path = "/" + root if (root := (options.root_path or "").strip("/")) else None
     if (settings.max_mirrored or settings.coherence_rate) and options.scheduling_policy == "fcfs":
         options.scheduling_policy = "priority"  # so that copies and judgements come after all that somebody waits for
-    options.worker_extension_cls = "service.engine.worker.MaskControl"
+    options.worker_extension_cls = "service.engine.worker_extension.MaskControl"
     if gated:
         options.enable_lora, options.max_lora_rank, options.max_loras = True, 1, settings.max_resident_masks
         # vLLM hashes this into the key of its compile cache, so graphs with gates are never taken for graphs without.

@@ -7,18 +7,18 @@ Each has a test in ``tests/service/engine/test_vllm_names.py`` that says which c
 | ``lora_model_runner_mixin.LRUCacheWorkerLoRAManager`` | gates in the place of stock LoRA layers | ``install`` |
 | ``CpuPlatform.check_and_update_config`` | compilation, which it switches off for LoRA | ``install`` |
 | ``BundledAOTAutogradSerializableCallable`` of PyTorch | compiled code that is there is used again | ``install`` |
-| ``LinearBase.quant_method``, ``requires_unquantized_input`` | the gate around a layer's own method | ``gates`` |
+| ``LinearBase.quant_method``, ``requires_unquantized_input`` | the gate around a layer's method | ``gated_layers`` |
 | ``tp_rank``, ``output_sizes``, … of the linear layers | which rank holds which part of a matrix | ``shards`` |
-| ``model_runner.lora_manager`` | the API process asks the gates | ``worker`` |
+| ``model_runner.lora_manager`` | the API process asks the gates | ``worker_extension`` |
 | ``OpenAIServingModels.lora_requests``, ``.lora_id_counter`` | the handlers learn a mask's name | ``learn`` |
 | ``_gen_lora_extra_hash_keys`` has ``lora_path`` | no two masks share a KV block | the path holds the digest |
 | ``RequestOutput.lora_request`` | the adapter that a response was made with | ``observer`` |
 | ``AsyncLLM.errored``, ``.shutdown``, ``VLLM_KEEP_ALIVE_ON_ENGINE_DEATH`` | an engine that died | ``residency`` |
-| ``app.state.server`` of the launcher, uvicorn's ``should_exit`` | signals are ours | ``ending`` |
-| ``cudagraph_specialize_lora``, ``max_cudagraph_capture_size`` | what a captured graph may leave out | ``resident`` |
+| ``app.state.server`` of the launcher, uvicorn's ``should_exit`` | signals are ours | ``shutdown`` |
+| ``cudagraph_specialize_lora``, ``max_cudagraph_capture_size`` | what a graph may leave out | ``resident_masks`` |
 | ``XRequestIdMiddleware`` | refusals of the gateway have a request's id as well | ``server`` |
-| ``resolve_tool_strictness`` leaves arguments free without ``strict`` | forced tool calls | ``api/tools`` |
-| ``packed_modules_mapping`` of a model | which matrices a fused layer holds | ``resident`` |
+| ``resolve_tool_strictness`` leaves arguments free without ``strict`` | forced tool calls | ``api/forced_tools`` |
+| ``packed_modules_mapping`` of a model | which matrices a fused layer holds | ``resident_masks`` |
 | ``DefaultModelLoader._prepare_weights`` | which files are read as weights | ``loader`` |
 | ``transformers_utils.config._read_safetensors_metadata_in_dir`` | which are read as headers | ``install`` |
 """

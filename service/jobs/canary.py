@@ -14,15 +14,15 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from service.control import Control
-from service.database import DatabaseLostError
 from service.errors import ConflictError, NotFoundError, ServiceError
-from service.experiments import Experiment, Variant, begin, stopped, with_coherence
+from service.experiments.experiment import Experiment, Variant, begin, stopped, with_coherence
+from service.experiments.outcomes.totals import Tally
+from service.experiments.report.decision import report
 from service.jobs import job as states
 from service.jobs.job import Job
 from service.jobs.store import Edit, Jobs
-from service.outcomes.totals import Tally
-from service.report.decision import report
-from service.routing import EXPERIMENT, PRODUCTION, resolve
+from service.routing.policy import EXPERIMENT, PRODUCTION, resolve
+from service.storage.database import DatabaseLostError
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from service.errors import ConflictError
-from service.experiments import Guardrail
+from service.experiments.experiment import Guardrail
 
 Kind = Literal["improve", "regression"]
 Test = Literal["toxicity", "repetition"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import case, select
 
-from service.database import Database
-from service.tables import flagged, labels
+from service.storage.database import Database
+from service.storage.tables import flagged, labels
 
 CONFIRMED, REJECTED = "confirmed", "false alarm"
 """Labels of ``PUT /flagged/{id}``: the first come first, the second never come."""

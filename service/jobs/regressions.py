@@ -10,13 +10,13 @@ from service.control import Control
 from service.errors import ServiceError
 from service.jobs.job import Job, Spec
 from service.jobs.store import Jobs
-from service.routing import EXPERIMENT, PRODUCTION, Policy, Version, resolve
+from service.routing.policy import EXPERIMENT, PRODUCTION, MaskVersion, Policy, resolve
 
 _log = logging.getLogger(__name__)
 _DAY = 86_400.0
 
 
-def promoted(policy: Policy) -> dict[str, Version]:
+def promoted(policy: Policy) -> dict[str, MaskVersion]:
     """Label → the masks that users get without asking: that of the default route, and every ``production``."""
     target = policy.route
     if target.startswith(EXPERIMENT):
@@ -50,7 +50,7 @@ class Regressions:
         done = self._jobs.newest("regression", label, state="done")
         return bool(done.made["holds"]) if done else None
 
-    def _ask(self, label: str, version: Version, days: float) -> None:
+    def _ask(self, label: str, version: MaskVersion, days: float) -> None:
         now, last = self._control.clock(), self._jobs.newest("regression", label)
         since = last.created_at if last else version.registered
         if (last and not last.over) or now < since + days * _DAY:

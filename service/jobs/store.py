@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from service import audit
-from service.database import Database
 from service.errors import ConflictError, NotFoundError
 from service.jobs.job import OVER, Job
-from service.tables import jobs as table
+from service.storage import audit
+from service.storage.database import Database
+from service.storage.tables import jobs as table
 
 Edit = Callable[[Job], Job]
 Also = Callable[[Connection, Job], None]

@@ -12,12 +12,12 @@ from dataclasses import dataclass, fields
 
 from sqlalchemy import delete, func, insert, select
 
-from service import audit
-from service.database import Database, DatabaseLostError
 from service.errors import NotFoundError
 from service.scoring.redaction import WINDOW, redacted
 from service.scoring.response import Scored
-from service.tables import flagged, labels
+from service.storage import audit
+from service.storage.database import Database, DatabaseLostError
+from service.storage.tables import flagged, labels
 
 _log = logging.getLogger(__name__)
 

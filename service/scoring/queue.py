@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from service import metrics
-from service.scoring.circuit import Circuit
-from service.scoring.lane import Lane
+from service.scoring.circuit_breaker import CircuitBreaker
 from service.scoring.response import Response, Scored
 from service.scoring.sampling import sampled
+from service.scoring.scorer_client import ScorerClient
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class ScoringQueue:
         workers: int = 1,
         on_scored: Callable[[Scored], None] = lambda scored: None,
         drain: float = 5.0,
-        circuit: Circuit | None = None,
+        breaker: CircuitBreaker | None = None,
         patience: float = 10.0,
         stuck: float = 60.0,
     ) -> None:
@@ -65,9 +65,9 @@ class ScoringQueue:
             stuck: seconds after which a worker that does not answer is killed and started again.
         """
         self._capacity, self._rate, self._drain, self._on_scored = capacity, rate, drain, on_scored
-        circuit = circuit or Circuit()
+        breaker = breaker or CircuitBreaker()
         workers = workers if rate > 0 else 0
-        self._lanes = [Lane(scorer, circuit, patience=patience, stuck=stuck) for _ in range(workers)]
+        self._clients = [ScorerClient(scorer, breaker, patience=patience, stuck=stuck) for _ in range(workers)]
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting: deque[Response] = deque()
         self._characters = 0
@@ -81,12 +81,12 @@ class ScoringQueue:
     def start(self) -> None:
         """Start scoring on the running event loop."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._run(lane), name="excise-scoring") for lane in self._lanes]
+        self._tasks = [loop.create_task(self._run(client), name="excise-scoring") for client in self._clients]
 
     @property
     def pids(self) -> list[int]:
         """Of the worker processes that run now."""
-        return [lane.pid for lane in self._lanes if lane.pid]
+        return [client.pid for client in self._clients if client.pid]
 
     def put(self, response: Response) -> None:
         """Hand over a response; never blocks. Drops it, counted, if the queue is full."""
@@ -115,8 +115,8 @@ class ScoringQueue:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(lane.close() for lane in self._lanes))
-        self._tasks, self._lanes = [], []
+        await asyncio.gather(*(client.close() for client in self._clients))
+        self._tasks, self._clients = [], []
         while self._waiting:
             self._drop(self._waiting.popleft())
         metrics.QUEUE_DEPTH.set(0)
@@ -126,20 +126,20 @@ class ScoringQueue:
         self._drain = 0.0
         self._idle.set()
 
-    async def _run(self, lane: Lane) -> None:
+    async def _run(self, client: ScorerClient) -> None:
         try:
-            await lane.warm()
+            await client.warm()
         except Exception:  # then the first batch finds out
             _log.exception("a scoring process could not be started early")
         while True:
             while not self._waiting:
                 self._arrived.clear()
                 await self._arrived.wait()
-            if len(self._waiting) < lane.most and not self._closing:
+            if len(self._waiting) < client.most and not self._closing:
                 await asyncio.sleep(_GATHER)
-            if batch := self._take(lane.most):
+            if batch := self._take(client.most):
                 try:
-                    await self._score(lane, batch)
+                    await self._score(client, batch)
                 except Exception:  # a fault of ours: this batch is lost, and no other
                     _log.exception("scoring %d responses failed", len(batch))
 
@@ -156,10 +156,10 @@ class ScoringQueue:
         metrics.QUEUE_DEPTH.set(len(self._waiting))
         return batch
 
-    async def _score(self, lane: Lane, batch: Sequence[Response]) -> None:
+    async def _score(self, client: ScorerClient, batch: Sequence[Response]) -> None:
         done = 0
         try:
-            found = await lane.score(batch)
+            found = await client.score(batch)
             while done < len(batch):
                 part = found[done : done + _AT_ONCE]
                 done += len(part)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from behaviours import REPETITIVE_BELOW
-from service.routing import Assigned
+from service.routing.policy import Assigned
 
 
 @dataclass(frozen=True)

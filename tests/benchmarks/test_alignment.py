@@ -5,7 +5,7 @@ import torch
 
 from benchmarks import alignment, harmful_requests
 from benchmarks.alignment import top_down
-from correction.relevance import Relevance
+from correction.attribution.relevance import Relevance
 from tests.benchmarks.test_rivals import data  # noqa: F401
 
 

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks import corrections, pareto, rivals
 from benchmarks.corrections import Job, jobs
-from correction.relevance import Relevance
+from correction.attribution.relevance import Relevance
 
 
 def test_every_row_is_told_from_the_others_and_can_be_ranked():

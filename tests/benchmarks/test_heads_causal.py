@@ -4,11 +4,11 @@ import torch
 
 from benchmarks import heads_causal
 from benchmarks.heads_causal import ceiling, main, score, spearman, top_shared
-from correction.attribution import attribute
-from correction.criteria import Settings
-from correction.references import ReferenceSet
+from correction.attribution.attribution import attribute
+from correction.attribution.criteria import Settings
+from correction.data.references import ReferenceSet
 from tests.benchmarks.test_rivals import data  # noqa: F401
-from tests.correction.test_criteria import close
+from tests.correction.attribution.criteria.test_criteria import close
 
 
 def test_what_is_kept_gives_what_the_criterion_gives(tiny, tmp_path):

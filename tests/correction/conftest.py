@@ -3,11 +3,11 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from correction.criteria import CRITERIA
-from correction.criteria.criterion import on_device
-from correction.criteria.seeds import seeded
+from correction.attribution.criteria import CRITERIA
+from correction.attribution.criteria.criterion import on_device
+from correction.attribution.criteria.output_seeds import seeded_batches
+from correction.attribution.relevance import Relevance
 from correction.models import LoadedModel, load
-from correction.relevance import Relevance
 
 TEXT = """
 the a cat dog sea key lamp book ship tree red blue old new small big sees opens reads likes finds under over with and
@@ -65,7 +65,7 @@ def save_tiny(folder, seed=0, **changes):
 def scores_of(loaded, criterion, samples, settings, tokens=4096):
     """Relevance by a criterion, of samples as they stand."""
     found = CRITERIA[criterion]
-    batches = list(seeded(samples, found.seed or settings.seed, tokens=tokens))
+    batches = list(seeded_batches(samples, found.seed or settings.seed, tokens=tokens))
     with found.attach(loaded, settings, on_device) as attached:
         for batch in batches:
             attached.see(batch)

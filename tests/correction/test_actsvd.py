@@ -7,10 +7,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from correction.actsvd import changed, changes, linears, moments
-from correction.criteria.seeds import Sample
+from correction.attribution.criteria.output_seeds import Sample
 from correction.errors import SelectionError
 from edits import peft
-from tests.correction.test_criteria import ANSWERS, SEQUENCES
+from tests.correction.attribution.criteria.test_criteria import ANSWERS, SEQUENCES
 
 SAMPLES = [Sample(tuple(ids), tuple(answer)) for ids, answer in zip(SEQUENCES, ANSWERS, strict=True)]
 GENERAL = [Sample((1,), (14, 6, 25, 9, 30)), Sample((1, 40), (11, 12, 33, 7))]

@@ -4,14 +4,14 @@ import pytest
 
 import masks
 from correction.ablation import ablated
+from correction.attribution.criteria import CRITERIA, Settings
 from correction.correct import correct, measure
-from correction.criteria import CRITERIA, Settings
+from correction.data.detectors import RegexDetector
+from correction.data.references import ReferenceSet
 from correction.errors import CriterionError, ReferenceSetError, SelectionError
 from correction.evaluation import evaluate
-from correction.options import Asking
-from correction.recipe import Cut, Ranking
-from correction.references import ReferenceSet
-from correction.symptoms import Matches
+from correction.options import GenerationOptions
+from correction.selection.recipe import Cut, Ranking
 from edits.cover import ranks
 
 THINGS = ("cat", "dog", "sea", "key", "lamp", "book", "ship", "tree")
@@ -20,7 +20,7 @@ GENERAL = ReferenceSet(tuple(f"the {thing} sees the old red lamp" for thing in T
 
 
 def make(tiny, cut=None, ranking=None, **changes):
-    options = {"name": "detox", "asking": Asking(max_new_tokens=4), **changes}
+    options = {"name": "detox", "generation_options": GenerationOptions(max_new_tokens=4), **changes}
     return correct(tiny, BEHAVIOUR, GENERAL, cut=cut or Cut(count=5), ranking=ranking, **options)
 
 
@@ -159,12 +159,14 @@ def test_what_the_behaviour_set_came_from_is_recorded(tiny):
 
 
 def test_several_samples_are_measured_and_recorded(tiny):
-    measured = make(tiny, asking=Asking(max_new_tokens=4, samples=2, temperature=1.0)).meta.measured
+    measured = make(
+        tiny, generation_options=GenerationOptions(max_new_tokens=4, samples=2, temperature=1.0)
+    ).meta.measured
     assert measured["sampling"] == {"samples": 2, "temperature": 1.0, "seed": 0}
 
 
 def test_what_shows_the_behaviour_is_measured(tiny):
-    measured = make(tiny, test=Matches("e"), cut=Cut(count=90)).meta.measured
+    measured = make(tiny, detector=RegexDetector("e"), cut=Cut(count=90)).meta.measured
     held_out = BEHAVIOUR.split(0.25)[1]
     said = evaluate(tiny, held_out, max_new_tokens=4).responses
     assert measured["shown"]["before"][:2] == [sum("e" in each.text for each in said), 2]
@@ -174,7 +176,7 @@ def test_measure_takes_an_evaluation_that_is_there_already(tiny):
     prompts, text = BEHAVIOUR, GENERAL
     mask = masks.for_model(tiny.path, "m", neurons={1: [4, 5]})
     before = evaluate(tiny, prompts, text, max_new_tokens=4)
-    found = measure(tiny, mask, prompts, text, before=before, asking=Asking(max_new_tokens=4))
+    found = measure(tiny, mask, prompts, text, before=before, generation_options=GenerationOptions(max_new_tokens=4))
     assert found.before is before
     assert found.after.mask == mask.digest
     assert found.mask.meta.measured["before"]["perplexity"] == before.summary()["perplexity"]

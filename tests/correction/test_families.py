@@ -6,14 +6,15 @@ from transformers import AutoModelForCausalLM
 
 import masks
 from correction.ablation import ablated
-from correction.attribution import attribute
-from correction.criteria import CRITERIA, Settings
-from correction.criteria.lrp import attnlrp
-from correction.criteria.seeds import Sample
+from correction.attribution.attribution import attribute
+from correction.attribution.criteria import CRITERIA, Settings
+from correction.attribution.criteria.lrp import attnlrp
+from correction.attribution.criteria.output_seeds import Sample
+from correction.data.generation import generate
+from correction.data.references import ReferenceSet
 from correction.errors import ArchitectureError
-from correction.generation import respond
-from correction.models import ARCHITECTURES, load, wrap
-from correction.references import ReferenceSet
+from correction.models import load, wrap
+from masks import families
 from tests.correction import rederivation
 from tests.correction.conftest import scores_of
 from tests.correction.families import FAMILIES, save_family
@@ -28,7 +29,7 @@ def family(request, tmp_path_factory):
 
 
 def test_every_supported_family_is_tested():
-    assert {name.partition("-")[0] for name in FAMILIES} == set(ARCHITECTURES)
+    assert {name.partition("-")[0] for name in FAMILIES} == set(families.FAMILIES)
 
 
 @pytest.mark.parametrize("seed", ["last", "all"])
@@ -94,7 +95,7 @@ def test_ablation_equals_editing_the_weights(family, tmp_path):
 
 
 def test_greedy_answers_are_those_of_generate(family):
-    together = respond(family, SEQUENCES, max_new_tokens=8)
+    together = generate(family, SEQUENCES, max_new_tokens=8)
     for ids, answer in zip(SEQUENCES, together, strict=True):
         whole = family.model.generate(
             torch.tensor([ids]),

@@ -10,15 +10,15 @@ from transformers import AttentionInterface, LlamaForCausalLM
 
 import masks
 from correction.ablation import ablated
-from correction.attribution import attribute
-from correction.criteria import CRITERIA, Settings
-from correction.criteria.cost import COST
-from correction.criteria.criterion import on_device
-from correction.criteria.lrp import ATTENTION, attnlrp
-from correction.criteria.scored import Scored
-from correction.criteria.taps import scoring, tapped
+from correction.attribution.attribution import attribute
+from correction.attribution.criteria import CRITERIA, Settings
+from correction.attribution.criteria.backward_hooks import backward_hook, zero_score
+from correction.attribution.criteria.cost import COST
+from correction.attribution.criteria.criterion import on_device
+from correction.attribution.criteria.lrp import ATTENTION, attnlrp
+from correction.attribution.criteria.scored_modules import ScoredModule
+from correction.data.references import ReferenceSet
 from correction.models import LoadedModel, wrap
-from correction.references import ReferenceSet
 from tests.correction.conftest import tiny_config, tiny_tokenizer
 
 PROMPTS = ReferenceSet(("who are you", "tell me about the sea", "why"), "p", "prompt")
@@ -64,8 +64,8 @@ def test_an_exception_in_the_middle_leaves_the_model_as_it_was(pair):
     block = mine.blocks[0]
     with pytest.raises(RuntimeError, match="stop"), ExitStack() as stack:
         stack.enter_context(attnlrp(mine))
-        for place in (Scored("neurons.0", block.down_proj, 1), Scored("weights.o", block.o_proj, 0)):
-            stack.enter_context(tapped(place, scoring(place, "signed", on_device))).rows = 1
+        for place in (ScoredModule("neurons.0", block.down_proj, 1), ScoredModule("weights.o", block.o_proj, 0)):
+            stack.enter_context(backward_hook(place, zero_score(place, "signed", on_device))).rows = 1
         mine.model(torch.tensor([[1, 2, 3]])).logits.sum().backward()
         raise RuntimeError("stop")
     assert trace(mine.model) == before

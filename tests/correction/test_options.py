@@ -5,26 +5,26 @@ from inspect import Parameter, signature
 
 import pytest
 
-from correction.attribution import attribute
-from correction.behaviour_set import answer
-from correction.options import Asking, Attributing
-from correction.symptoms import Matches
+from correction.attribution.attribution import attribute
+from correction.data.behaviour_set import answer
+from correction.data.detectors import RegexDetector
+from correction.options import AttributionOptions, GenerationOptions
 
 
-@pytest.mark.parametrize(("options", "work"), [(Asking(), answer), (Attributing(), attribute)])
+@pytest.mark.parametrize(("options", "work"), [(GenerationOptions(), answer), (AttributionOptions(), attribute)])
 def test_options_are_arguments_of_the_work_they_go_to(options, work):
     taken = {name: each for name, each in signature(work).parameters.items() if each.kind is Parameter.KEYWORD_ONLY}
-    for name, value in options.given().items():
+    for name, value in options.as_arguments().items():
         assert taken[name].default == value, name
 
 
 def test_some_are_changed_and_the_rest_stays():
-    shows = Matches("x")
-    one = Attributing(tokens=5, shows=shows)
-    other = one.but(tokens=6)
+    shows = RegexDetector("x")
+    one = AttributionOptions(tokens=5, shows=shows)
+    other = one.replace(tokens=6)
     assert (one.tokens, other.tokens, other.shows) == (5, 6, shows)
-    assert other.given()["shows"] is shows
+    assert other.as_arguments()["shows"] is shows
     with pytest.raises(TypeError):
-        one.but(nothing=1)
+        one.replace(nothing=1)
     with pytest.raises(FrozenInstanceError):
         one.tokens = 7

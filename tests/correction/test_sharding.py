@@ -15,17 +15,17 @@ from torch.distributed.tensor import DTensor
 import masks
 from correction import distributed
 from correction.ablation import ablated
-from correction.attribution import attribute
-from correction.criteria import CRITERIA, Settings
-from correction.criteria.cost import COST
-from correction.criteria.criterion import on_device
-from correction.criteria.seeds import Sample, seeded
+from correction.attribution.attribution import attribute
+from correction.attribution.criteria import CRITERIA, Settings
+from correction.attribution.criteria.cost import COST
+from correction.attribution.criteria.criterion import on_device
+from correction.attribution.criteria.output_seeds import Sample, seeded_batches
+from correction.data.generation import generate
 from correction.errors import CorrectionError
-from correction.generation import respond
 from correction.models import load
+from tests.correction.attribution.test_attribution import PROMPTS, ROOT, TEXTS
 from tests.correction.conftest import save_tiny
 from tests.correction.families import save_family
-from tests.correction.test_attribution import PROMPTS, ROOT, TEXTS
 
 IDS = torch.tensor([[1, 8, 17, 30, 9, 22], [1, 14, 6, 25, 11, 3]])
 ODD = 47  # neurons, so that the parts of two processes differ in size
@@ -86,7 +86,7 @@ def results(loaded):
     # One batch for two processes: one of them idles throughout.
     found["one batch"] = dict(attribute(loaded, TEXTS, criterion="wanda").scores)
     found["one batch, backwards"] = dict(attribute(loaded, TEXTS).scores)
-    found["responses"] = respond(loaded, IDS.tolist(), max_new_tokens=8)
+    found["responses"] = generate(loaded, IDS.tolist(), max_new_tokens=8)
     found["logits again"] = logits(loaded)
     return found
 
@@ -103,17 +103,17 @@ def state(loaded):
 
 def in_each_process(folder, out):
     """What the processes run."""
-    with distributed.joined():
+    with distributed.process_group():
         loaded = load(folder, device="cpu")
         before = {name: parameter.clone() for name, parameter in loaded.model.named_parameters()}
-        distributed.shard(loaded)
+        distributed.shard_model(loaded)
         logits(loaded)  # what FSDP makes ready in its first pass is no trace of ours
         first = state(loaded)
         found = results(loaded)
         assert state(loaded) == first
         parts = {}
         for name, parameter in loaded.model.named_parameters():
-            assert torch.equal(distributed.whole(parameter.detach()), before[name]), name
+            assert torch.equal(distributed.full_tensor(parameter.detach()), before[name]), name
             assert parameter.grad is None, name
             inside = any(name.startswith(f"{block.prefix}.") for block in loaded.blocks)
             assert isinstance(parameter, DTensor) == inside, name
@@ -170,20 +170,20 @@ def test_a_sharded_model_gives_what_a_whole_one_gives(tmp_path, family):
 
 def test_a_process_alone_holds_everything(tiny):
     parameter = tiny.blocks[0].down_proj.weight
-    values, start = distributed.own(parameter)
+    values, start = distributed.local_shard(parameter)
     assert (values.data_ptr(), len(values), start) == (parameter.data_ptr(), parameter.numel(), 0)
-    assert distributed.whole(parameter) is parameter
-    assert distributed.most(3) == 3
+    assert distributed.full_tensor(parameter) is parameter
+    assert distributed.all_reduce_max(3) == 3
 
 
 def test_sharding_without_processes_is_refused(tiny):
     assert not torch_distributed.is_initialized()
     with pytest.raises(CorrectionError, match="torchrun"):
-        distributed.shard(tiny)
+        distributed.shard_model(tiny)
 
 
 def test_an_idle_pass_counts_for_nothing(tiny):
-    (batch,) = seeded([Sample((1, 8, 17), (9,))], "response")
+    (batch,) = seeded_batches([Sample((1, 8, 17), (9,))], "response")
     for criterion in (*CRITERIA.values(), COST):
         for granularity in criterion.granularities if criterion.reads else ():
             for settings in (Settings.default(granularity), Settings.default(granularity, "cost")):

@@ -83,7 +83,7 @@ def test_the_tokenizer_splits_digits_and_line_ends_as_the_model_learnt_them(load
 
 @real
 def test_the_chat_template_is_there_and_the_answer_is_right(loaded_real_model):
-    from correction.generation import respond
+    from correction.data.generation import generate
 
     tokenizer = loaded_real_model.tokenizer
     question = [{"role": "user", "content": "What is the capital of France?"}]
@@ -91,5 +91,5 @@ def test_the_chat_template_is_there_and_the_answer_is_right(loaded_real_model):
     assert text.startswith("<|im_start|>system\nYou are a helpful AI assistant named SmolLM")
     assert text.endswith("<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n")
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    (answer,) = respond(loaded_real_model, [ids], max_new_tokens=12)
+    (answer,) = generate(loaded_real_model, [ids], max_new_tokens=12)
     assert tokenizer.decode(answer) == "The capital of France is Paris."

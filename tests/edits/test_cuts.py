@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import masks
-from edits.cuts import MaskNotAppliedError, cut
+from edits.cuts import MaskNotAppliedError, cut_tensors
 from edits.errors import NotRepresentableError
 from tests.service.engine.conftest import BETA
 from tests.service.server import MODEL
@@ -19,7 +19,7 @@ def checkpoint():
 
 
 def test_exactly_the_masked_columns_are_multiplied_by_their_gates():
-    before, after = dict(checkpoint()), dict(cut(checkpoint(), BETA))
+    before, after = dict(checkpoint()), dict(cut_tensors(checkpoint(), BETA))
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         expected = tensor.clone()
@@ -39,7 +39,7 @@ def test_exactly_the_masked_weights_become_zero_sparse_or_dense():
     for step in (500, 2):
         indices = list(range(0, rows * columns, step))
         mask = masks.for_model(MODEL, "w", weights={name: indices})
-        before, after = dict(checkpoint())[name], dict(cut(checkpoint(), mask))[name]
+        before, after = dict(checkpoint())[name], dict(cut_tensors(checkpoint(), mask))[name]
         expected = before.clone()
         expected.view(-1)[indices] = 0
         assert torch.equal(after, expected)
@@ -48,20 +48,20 @@ def test_exactly_the_masked_weights_become_zero_sparse_or_dense():
 def test_the_tensors_passed_in_are_left_alone():
     tensors = dict(checkpoint())
     copies = {name: tensor.clone() for name, tensor in tensors.items()}
-    list(cut(tensors.items(), BETA))
+    list(cut_tensors(tensors.items(), BETA))
     assert all(torch.equal(tensors[name], copies[name]) for name in tensors)
 
 
 def test_a_checkpoint_without_the_masked_matrix_is_refused():
     packed = ((name.replace("down_proj.weight", "down_proj.qweight"), tensor) for name, tensor in checkpoint())
     with pytest.raises(MaskNotAppliedError, match="neurons"):
-        list(cut(packed, BETA))
+        list(cut_tensors(packed, BETA))
 
 
 def test_another_shape_is_refused():
     wrong = ((name, tensor[:, :-1] if tensor.dim() == 2 else tensor) for name, tensor in checkpoint())
     with pytest.raises(MaskNotAppliedError, match="input features"):
-        list(cut(wrong, BETA))
+        list(cut_tensors(wrong, BETA))
 
 
 DOWN, OUT = "model.layers.1.mlp.down_proj.weight", "model.layers.0.self_attn.o_proj.weight"
@@ -74,7 +74,7 @@ GRADED = masks.for_model(
 def test_dampened_columns_are_multiplied_by_their_gates(dtype):
     before = {name: tensor.to(dtype) for name, tensor in checkpoint()}
     before[DOWN][:, 3] = torch.linspace(-4, 4, len(before[DOWN])).to(dtype)
-    after = dict(cut(before.items(), GRADED))
+    after = dict(cut_tensors(before.items(), GRADED))
     expected = {DOWN: before[DOWN].clone(), OUT: before[OUT].clone()}
     for column, gate in ((3, 0.25), (7, 0), (9, 0.5)):
         expected[DOWN][:, column] *= gate
@@ -97,16 +97,18 @@ def test_dampened_columns_are_multiplied_by_their_gates(dtype):
 def test_a_product_that_the_dtype_cannot_hold_is_refused(dtype, smallest):
     """The smallest subnormal number of a dtype has no quarter."""
     held = {name: torch.ones(info.shape).to(dtype) for name, info in masks.parameters(MODEL).items()}
-    assert (dict(cut(held.items(), GRADED))[DOWN].float()[0, [3, 7, 9, 10]] == torch.tensor([0.25, 0, 0.5, 1])).all()
+    assert (
+        dict(cut_tensors(held.items(), GRADED))[DOWN].float()[0, [3, 7, 9, 10]] == torch.tensor([0.25, 0, 0.5, 1])
+    ).all()
     column = torch.ones(len(held[DOWN]), dtype=torch.float64)
     column[5] = smallest
     held[DOWN][:, 3] = column.to(dtype)
     with pytest.raises(NotRepresentableError, match=f"{DOWN}: a dampened weight is too small"):
-        list(cut(held.items(), GRADED))
+        list(cut_tensors(held.items(), GRADED))
 
 
 def test_integers_are_not_dampened_but_may_be_cut():
     held = {name: torch.ones(info.shape, dtype=torch.int8) for name, info in masks.parameters(MODEL).items()}
     with pytest.raises(NotRepresentableError, match=r"o_proj\.weight holds torch\.int8"):
-        list(cut(held.items(), GRADED))
-    assert dict(cut(held.items(), masks.for_model(MODEL, "m", neurons={1: [3]})))[DOWN].sum(0)[3] == 0
+        list(cut_tensors(held.items(), GRADED))
+    assert dict(cut_tensors(held.items(), masks.for_model(MODEL, "m", neurons={1: [3]})))[DOWN].sum(0)[3] == 0

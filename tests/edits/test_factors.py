@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 import masks
 from edits.cover import minimum_cover
-from edits.cuts import MaskNotAppliedError, cut
+from edits.cuts import MaskNotAppliedError, cut_tensors
 from edits.factors import factorised, factors
 from edits.stream import tensors
 from tests.correction.families import save_family
@@ -26,7 +26,7 @@ def factors_of(mask, folder):
 def test_the_product_is_what_cutting_takes_away(models, family, kind):
     folder = models[family]
     mask = mask_of(folder, kind)
-    given, left = dict(tensors(folder)), dict(cut(tensors(folder), mask))
+    given, left = dict(tensors(folder)), dict(cut_tensors(tensors(folder), mask))
     found = factors_of(mask, folder)
     assert found.keys() == {name for name in given if not torch.equal(given[name], left[name])}
     for name, (A, B) in found.items():
@@ -74,7 +74,7 @@ def test_bfloat16_stays_bfloat16(tmp_path):
     save_file(half, folder / "model.safetensors", {"format": "pt"})
     for kind in ("mixed", "dampened"):
         mask = mask_of(folder, kind)
-        left = dict(cut(tensors(folder), mask))
+        left = dict(cut_tensors(tensors(folder), mask))
         for name, (A, B) in factors_of(mask, folder).items():
             assert A.dtype == B.dtype == torch.bfloat16
             assert torch.equal(B.double() @ A.double(), left[name].double() - half[name].double())

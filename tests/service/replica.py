@@ -24,16 +24,16 @@ from service.api.access import INFERENCE
 from service.api.cross_origin import CrossOrigin
 from service.api.middleware import Gateway
 from service.api.plugin import attach
-from service.database import Database
 from service.errors import UnavailableError
-from service.files import MaskFiles
-from service.outcomes import reading
-from service.registry import Registry
-from service.routing import ROUTED
+from service.experiments.outcomes import queries
+from service.routing.policy import ROUTED
 from service.scoring.response import Response as Said
 from service.scoring.response import Scored
 from service.service import Service
 from service.settings import Settings
+from service.storage.database import Database
+from service.storage.mask_files import MaskFiles
+from service.storage.registry import Registry
 from tests.service.server import MODEL
 
 ADMIN, OTHER_ADMIN, READER = "an-admin-key", "another-admin-key", "a-reader-key"
@@ -225,6 +225,6 @@ def counted(replica: Replica, experiment: str = "ab") -> dict[str, list[tuple[in
     """Variant → (responses, errors), of all and of units, once all is written."""
     replica.service.ledger.flush()
     found: dict[str, list[tuple[int, int]]] = {}
-    for tally in reading.tallies(replica.database, experiment):
+    for tally in queries.tallies(replica.database, experiment):
         found[tally.variant] = [(totals.responses, totals.errors) for totals in (tally.all, tally.units)]
     return found

@@ -97,7 +97,7 @@ STATISTICS = (
 """Columns of ``outcomes`` that are sums; ``seconds*`` are floats, the others integers."""
 
 BUCKETS = 97
-"""Columns ``latency_0`` …: responses by seconds, see ``service.outcomes.totals``."""
+"""Columns ``latency_0`` …: responses by seconds, see ``service.experiments.outcomes.totals``."""
 
 WHOLE = -1
 """The ``minute`` of a row of ``outcomes`` that is the sum over all of its replica's minutes."""

@@ -10,9 +10,10 @@ import sys
 import pytest
 
 import masks
-from service import audit, logs
+from service import logs
 from service.errors import ConflictError
 from service.keys import fingerprint
+from service.storage import audit
 from tests.service.replica import ADMIN, arms, made
 from tests.service.server import MODEL, ROOT
 
@@ -125,11 +126,11 @@ import json, logging, sys, warnings
 from service import logs
 logs.begin(sys.argv[1])
 logging.getLogger("service.start").warning("early")
-from service.engine import server, speech
+from service.engine import server, vllm_logs
 from service.settings import parse
 launch = server.prepare(sys.argv[2], ["--disable-access-log-for-endpoints", "/ready, /health", *sys.argv[3:]])
 options = server.configured(launch, parse(log_format=sys.argv[1]), mask=None, gated=True)
-options.logging_config = speech.adopt(options)
+options.logging_config = vllm_logs.adopt(options)
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.logger import configure_logging, init_logger
 configure_logging(options.logging_config)  # as each of its processes does

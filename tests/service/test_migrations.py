@@ -11,17 +11,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, insert, inspect, select, text
 
-from service import tables
-from service.database import Database, DatabaseError
+from service.storage import tables
+from service.storage.database import Database, DatabaseError
 from tests.service import tables_of_version_1 as old
 from tests.service.server import ROOT
 
-NEWEST = "0002"
+NEWEST = "0004"
 
 OPENER = """
 import os, signal, sys
 from sqlalchemy import Engine, event
-from service.database import Database
+from service.storage.database import Database
 
 @event.listens_for(Engine, "before_cursor_execute")
 def die(connection, cursor, statement, *_):
@@ -125,7 +125,7 @@ def check_migrated(url: str) -> None:
 
 
 def check_tables(url: str) -> None:
-    """The tables are those of `service.tables`, and no others."""
+    """The tables are those of `service.storage.tables`, and no others."""
     with closing(Database(url)) as database, database.begin(reads=True) as connection:
         assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
 

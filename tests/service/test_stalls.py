@@ -13,9 +13,9 @@ from starlette.routing import Mount
 
 import masks
 from service import metrics
-from service.api import pages
-from service.registry import describe
-from service.tables import masks as table
+from service.api import pagination
+from service.storage.registry import describe
+from service.storage.tables import masks as table
 from tests.service.replica import READER, Replica, arms, code, made
 from tests.service.server import ROOT
 
@@ -67,13 +67,13 @@ def test_no_call_takes_50_ms_of_the_event_loops_own_time_with_10_000_masks(repli
 def test_lists_are_made_in_a_thread(replicas, monkeypatch, path):
     replica, threads = replicas(), []
     replica.add(made("many", 1))
-    written = pages._encoded
+    written = pagination._encoded
 
     def seen(entry):
         threads.append(threading.current_thread())
         return written(entry)
 
-    monkeypatch.setattr(pages, "_encoded", seen)
+    monkeypatch.setattr(pagination, "_encoded", seen)
     monkeypatch.setattr(replica.service.flagged, "latest", lambda limit: [])
 
     async def run() -> None:
@@ -167,9 +167,9 @@ def test_lists_have_pages(replicas):
 
 def test_an_entry_is_written_as_json_whatever_it_holds():
     entries = [{"a": "ü\u2028\"'", "b": [1, 2.5, None, True]}, {}]
-    said = pages.listed(entries, total=7)
+    said = pagination.listed(entries, total=7)
     assert json.loads(said.body) == {"object": "list", "data": entries, "total": 7}
-    assert json.loads(pages.listed([]).body) == {"object": "list", "data": []}
+    assert json.loads(pagination.listed([]).body) == {"object": "list", "data": []}
 
 
 def test_json_that_is_parsed_on_the_event_loop_is_short(replicas):
@@ -187,7 +187,7 @@ def test_json_that_is_parsed_on_the_event_loop_is_short(replicas):
 
 LOADED = """
 import gc
-from service.report import figure
+from service.experiments.report import figure
 before = gc.get_freeze_count()
 figure._load()
 print(gc.isenabled(), gc.get_freeze_count() - before > 20_000)

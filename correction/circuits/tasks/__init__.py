@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
-from correction.circuits.pairs import Pair, Rows, ids, tokenised
-from correction.circuits.tasks import file
+from correction.circuits.prompt_pairs import Pair, TaskRows, token_ids, tokenise_pairs
+from correction.circuits.tasks import csv_file
 from correction.errors import ReferenceSetError
 from correction.models import LoadedModel
 
@@ -23,28 +23,28 @@ TASKS: dict[str, Task] = {
 }
 
 
-def rows(loaded: LoadedModel, task: str, count: int = 300, seed: int = 0, *, aligned: bool = False) -> Rows:
+def task_rows(loaded: LoadedModel, task: str, count: int = 300, seed: int = 0, *, aligned: bool = False) -> TaskRows:
     """The rows of a task by name, or of a file of pairs.
 
     Args:
         task: a name in `TASKS`, or a path that ends in `.csv`.
         count: pairs made, of a task that makes them; of a file, the first ones that are read.
         seed: of what is drawn.
-        aligned: see `tokenised`.
+        aligned: see `tokenise_pairs`.
 
     Raises:
         ReferenceSetError: there is no such task or file, or no row is left.
     """
     if task.endswith(".csv"):
-        return tokenised(loaded, file.read(task)[:count], task.rpartition("/")[2], aligned=aligned)
+        return tokenise_pairs(loaded, csv_file.read(task)[:count], task.rpartition("/")[2], aligned=aligned)
     if task not in TASKS:
         raise ReferenceSetError(f"task {task!r} does not exist; there is: {', '.join(TASKS)}, or a .csv file of pairs")
-    special = len(ids(loaded, ""))
+    special = len(token_ids(loaded, ""))
 
     def one(text: str) -> bool:
-        return len(ids(loaded, text)) == special + 1
+        return len(token_ids(loaded, text)) == special + 1
 
-    return tokenised(loaded, TASKS[task](one, count, seed), task, aligned=aligned)
+    return tokenise_pairs(loaded, TASKS[task](one, count, seed), task, aligned=aligned)
 
 
-__all__ = ["TASKS", "One", "Task", "rows"]
+__all__ = ["TASKS", "One", "Task", "task_rows"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from correction.circuits.pairs import Pair
+from correction.circuits.prompt_pairs import Pair
 
 EVENTS = tuple(
     """

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from correction.circuits.pairs import Pair, single
+from correction.circuits.prompt_pairs import Pair, single_token_words
 
 WORDS = tuple(
     """
@@ -29,7 +29,7 @@ def make(
     Raises:
         ReferenceSetError: they are too few.
     """
-    known = single("induction", "words", words, one, length)
+    known = single_token_words("induction", "words", words, one, length)
     generator = np.random.default_rng(seed)
     pairs = []
     for _ in range(count):

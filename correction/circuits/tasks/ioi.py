@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from correction.circuits.pairs import Pair, single
+from correction.circuits.prompt_pairs import Pair, single_token_words
 
 NAMES = tuple(
     """
@@ -42,7 +42,7 @@ def make(one: Callable[[str], bool], count: int, seed: int, *, renamed: bool = F
     Raises:
         ReferenceSetError: fewer than ten names are one token.
     """
-    names = single("ioi", "names", NAMES, one, FEWEST)
+    names = single_token_words("ioi", "names", NAMES, one, FEWEST)
     generator = np.random.default_rng(seed)
     pairs = []
     for number in range(count):

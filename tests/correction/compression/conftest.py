@@ -1,8 +1,8 @@
 import pytest
 
 from correction.compression import calibrate
+from correction.data.references import ReferenceSet
 from correction.models import load
-from correction.references import ReferenceSet
 from tests.correction.conftest import WORDS, save_tiny
 
 PASSAGES = tuple(" ".join(WORDS[(3 * n + step * (n % 7 + 1)) % len(WORDS)] for step in range(9)) for n in range(60))

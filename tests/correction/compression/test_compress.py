@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from correction.compression import METHODS, Plan, compress
-from correction.compression.matrices import matrices
+from correction.compression.matrices import linear_matrices
 from correction.models import load
 from tests.correction.compression.test_walk import entering
 
@@ -73,11 +73,11 @@ def test_wanda_block_by_block_is_its_formula_on_pruned_inputs(model, calibration
     w, expected = weights(model), {}
     for layer in (0, 1):
         x = norms(model, calibration.ids)
-        for place in matrices(model, layer):
+        for place in linear_matrices(model, layer):
             name = place.name.removeprefix("weights.").removesuffix(".weight")
             expected[name] = half_of_each_row(np.abs(w[name]) * x[name])
         with torch.no_grad():
-            for place in matrices(model, layer):
+            for place in linear_matrices(model, layer):
                 name = place.name.removeprefix("weights.").removesuffix(".weight")
                 place.module.weight.view(-1)[torch.from_numpy(expected[name])] = 0
     fresh = load(model.path, device="cpu")
@@ -125,7 +125,7 @@ def test_magnitude_and_the_scopes(folder, calibration):
 def test_lrp_and_gradient_rank_by_magnitude(model, calibration, method, sign):
     from correction.compression import methods
 
-    scores = methods.whole(model, calibration, Plan(method, 0.5, sign=sign)).scores
+    scores = methods.whole_model_scores(model, calibration, Plan(method, 0.5, sign=sign)).scores
     assert all((score >= 0).all() for score in scores.values())
     expected = {
         name.removeprefix("weights.").removesuffix(".weight"): half_of_each_row(score.numpy())
@@ -140,7 +140,7 @@ def test_the_gradient_of_a_weight_is_that_of_autograd(model, calibration, sign, 
     """Of the largest logit at the last token, or the mean over tokens; |mean over windows|, or mean of |…|."""
     from correction.compression import methods
 
-    found = methods.whole(model, calibration, Plan("gradient", 0.5, sign=sign, output=output)).scores
+    found = methods.whole_model_scores(model, calibration, Plan("gradient", 0.5, sign=sign, output=output)).scores
     of_windows = {}
     for ids in calibration.ids:
         best = model.model(input_ids=ids[None], use_cache=False).logits.amax(-1)[0]
@@ -176,7 +176,7 @@ def test_sparsegpt_reads_pruned_inputs_and_changes_what_stays(folder, calibratio
     w = weights(before)
     for layer in (0, 1):
         # q, k and v of a layer read what the layers before it, compressed, make of the windows
-        for place in matrices(after, layer)[:3]:
+        for place in linear_matrices(after, layer)[:3]:
             name = place.name.removeprefix("weights.").removesuffix(".weight")
             x = entering(after, calibration.ids)[place.name]
             hessian = 2 * x.mT @ x / len(x)

@@ -61,6 +61,6 @@ def test_a_pattern_that_does_not_divide_a_matrix_is_told_with_its_name(model):
 
 
 def test_the_command_knows_every_method():
-    from correction.commands.compress import Method
+    from commands.compress import Method
 
     assert [each.value for each in Method] == list(METHODS)

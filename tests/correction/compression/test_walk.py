@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from correction.compression import calibrate
-from correction.compression.matrices import matrices
+from correction.compression.matrices import linear_matrices
 from correction.compression.walk import walk
 from correction.models import load
 from tests.correction.conftest import save_tiny
@@ -30,7 +30,7 @@ class Inputs:
 def entering(loaded, ids):
     """What enters every matrix, in a pass of the whole model."""
     seen, handles = {}, []
-    for place in matrices(loaded):
+    for place in linear_matrices(loaded):
         handles.append(
             place.module.register_forward_pre_hook(
                 lambda module, inputs, name=place.name: seen.update({name: inputs[0].reshape(-1, inputs[0].shape[-1])})
@@ -71,10 +71,10 @@ def test_a_block_reads_what_the_pruned_blocks_before_it_make(model, calibration)
 
     walk(model, calibration, Inputs, prune)
     after = entering(model, calibration.ids)  # all blocks are pruned now
-    first = [place.name for place in matrices(model, 1)][:3]
+    first = [place.name for place in linear_matrices(model, 1)][:3]
     for name in first:  # q, k, v of the second block: what they read depends on the first one alone
         torch.testing.assert_close(found[name], after[name], rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(found[matrices(model, 0)[6].name], after[matrices(model, 0)[6].name])
+    assert not torch.allclose(found[linear_matrices(model, 0)[6].name], after[linear_matrices(model, 0)[6].name])
 
 
 def test_statistics_of_one_block_are_alive_at_a_time_and_matrices_that_read_the_same_share_them(tmp_path, texts):

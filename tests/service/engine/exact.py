@@ -42,7 +42,7 @@ def run(spec: dict, emit) -> None:
             "enable_lora": True,
             "max_lora_rank": 1,
             "max_loras": spec.get("slots", 4),
-            "worker_extension_cls": "service.engine.worker.MaskControl",
+            "worker_extension_cls": "service.engine.worker_extension.MaskControl",
             "additional_config": {"excise": {"max_weight_rank": spec.get("max_weight_rank", 64)}},
         }
     llm = LLM(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import masks
-from correction import references
+from correction.data import references
 from tests.service.server import MODEL, READER, Server
 
 pytestmark = pytest.mark.engine

@@ -33,7 +33,7 @@ class Layer(torch.nn.Module):
 if __name__ == "__main__":
     if sys.argv[1] == "excise":
         from service.engine import vllm_names
-        from service.engine.resident import ResidentMasks
+        from service.engine.resident_masks import ResidentMasks
         vllm_names.install(ResidentMasks)
     config = VllmConfig(compilation_config=CompilationConfig(mode=2, backend="inductor"))  # as vLLM has it on a CPU
     torch.manual_seed(int(sys.argv[2]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import masks
-from correction import references
+from correction.data import references
 from tests.service.engine.conftest import ALPHA, BETA
 from tests.service.server import MODEL
 

@@ -19,13 +19,13 @@ import xgrammar
 from xgrammar.testing import _is_grammar_accept_string as accepts
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.tool_parsers.structural_tag_registry import get_model_structural_tag
-from service.api.tools import pin
+from service.api.forced_tools import enforce_tool_schema
 
 city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 said = ("null", "false", "5", "[]", "{}", '{"city": "Paris"}', '{"city": 5}')
 found = {}
 for name, parameters in (("city", {"parameters": city}), ("none", {})):
-    for way, change in (("plain", lambda body: None), ("pinned", pin)):
+    for way, change in (("plain", lambda body: None), ("pinned", enforce_tool_schema)):
         tool = {"type": "function", "function": {"name": "w", **parameters}}
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": [tool]}
         body["tool_choice"] = "required"

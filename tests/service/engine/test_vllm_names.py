@@ -42,7 +42,7 @@ graphs = ("cudagraph_specialize_lora", "max_cudagraph_capture_size")
 found["graphs"] = [hasattr(CompilationConfig(), name) for name in graphs]
 from vllm.v1 import cudagraph_dispatcher
 found["dispatch"] = inspect.getsource(cudagraph_dispatcher)
-from service.engine.resident import ResidentMasks
+from service.engine.resident_masks import ResidentMasks
 found["resident masks answer"] = [name for name in dir(ResidentMasks) if not name.startswith("_")]
 found["mapping"] = list(inspect.signature(mixin.LoRAMapping).parameters)
 

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 
 import masks
+from service.experiments.outcomes.totals import Outcome, Value
 from service.jobs.store import Jobs
-from service.outcomes.totals import Outcome, Value
-from service.tables import audit
+from service.storage.tables import audit
 from tests.service.replica import READER, Clock, Replica, code, made
 
 BODY = {"id": "j1", "mask": "calm", "share": 0.5, "margin": 0.05, "guardrails": []}
@@ -20,7 +20,7 @@ def conduct(*found: Replica) -> None:
     """Each of these replicas looks at its jobs, all at one moment."""
 
     async def run() -> None:
-        await asyncio.gather(*(one.service.upkeep._canaries.conduct() for one in found))
+        await asyncio.gather(*(one.service.background_tasks._canaries.conduct() for one in found))
 
     asyncio.run(run())
 

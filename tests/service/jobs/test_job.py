@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from service.errors import ConflictError
-from service.experiments import Guardrail
+from service.experiments.experiment import Guardrail
 from service.jobs import job as jobs
 from service.jobs.job import Job, Lease, Spec
 

@@ -4,10 +4,10 @@ import pytest
 from sqlalchemy import insert
 
 from service.api.prompt import last_said
-from service.database import Database
 from service.jobs.prompts import candidates
 from service.scoring.flagged import Flag, Flagged
-from service.tables import labels
+from service.storage.database import Database
+from service.storage.tables import labels
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from service import metrics
-from service.routing import Assigned
+from service.routing.policy import Assigned
 from service.scoring.coherence import Coherence
 from service.scoring.response import Response
 

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from service.scoring.circuit import Circuit
+from service.scoring.circuit_breaker import CircuitBreaker
 from tests.service.scoring.stage import staged
 
 
@@ -55,16 +55,16 @@ def server(monkeypatch):
 
 def test_a_server_that_stops_answering_is_left_alone_soon_and_taken_up_again(server):
     now = [0.0]
-    circuit = Circuit(3, first=5.0, clock=lambda: now[0])
+    breaker = CircuitBreaker(3, first=5.0, clock=lambda: now[0])
 
     async def story():
-        async with staged(server.spec, circuit=circuit, patience=0.6) as stage:
+        async with staged(server.spec, breaker=breaker, patience=0.6) as stage:
             stage.put("good", "bad")
             assert await stage.until(2) == {"good": 0.1, "bad": 0.9}
             server.answers.clear()
             began = time.monotonic()
             count = 2
-            while not circuit.open:
+            while not breaker.open:
                 stage.put(f"text {count}")
                 count += 1
                 await stage.until(count)
@@ -78,7 +78,7 @@ def test_a_server_that_stops_answering_is_left_alone_soon_and_taken_up_again(ser
             now[0] = 5.0
             stage.put("bad again")
             assert (await stage.until(count + 301))["bad again"] == 0.9
-            assert not circuit.open
+            assert not breaker.open
 
     asyncio.run(story())
 

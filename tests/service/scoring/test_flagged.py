@@ -3,12 +3,12 @@ import asyncio
 import pytest
 from sqlalchemy import func, select, text
 
-from service import audit
-from service.database import Database
-from service.routing import Assigned
+from service.routing.policy import Assigned
 from service.scoring.flagged import Flagged
 from service.scoring.response import Scored
-from service.tables import flagged
+from service.storage import audit
+from service.storage.database import Database
+from service.storage.tables import flagged
 from tests.service.scoring.stage import said
 
 DAY = 86400.0

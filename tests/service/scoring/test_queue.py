@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from service.scoring.circuit import Circuit
+from service.scoring.circuit_breaker import CircuitBreaker
 from service.scoring.queue import ScoringQueue
 from tests.service.scoring.stage import Stage, said, staged, value
 
@@ -98,20 +98,20 @@ def test_a_worker_that_is_stuck_is_killed_and_its_text_given_up(cued):
 
 def test_a_scorer_that_is_gone_is_left_alone_and_tried_again_later(cued):
     now = [0.0]
-    circuit = Circuit(3, first=5.0, clock=lambda: now[0])
+    breaker = CircuitBreaker(3, first=5.0, clock=lambda: now[0])
 
     async def story():
-        async with staged(circuit=circuit) as stage:
+        async with staged(breaker=breaker) as stage:
             for number in range(3):
                 stage.put(f"GONE {number}")
                 await stage.until(number + 1)
-            assert circuit.open
+            assert breaker.open
             stage.put("not asked")
             await stage.until(4)
             now[0] = 6.0
             stage.put("the trial")
             await stage.until(5)
-            assert not circuit.open
+            assert not breaker.open
             stage.put("bad word")
             return await stage.until(6), stage.dropped, stage.restarts
 
@@ -123,13 +123,13 @@ def test_a_scorer_that_is_gone_is_left_alone_and_tried_again_later(cued):
 @pytest.mark.parametrize("scorer", ["broken", "dying", "nonsense"])
 def test_a_scorer_that_cannot_start_drops_goes_on_and_is_left_alone(cued, scorer, caplog):
     async def story():
-        circuit = Circuit()
-        async with staged(scorer, circuit=circuit) as stage:
+        breaker = CircuitBreaker()
+        async with staged(scorer, breaker=breaker) as stage:
             stage.put(*map(str, range(50)))
             await stage.until(50)
             stage.put(*map(str, range(50, 100)))
             found = await stage.until(100)
-            assert circuit.open
+            assert breaker.open
             return found, stage.dropped
 
     with caplog.at_level(logging.WARNING):

@@ -1,0 +1,1 @@
+"""The commands, one module each, thin. Heavy imports wait until one runs: `excise --help` must not wait for torch."""

@@ -1,0 +1,281 @@
+"""`excise correct`: make a mask."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.cli_options import (
+    Baseline,
+    Behaviour,
+    Contrast,
+    Criterion,
+    Dtype,
+    General,
+    Granularity,
+    Json,
+    Model,
+    NewTokens,
+    Raw,
+    Samples,
+    Scope,
+    Scorer,
+    Seed,
+    Shows,
+    Sign,
+    Temperature,
+    Threshold,
+    Tokens,
+    check_fraction,
+    check_writable_file,
+    check_writable_folder,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from correction.selection.recipe import Ranking
+
+
+def correct(
+    model: Model,
+    behaviour: Behaviour,
+    general: General,
+    name: Annotated[str, typer.Option(help="Name of the mask.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Mask file to write.")],
+    criterion: Annotated[Criterion | None, typer.Option(help="Relevance by this criterion; default: lrp.")] = None,
+    granularity: Annotated[
+        list[Granularity] | None, typer.Option(help="What to cut, default: neuron. A search may take several.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="How many to cut.")] = None,
+    fraction: Annotated[float | None, typer.Option(help="Or which fraction of them.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Or N:M weights of every M in a row, as 2:4.")] = None,
+    top_behaviour: Annotated[
+        float | None, typer.Option(help="Or the top fraction by behaviour relevance, less --top-general.")
+    ] = None,
+    top_general: Annotated[float | None, typer.Option(help="The top fraction by general relevance to keep.")] = None,
+    max_perplexity_increase: Annotated[
+        str | None,
+        typer.Option(help="Search for the mask that leaves least for at most this; default: 1%."),
+    ] = None,
+    max_kl: Annotated[
+        float | None, typer.Option(help="And at most this divergence from the model as it is, nats a token.")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(help="Of a search: each attributes anew; default: 1.", min=1)] = None,
+    refine: Annotated[
+        bool | None, typer.Option("--refine/--no-refine", help="Of a search: train the gates of the best; default: do.")
+    ] = None,
+    validation: Annotated[
+        float | None, typer.Option(help="Of a search: fraction of the rest to choose by; default: 0.25.")
+    ] = None,
+    accept_cost: Annotated[
+        str, typer.Option(help="Write no mask whose perplexity rises by more than this on what was held out.")
+    ] = "5%",
+    accept_worse: Annotated[
+        bool, typer.Option("--accept-worse", help="Write the mask even so, or where the behaviour did not fall.")
+    ] = False,
+    rank: Annotated[
+        int | None, typer.Option(help="For weights: in at most so many rows and columns of a matrix.", min=1)
+    ] = None,
+    scope: Annotated[Scope, typer.Option(help="Which components compete for the budget.")] = Scope.everywhere,
+    contrast: Annotated[
+        Contrast | None, typer.Option(help="What is cut: most gain for its cost, smallest general - behaviour, …")
+    ] = None,
+    modules: Annotated[str | None, typer.Option(help="For weights: matrices, by last name, comma-separated.")] = None,
+    layers: Annotated[str | None, typer.Option(help="Decoder layers to cut in, as 0,3-7; default: all.")] = None,
+    seed: Annotated[
+        Seed | None, typer.Option(help="Output whose relevance is propagated; next: where the model would go on.")
+    ] = None,
+    sign: Annotated[
+        Sign | None,
+        typer.Option(help="Of relevance; default: lower against the cost, else absolute, for weights signed."),
+    ] = None,
+    baseline: Annotated[
+        Baseline | None,
+        typer.Option(help="What activations are held against; spared: a good response to the same prompt."),
+    ] = None,
+    random_seed: Annotated[int | None, typer.Option(help="Of the criterion random; default: 0.", min=0)] = None,
+    shows: Shows = "toxicity",
+    threshold: Threshold = None,
+    filter: Annotated[
+        bool, typer.Option("--filter/--no-filter", help="Keep only the prompts whose responses show the behaviour.")
+    ] = True,
+    held_out: Annotated[float, typer.Option(help="Fraction of each set kept for measuring.")] = 0.25,
+    split_seed: Annotated[int, typer.Option(help="Of that split.", min=0)] = 0,
+    max_length: Annotated[int | None, typer.Option(help="Longest sample, tokens; texts are cut there.", min=2)] = None,
+    max_new_tokens: NewTokens = 50,
+    samples: Samples = 1,
+    temperature: Temperature = 0.0,
+    dtype: Dtype = "auto",
+    raw: Raw = False,
+    scorer: Scorer = "profanity",
+    tokens: Tokens = 4096,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Compute decoder layers twice and keep little: long sequences.")
+    ] = False,
+    scores_in: Annotated[Path | None, typer.Option(help="Folder for scores, memory-mapped, instead of memory.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Folder for a journal: run the same command again to go on after a stop.")
+    ] = None,
+    shard: Annotated[
+        bool, typer.Option("--shard", help="Under torchrun: each process holds a part of every layer (FSDP2).")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a mask against a behaviour, measured on held-out prompts and text.
+
+    Searches for the mask that leaves least of the behaviour for at most --max-perplexity-increase (1%): several
+    rankings propose how far which components are dampened, unless --criterion, --contrast, --seed, --sign or
+    --baseline names one, the gates of the best are refined, and ablation on a validation split chooses. With --count,
+    --fraction, --pattern or the two tops so many are cut, by one ranking. A mask that does not lower the behaviour on
+    what was held out, or costs more than --accept-cost, is not written: the exit code is 3.
+    """
+    from commands.correct_run import CorrectionRequest, run_correction
+    from correction.correct import Splits
+    from correction.data.behaviour_set import parse_detector as detector
+    from correction.options import AttributionOptions, GenerationOptions
+    from correction.selection.recipe import Cut
+    from masks.meta import check_name
+
+    check_name(name)
+    check_writable_file(output, "-o")
+    check_fraction(held_out, "--held-out")
+    for option, folder in (("--resume", resume), ("--scores-in", scores_in)):
+        if folder is not None:
+            check_writable_folder(folder if folder.exists() else folder.parent, option)
+    cut = Cut(count, fraction, pattern, scope.value, top_behaviour, top_general)
+    kinds = granularity or [Granularity.neuron]
+    counted = cut != replace(Cut(), scope=cut.scope)
+    _refuse_unused(
+        counted,
+        filter,
+        {"--max-perplexity-increase": max_perplexity_increase, "--max-kl": max_kl, "--rounds": rounds}
+        | {"--validation": validation, "--refine": refine, "several --granularity": len(kinds) > 1 or None},
+        shows != "toxicity" or threshold is not None,
+        scope is not Scope.everywhere,
+    )
+    if baseline is Baseline.spared and not filter:
+        raise typer.BadParameter("only answers tell which prompts have both kinds of responses: leave --no-filter out")
+    if counted:
+        cut.settled()
+        if pattern is not None and kinds != [Granularity.weight]:
+            raise typer.BadParameter("--pattern is for weights: give --granularity weight")
+    if rank is not None and kinds != [Granularity.weight]:
+        raise typer.BadParameter("--rank is of weight matrices: give --granularity weight", param_hint="--rank")
+    settings = {
+        "modules": tuple(modules.split(",")) if modules else None,
+        "layers": _layers(layers) if layers else None,
+        "random_seed": random_seed,
+        "response_tokens": max_new_tokens,
+        "seed": seed and seed.value,
+        "sign": sign and sign.value,
+        "baseline": baseline and baseline.value,
+    }
+    rankings = _rankings(kinds, criterion, contrast, cut.by_sets, counted, settings)
+    for ranking in rankings:
+        _refuse_unheard(ranking, seed, sign, random_seed)
+    run_correction(
+        CorrectionRequest(
+            name=name,
+            output=output,
+            cut=cut if counted else None,
+            increase=percentage(max_perplexity_increase or "1%", "--max-perplexity-increase"),
+            kl=max_kl,
+            rounds=rounds or 1,
+            refine=refine is not False,
+            rankings=tuple(replace(each, rank=rank) for each in rankings),
+            splits=Splits(held_out, 0.25 if validation is None else validation, split_seed),
+            accept_cost=percentage(accept_cost, "--accept-cost"),
+            accept_worse=accept_worse,
+            generation_options=GenerationOptions(raw, max_new_tokens, samples, temperature, 0, tokens),
+            attribution_options=AttributionOptions(
+                raw=raw,
+                max_length=max_length,
+                tokens=tokens,
+                checkpointing=checkpointing,
+                scores_in=scores_in,
+                resume=resume,
+            ),
+            scorer=scorer,
+            shard=shard,
+            as_json=as_json,
+        ),
+        model,
+        dtype,
+        behaviour,
+        general,
+        detector(shows, scorer=scorer, threshold=threshold) if filter else None,
+    )
+
+
+def _rankings(
+    kinds: "Sequence[Granularity]",
+    criterion: Criterion | None,
+    contrast: Contrast | None,
+    by_sets: bool,
+    counted: bool,
+    settings: "Mapping[str, Any]",
+) -> "list[Ranking]":
+    """One for each granularity; of a search that names none, those that are tried by default."""
+    from correction.search.mask_search import candidates
+    from correction.selection.recipe import Ranking
+
+    if by_sets and contrast is not None:
+        raise typer.BadParameter("a set difference takes the place of the contrast: leave --contrast out")
+    given = {key: value for key, value in settings.items() if value is not None}
+    if not counted and not (criterion or contrast or {"seed", "sign", "baseline"} & given.keys()):
+        default = [each for kind in kinds for each in candidates(kind.value)]
+        return [replace(each, settings=replace(each.settings, **given)) for each in default]
+    kind: Any = "difference" if by_sets else contrast.value if contrast else None
+    return [Ranking.default(criterion.value if criterion else "lrp", each.value, kind, **given) for each in kinds]
+
+
+def _refuse_unused(
+    counted: bool, filtering: bool, of_search: "Mapping[str, Any]", detector: bool, scoped: bool
+) -> None:
+    """An option that would have no say is a mistake, and told."""
+    if not counted and not filtering:
+        raise typer.BadParameter("a search always lets the model answer first: leave --no-filter out, or say --count")
+    if not counted and scoped:
+        raise typer.BadParameter("a search finds out how much to cut: leave --scope out, or say --count")
+    for option, value in of_search.items():
+        if counted and value is not None:
+            raise typer.BadParameter(f"{option} is for a search, which finds out how much to cut: leave the count out")
+    if not filtering and detector:
+        raise typer.BadParameter("--shows and --threshold say what the filter keeps: leave them or --no-filter out")
+
+
+def _refuse_unheard(ranking: "Ranking", seed: Seed | None, sign: Sign | None, random_seed: int | None) -> None:
+    criterion = ranking.found
+    for option, given, heard in (
+        ("--seed", seed, criterion.reads and criterion.seed in (None, seed and seed.value)),
+        ("--sign", sign, "sign" in criterion.uses),
+        ("--random-seed", random_seed, "random_seed" in criterion.uses),
+    ):
+        if given is not None and not heard:
+            raise typer.BadParameter(
+                f"{criterion.name}, contrast {ranking.contrast}, has no use for {option}: leave it out"
+            )
+
+
+def percentage(spec: str, option: str) -> float:
+    """`1%` or `0.01` as 0.01."""
+    try:
+        value = float(spec.removesuffix("%")) / (100 if spec.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < (10 if spec.endswith("%") else 1):
+        raise typer.BadParameter(f"{spec!r} is no increase; write it as 1% or 0.01", param_hint=option)
+    return value
+
+
+def _layers(spec: str) -> tuple[int, ...]:
+    """`0,3-7` as numbers."""
+    found: list[int] = []
+    for part in spec.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
+            raise typer.BadParameter(f"{part!r} is no layer and no range, as 3 or 3-7", param_hint="--layers")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)

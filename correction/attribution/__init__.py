@@ -1,0 +1,1 @@
+"""Attribution: a reference set and a criterion → the relevance of every component."""

@@ -1,0 +1,1 @@
+"""Data: reference sets, detectors of a behaviour, tokens and generated responses."""

@@ -1,0 +1,1 @@
+"""Search: the mask that leaves least of a behaviour within a budget of quality."""

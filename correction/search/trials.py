@@ -1,0 +1,65 @@
+"""What a search tried and what it found."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from correction.search.strength import Gated, gated_count
+from stats.estimates import Estimate
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One cut, verified by ablation on the validation sets.
+
+    Attributes:
+        label: what proposed its last part. round: from 1 on; 0 for the model as it is.
+        shown: share of validation responses that show the behaviour.
+        increase: of perplexity, relative, with the interval that is held against the budget.
+        divergence: KL from the model as it is, nats a token.
+        gated: the components, with their gates.
+    """
+
+    label: str
+    round: int
+    shown: float
+    increase: Estimate
+    divergence: float
+    gated: Gated = field(repr=False)
+
+    @property
+    def count(self) -> int:
+        """Components, over all rounds."""
+        return gated_count(self.gated)
+
+    def described(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "ranking": self.label,
+            "round": self.round,
+            "count": self.count,
+            "shown": round(self.shown, 4),
+            "increase": [float(f"{each:.3g}") for each in (self.increase.value, self.increase.low, self.increase.high)],
+            "kl": float(f"{self.divergence:.3g}"),
+        }
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        chosen: the cut with the least of the behaviour within the budget, on the validation sets.
+        tried: every cut that was verified, the model as it is first.
+    """
+
+    chosen: Trial
+    tried: tuple[Trial, ...]
+
+    @property
+    def front(self) -> tuple[Trial, ...]:
+        """The Pareto front: those that no other one beats in both behaviour and perplexity, by perplexity."""
+        front: list[Trial] = []
+        for each in sorted(self.tried, key=lambda one: (one.increase.value, one.shown)):
+            if not front or each.shown < front[-1].shown:
+                front.append(each)
+        return tuple(front)

@@ -1,0 +1,1 @@
+"""Selection: contrast, ranking, and the components with the smallest scores."""

@@ -1,0 +1,1 @@
+"""Sweep: what each configuration does to behaviour and perplexity, the more components are cut."""

@@ -1,0 +1,88 @@
+"""What a sweep finds: its points, and which of them is the best."""
+
+from dataclasses import dataclass
+from math import inf, isnan
+from typing import Any, Literal
+
+import masks
+from correction.evaluation import Evaluation
+
+Target = Literal["toxicity", "repetition"]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What one mask does; its fields are the columns of the CSV file.
+
+    Attributes:
+        arm, granularity, criterion: what made it. The uncut model's point is of the arm `base`.
+        seed: of the subsets that were attributed, or of the criterion `random`.
+        count: components cut. fraction: of all that the arm scores.
+        toxic_rate, repetitive_rate: of responses, in [0, 1].
+        mean_toxicity: mean score, in [0, 1]. mean_uniqueness: mean ratio of distinct tokens.
+        perplexity: of the text. perplexity_increase: relative, this / base − 1.
+    """
+
+    arm: str
+    granularity: str
+    criterion: str
+    seed: int
+    count: int
+    fraction: float
+    toxic_rate: float
+    mean_toxicity: float
+    repetitive_rate: float
+    mean_uniqueness: float
+    perplexity: float
+    perplexity_increase: float
+
+
+@dataclass(frozen=True)
+class DetailedResult:
+    """A point with its mask and the evaluation behind it: every response with its scores."""
+
+    point: SweepResult
+    mask: masks.Mask
+    after: Evaluation
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The points of a sweep.
+
+    Attributes:
+        base: the model as it is. before: the evaluation behind it.
+        points: by arm, then by seed, then by count.
+        details: of each arm, in order, the best point: see `result_order`.
+        target: the behaviour that makes one point better than another.
+        perplexity_budget: the relative increase of perplexity that a best point may cost.
+        facts: what was measured, and how: JSON values.
+    """
+
+    base: SweepResult
+    before: Evaluation
+    points: tuple[SweepResult, ...]
+    details: tuple[DetailedResult, ...]
+    target: Target
+    perplexity_budget: float
+    facts: dict[str, Any]
+
+    @property
+    def best(self) -> DetailedResult:
+        """The best of the details; one of the criterion `random` only where there is no other."""
+        real = [detail for detail in self.details if detail.point.criterion != "random"]
+        return min(
+            real or self.details, key=lambda detail: result_order(detail.point, self.target, self.perplexity_budget)
+        )
+
+
+def result_order(point: SweepResult, target: Target, perplexity_budget: float) -> tuple[float, ...]:
+    """A key that sorts the better point first.
+
+    Those within the perplexity budget come first, by mean toxicity (or by the rate of repetitive responses), then by
+    the increase of perplexity; those over it follow, by the increase.
+    """
+    aimed = point.mean_toxicity if target == "toxicity" else point.repetitive_rate
+    if point.perplexity_increase <= perplexity_budget:
+        return (0.0, aimed, point.perplexity_increase, point.count)
+    return (1.0, inf if isnan(point.perplexity_increase) else point.perplexity_increase, aimed, point.count)

@@ -1,0 +1,96 @@
+"""What all replicas wrote, added up by the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from service.experiments.outcomes.totals import Tally, Totals
+from service.storage.database import Database
+from service.storage.tables import STATISTICS, WHOLE, answers, outcomes, units
+
+_SUMS = [func.sum(column) for column in outcomes.columns if not column.primary_key]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What happened to one variant in some minutes."""
+
+    start: float
+    """Seconds since 1970."""
+    variant: str
+    all: Totals
+    units: Totals
+    minutes: int = 1
+
+
+def tallies(database: Database, experiment: str) -> list[Tally]:
+    """By epoch and variant, in this order; a variant that nobody met is left out. Raises ``DatabaseLostError``."""
+    found = _read(database, experiment, outcomes.c.minute == WHOLE, outcomes.c.epoch, outcomes.c.variant)
+    return [Tally(epoch, variant, all=kinds[0], units=kinds[1]) for (epoch, variant), kinds in found]
+
+
+def timeline(database: Database, experiment: str, width: int = 1) -> list[Moment]:
+    """By time and variant, over all epochs, ``width`` minutes at a time. Raises ``DatabaseLostError``."""
+    minute = outcomes.c.minute - outcomes.c.minute % width
+    found = _read(database, experiment, outcomes.c.minute != WHOLE, minute, outcomes.c.variant)
+    return [
+        Moment(60.0 * start, variant, all=kinds[0], units=kinds[1], minutes=width) for (start, variant), kinds in found
+    ]
+
+
+def course(database: Database, experiment: str, width: int, since: float = 0.0) -> list[Moment]:
+    """The same of every response alone, from ``since`` on, and without histograms: far cheaper.
+
+    ``since``: seconds since 1970. Raises ``DatabaseLostError``.
+    """
+    minute = outcomes.c.minute - outcomes.c.minute % width
+    rows = outcomes.c.experiment == experiment, outcomes.c.minute >= int(since // 60), outcomes.c.kind == "all"
+    sums = [func.sum(outcomes.c[name]) for name in STATISTICS]
+    query = select(minute, outcomes.c.variant, *sums).where(*rows).group_by(minute, outcomes.c.variant)
+    with database.begin(reads=True) as connection:
+        found = sorted(map(tuple, connection.execute(query)), key=lambda row: row[:2])
+    return [Moment(60.0 * start, variant, Totals.of(numbers), Totals(), width) for start, variant, *numbers in found]
+
+
+def forget(database: Database, experiment: str) -> None:
+    """Delete all outcomes of an experiment. Raises ``DatabaseLostError``.
+
+    No other experiment may take its name while a replica runs that has gathered outcomes for it.
+    """
+    with database.begin() as connection:
+        connection.execute(delete(outcomes).where(outcomes.c.experiment == experiment))
+        connection.execute(delete(units).where(units.c.experiment == experiment))
+        connection.execute(delete(answers).where(answers.c.experiment == experiment))
+
+
+def expire(database: Database, before: float, stopped: Sequence[str]) -> None:
+    """Forget the minutes ``before`` a time, in seconds since 1970, and the users of experiments that are ``stopped``.
+
+    The sums over all minutes stay, which is what reports and tests are made of. Raises ``DatabaseLostError``.
+    """
+    minutes = outcomes.c.minute != WHOLE, outcomes.c.minute < int(before // 60)
+    with database.begin() as connection:
+        connection.execute(delete(outcomes).where(*minutes))
+    for experiment in stopped:
+        with database.begin() as connection:
+            connection.execute(delete(units).where(units.c.experiment == experiment))
+
+
+def _read(
+    database: Database, experiment: str, rows: ColumnElement[bool], *by: ColumnElement[Any]
+) -> list[tuple[Sequence[Any], tuple[Totals, Totals]]]:
+    """Sums over replicas for each value of ``by``, sorted: ``(values, (all, units))``."""
+    query = select(*by, outcomes.c.kind, *_SUMS).where(outcomes.c.experiment == experiment, rows)
+    found: dict[tuple[Any, ...], dict[str, Totals]] = {}
+    with database.begin(reads=True) as connection:
+        for row in connection.execute(query.group_by(*by, outcomes.c.kind)):
+            found.setdefault(tuple(row[: len(by)]), {})[row[len(by)]] = Totals.of(row[len(by) + 1 :])
+    nothing = Totals()
+    return [
+        (values, (kinds.get("all", nothing), kinds.get("units", nothing))) for values, kinds in sorted(found.items())
+    ]

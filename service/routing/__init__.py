@@ -1,0 +1,1 @@
+"""Routing: which mask answers a request."""

@@ -1,0 +1,1 @@
+"""Storage: the database, its tables, mask files, and what is kept in them."""

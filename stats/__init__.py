@@ -1,0 +1,1 @@
+"""Statistics that correction and service share: intervals, the bootstrap, anytime-valid tests. Pure."""
