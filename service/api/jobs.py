@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from service import bootstrap
 from service.api.experiments import GuardrailIn
 from service.api.pagination import Limit, Offset, listed
-from service.api.schemas import CHANGES, Closed, Moment, NoText, errors
+from service.api.schemas import CHANGES, TARGET, Closed, Moment, NoText, errors
 from service.errors import ConflictError, InvalidRequestError, about
 from service.experiments.experiment import Guardrail
 from service.jobs import job as states
@@ -28,7 +28,6 @@ _ID = r"^[a-z0-9][a-z0-9._-]{0,58}$"
 """Its canary is called ``job-ID``."""
 Id = Annotated[str, Path(pattern=_ID)]
 Worker = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="a name of its own, kept")]
-_LABEL = r"^[a-z0-9][a-z0-9._-]{0,63}(@[1-9][0-9]{0,8})?$"
 _READ = errors(404, 503)
 
 _ALLOWED: dict[str, Any] = {"error": 0.02, "refusal": 0.05, "toxicity": 0.02, "repetition": 0.02}
@@ -42,7 +41,13 @@ class JobIn(Closed):
         str | None, Field(pattern=_ID, description="default: made here; the same job again is found again")
     ] = None
     kind: Annotated[Kind, Field(description="make a mask from flagged traffic, or measure a mask again")] = "improve"
-    mask: Annotated[str, Field(pattern=_LABEL, description="name of the mask to make; to be measured: `name@version`")]
+    mask: Annotated[
+        str,
+        Field(
+            pattern=TARGET,
+            description="name of the mask to make; the version to be measured, as `name@2` or `name@production`",
+        ),
+    ]
     test: Annotated[Test, Field(description="what the mask is against, and what the canary decides about")] = "toxicity"
     increase: Annotated[
         float, Field(gt=0, lt=1, description="of perplexity, relative, that the correction may cost"), NoText
