@@ -36,8 +36,9 @@ class Server:
         plain: bool = False,
         env: dict[str, str] | None = None,
         eager: bool = True,
+        port: int | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"server-{self.port}.log"
         vllm = ["--port", str(self.port), "--dtype", "float32", "--max-model-len", "256", *["--enforce-eager"] * eager]

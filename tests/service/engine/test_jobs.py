@@ -40,9 +40,7 @@ class Loop:
     def restart(self) -> None:
         """SIGKILL, and a new one on the same store and port."""
         self.server.kill()
-        self.server = Server(self.folder, *OPTIONS, "--port", str(self.port))
-        self.server.url = f"http://127.0.0.1:{self.port}"
-        self.server.wait()
+        self.server = Server(self.folder, *OPTIONS, port=self.port).wait()
 
     def improve(self, *more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "excise", "improve", "--server", f"http://127.0.0.1:{self.port}", "--once"]
