@@ -7,8 +7,8 @@ it is committed. Replicas read everything anew when the number of changes has ri
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
@@ -20,25 +20,11 @@ from service.routing.policy import BASE, EXPERIMENT, NUMBER, PRODUCTION
 from service.storage import audit
 from service.storage.database import Database
 from service.storage.registry import Record
-from service.storage.tables import changes, experiments, masks, pointers
+from service.storage.snapshot import ROUTE, Snapshot, read_snapshot
+from service.storage.tables import experiments, masks, pointers
 
-ROUTE = "route"
 _KEPT = 50
 """Targets that a pointer remembers, to roll back to."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything that operators set, at one moment."""
-
-    number: int
-    """Of the change that made it so."""
-    masks: int
-    """Changes of masks among them."""
-    route: str
-    aliases: Mapping[str, Mapping[str, int]]
-    """Mask name → alias → version."""
-    experiments: Mapping[str, Experiment]
 
 
 class State:
@@ -54,13 +40,13 @@ class State:
     def read(self) -> Snapshot:
         """All of it."""
         with self._database.begin(reads=True) as connection:
-            return _snapshot(connection)
+            return read_snapshot(connection)
 
     def set_route(self, target: str) -> None:
         """Point the default route at ``target``. Raises ``NotFoundError`` where that does not exist."""
         with self._database.change() as connection:
             _check_target(connection, target)
-            before = _snapshot(connection).route
+            before = read_snapshot(connection).route
             _point(connection, ROUTE, target, "set route")
             if target != before:
                 self._enter(connection, target)
@@ -99,7 +85,7 @@ class State:
     def remove_alias(self, mask: str, alias: str) -> None:
         """Take an alias away. Raises ``NotFoundError`` where there is none, ``ConflictError`` where it is in use."""
         with self._database.change() as connection:
-            snapshot, name = _snapshot(connection), _alias(mask, alias)
+            snapshot, name = read_snapshot(connection), _alias(mask, alias)
             if alias not in snapshot.aliases.get(mask, {}):
                 raise NotFoundError(f"mask {mask!r} has no alias {alias!r}", code="alias_not_found")
             if snapshot.route == f"{mask}@{alias}":
@@ -113,7 +99,7 @@ class State:
         ``also``: more that is to happen in the same change, or not at all.
         """
         with self._database.change() as connection:
-            known = _snapshot(connection).experiments
+            known = read_snapshot(connection).experiments
             if connection.scalar(select(experiments.c.name).where(experiments.c.name == experiment.name)):
                 raise ConflictError(
                     f"there {'is' if experiment.name in known else 'was'} an experiment {experiment.name!r}; its "
@@ -146,7 +132,7 @@ class State:
 
         Raises ``ConflictError`` where it no longer points at ``before``.
         """
-        if (found := _snapshot(connection).route) != before:
+        if (found := read_snapshot(connection).route) != before:
             raise ConflictError(f"the default route leads to {found} since, not to {before}", code="changed_since")
         _point(connection, ROUTE, EXPERIMENT + experiment.name, "set route", reason=reason)
 
@@ -185,7 +171,7 @@ class State:
             documents: dict[str, Any] = {"before": before.document(), "after": after.document()}
             warnings = _warnings(connection, after.fallback) if after.status == "stopped" else []
             audit.write(connection, action, name, **documents, reason=reason or after.reason, warnings=warnings)
-            if after.status == "stopped" and _snapshot(connection).route == EXPERIMENT + name:
+            if after.status == "stopped" and read_snapshot(connection).route == EXPERIMENT + name:
                 _point(connection, ROUTE, after.fallback, "set route", reason=f"{action}: {name}")
             if also:
                 also(connection)
@@ -197,7 +183,7 @@ class State:
         """
         with self._database.change() as connection:
             experiment = _experiment(connection, name)
-            if experiment.status != "stopped" or _snapshot(connection).route == EXPERIMENT + name:
+            if experiment.status != "stopped" or read_snapshot(connection).route == EXPERIMENT + name:
                 raise ConflictError(f"the experiment {name!r} is {experiment.status}; stop it first", code="in_use")
             gone = update(experiments).where(experiments.c.name == name)
             connection.execute(gone.values(revision=experiment.revision + 1, document=None))
@@ -205,7 +191,7 @@ class State:
 
     def check_unused(self, connection: Connection, record: Record) -> None:
         """Raise ``ConflictError`` where the route, an alias or an experiment that goes on uses this mask version."""
-        snapshot = _snapshot(connection)
+        snapshot = read_snapshot(connection)
         aliases = snapshot.aliases.get(record.name, {})
         users = [f"the alias {alias!r}" for alias, version in aliases.items() if version == record.version]
         named = aliases.get(PRODUCTION) or connection.scalar(
@@ -230,23 +216,8 @@ def _target_name(name: str, target: Any) -> str:
 
 
 def _warnings(connection: Connection, *targets: str) -> list[str]:
-    snapshot = _snapshot(connection)
+    snapshot = read_snapshot(connection)
     return stored(connection, snapshot.aliases, snapshot.experiments, *targets)
-
-
-def _snapshot(connection: Connection) -> Snapshot:
-    numbers = connection.execute(select(changes.c.number, changes.c.masks)).one()
-    route = BASE
-    aliases: dict[str, dict[str, int]] = {}
-    for row in connection.execute(select(pointers)):
-        if row.name == ROUTE:
-            route = row.targets[-1]
-        else:
-            _, mask, alias = row.name.split(" ")
-            aliases.setdefault(mask, {})[alias] = row.targets[-1]
-    documents = connection.scalars(select(experiments.c.document).order_by(experiments.c.name))
-    known = {document["name"]: Experiment.of(document) for document in documents if document}
-    return Snapshot(numbers.number, numbers.masks, route, aliases, known)
 
 
 def _experiment(connection: Connection, name: str) -> Experiment:
@@ -271,7 +242,7 @@ def _check_target(connection: Connection, target: str) -> None:
     rows = select(masks.c.version).where(masks.c.name == name, ~masks.c.deleted)
     if at and NUMBER.fullmatch(wanted):
         rows = rows.where(masks.c.version == int(wanted))
-    elif at and wanted not in _snapshot(connection).aliases.get(name, {}):
+    elif at and wanted not in read_snapshot(connection).aliases.get(name, {}):
         raise NotFoundError(f"mask {name!r} has no alias {wanted!r}", code="alias_not_found", param="target")
     if connection.execute(rows).first() is None:
         raise NotFoundError(f"there is no mask {target!r}", code="mask_not_found", param="target")
