@@ -41,10 +41,11 @@ class Client:
         worker: str,
         patience: float = 600.0,
         sleep: Callable[[float], None] = time.sleep,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._url, self._key_file, self.worker = url.rstrip("/"), key_file, worker
         self._patience, self._sleep = patience, sleep
-        self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT)
+        self._http = httpx.Client(base_url=self._url, timeout=_TIMEOUT, transport=transport)
 
     def close(self) -> None:
         """Hang up."""

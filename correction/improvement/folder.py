@@ -32,7 +32,7 @@ class WorkerFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] = (path / _LOCK).open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._hold()
             self.worker = self._named()
         except BlockingIOError:
             raise WorkerFolderError(
@@ -40,6 +40,13 @@ class WorkerFolder:
             ) from None
         except OSError as error:
             raise WorkerFolderError(f"--folder {path} cannot be used: {error.strerror}") from error
+
+    def _hold(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise
 
     def _named(self) -> str:
         """The name that this folder's worker has jobs under, made once."""
