@@ -6,7 +6,6 @@ A leaf package: it imports numpy, and a scorer's own library only when that scor
 from behaviours.classifier import ClassifierScorer
 from behaviours.loading import load_scorer
 from behaviours.moderations import ModerationsScorer
-from behaviours.perspective import PerspectiveScorer
 from behaviours.profanity import ProfanityScorer
 from behaviours.refusal import is_refusal
 from behaviours.repetition import REPETITIVE_BELOW, is_repetitive, repeated, response_uniqueness_ratio
@@ -17,7 +16,6 @@ __all__ = [
     "CheckedScorer",
     "ClassifierScorer",
     "ModerationsScorer",
-    "PerspectiveScorer",
     "ProfanityScorer",
     "ScorerError",
     "ScorerUnavailableError",

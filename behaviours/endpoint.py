@@ -34,7 +34,6 @@ class Endpoint:
         tries: int,
         pause: float,
         patience: float | None,
-        remark: str = "",
     ) -> None:
         """Connect to nothing yet.
 
@@ -48,11 +47,9 @@ class Endpoint:
             tries: for one request, the first included.
             pause: seconds before the second try, doubled each time; a server's `Retry-After` of up to 30 s is kept.
             patience: most seconds from `deadline` on, all tries and pauses together; None: no limit.
-            remark: at the end of every error message.
         """
         self._name, self._url, self._key, self._key_variable = name, url, key, key_variable
         self._timeout, self._tries, self._pause, self._patience = timeout, tries, pause, patience
-        self._remark = remark
         self._httpx = importlib.import_module("httpx")
         self._client = self._httpx.Client(
             headers={"content-type": "application/json", **headers}, follow_redirects=False
@@ -65,16 +62,6 @@ class Endpoint:
     def deadline(self) -> float:
         """The moment, by `time.monotonic`, when patience with what begins now ends."""
         return math.inf if self._patience is None else time.monotonic() + self._patience
-
-    def wait(self, seconds: float, deadline: float) -> None:
-        """Pause.
-
-        Raises:
-            ScorerUnavailableError: it would last past the deadline.
-        """
-        if seconds > 0 and time.monotonic() + seconds >= deadline:
-            raise self.error(f"would have to be asked again in {seconds:.1f} s, and nobody waits that long")
-        time.sleep(seconds)
 
     def ask(self, asked: Mapping[str, Any], deadline: float) -> Any:
         """The JSON that the server answers with status 200, however many tries it took.
@@ -119,7 +106,7 @@ class Endpoint:
         return ScorerUnavailableError(self._told(problem))
 
     def _told(self, problem: str) -> str:
-        return f"the scorer {self._name!r} at {self._url}: {problem}{self._remark}"
+        return f"the scorer {self._name!r} at {self._url}: {problem}"
 
     def _shown(self, text: str) -> str:
         """The start of what a server said, without the key that it may have said back."""

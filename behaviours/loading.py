@@ -4,7 +4,6 @@ from importlib.metadata import EntryPoint, entry_points
 
 from behaviours.classifier import ClassifierScorer
 from behaviours.moderations import ModerationsScorer
-from behaviours.perspective import URL, PerspectiveScorer
 from behaviours.profanity import ProfanityScorer
 from behaviours.scorer import CheckedScorer, ScorerError, checked
 
@@ -16,9 +15,9 @@ def load_scorer(spec: str = "profanity", *, patience: float | None = None) -> Ch
     """The scorer of this spec, ready to use, with every score checked.
 
     Args:
-        spec: `profanity`; `moderations:URL`, see `ModerationsScorer`; `perspective`, see `PerspectiveScorer`;
-            `hf:MODEL[@LABEL]`, see `ClassifierScorer`; or the name of an entry point in the group `excise.scorers` of
-            an installed package. The names that come with Excise cannot be taken over.
+        spec: `profanity`; `moderations:URL`, see `ModerationsScorer`; `hf:MODEL[@LABEL]`, see `ClassifierScorer`; or
+            the name of an entry point in the group `excise.scorers` of an installed package. The names that come with
+            Excise cannot be taken over.
         patience: most seconds for one call of a scorer that asks a server; None: it tries for as long as it takes.
 
     Raises:
@@ -27,20 +26,23 @@ def load_scorer(spec: str = "profanity", *, patience: float | None = None) -> Ch
     kind, colon, argument = spec.partition(":")
     if colon and kind == "moderations":
         return checked(ModerationsScorer(argument, patience=patience))
-    if kind == "perspective":  # another host can be named: a proxy, or a test
-        return checked(PerspectiveScorer(argument if colon else URL, patience=patience))
     if colon and kind == "hf":
         return checked(ClassifierScorer.of(argument))
     if spec == "profanity":
         return checked(ProfanityScorer())
+    if kind == "perspective":
+        raise ScorerError(
+            "the scorer 'perspective' is no more: its service closes on 2026-12-31; use hf:MODEL (for one "
+            "hf:unitary/toxic-bert), moderations:URL or profanity instead"
+        )
     found = entry_points(group=GROUP, name=spec)
     if len(found) > 1:
         packages = " and ".join(sorted(_package(point) for point in found))
         raise ScorerError(f"the scorer {spec!r} is registered by {packages}; uninstall one of them")
     for point in found:
         return _made(point)
-    others = sorted({point.name for point in entry_points(group=GROUP)} - {"profanity", "perspective"})
-    known = ", ".join(["profanity", *others, "moderations:URL", "hf:MODEL[@LABEL]", "perspective"])
+    others = sorted({point.name for point in entry_points(group=GROUP)} - {"profanity"})
+    known = ", ".join(["profanity", *others, "moderations:URL", "hf:MODEL[@LABEL]"])
     raise ScorerError(f"there is no scorer {spec!r}; there is: {known}")
 
 

@@ -1,11 +1,10 @@
 """A model's checkpoint folder, read by its headers: parameter names, shapes, dtypes, and a fingerprint of the bytes."""
 
 import struct
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from io import FileIO
 from pathlib import Path
 
 from masks import header, torchfile
@@ -17,8 +16,6 @@ from masks.limits import MAX_CHECKPOINT_HEADER_BYTES, MAX_MODEL_ID
 PREAMBLE = b"excise fingerprint 1\n"
 SAMPLE = 4096
 
-Shard = tuple[Path, int, list[header.TensorEntry]]
-
 
 @dataclass(frozen=True)
 class ParameterInfo:
@@ -28,14 +25,21 @@ class ParameterInfo:
     dtype: str
 
 
+@dataclass(frozen=True)
+class _Stored(ParameterInfo):
+    """A tensor in a file: `size` bytes, of which `read(first, count)` reads some."""
+
+    name: str
+    size: int
+    read: Callable[[int, int], bytes]
+
+
 def parameters(model_dir: PathLike) -> dict[str, ParameterInfo]:
     """Name → `ParameterInfo` of every tensor of a checkpoint, by ascending name; no tensor is loaded.
 
     Raises `CheckpointError`.
     """
-    entries = [entry for _, _, shard in _shards(model_dir) for entry in shard]
-    entries.sort(key=lambda entry: entry.name)
-    return {entry.name: ParameterInfo(entry.shape, entry.dtype) for entry in entries}
+    return {each.name: ParameterInfo(each.shape, each.dtype) for each in sorted(_stored(model_dir), key=_by_name)}
 
 
 def fingerprint(model_dir: PathLike) -> str:
@@ -46,22 +50,16 @@ def fingerprint(model_dir: PathLike) -> str:
     `CheckpointError`.
     """
     total = sha256(PREAMBLE)
-    with ExitStack() as opened:
-        places: list[tuple[header.TensorEntry, FileIO, int]] = []
-        for path, start, shard in _shards(model_dir):
-            file = opened.enter_context(open(path, "rb", buffering=0))
-            places += [(entry, file, start) for entry in shard]
-        for entry, file, start in sorted(places, key=lambda place: place[0].name.encode()):
-            size = min(SAMPLE, entry.end - entry.start)
-            file.seek(start + entry.start + (entry.end - entry.start - size) // 2)
-            sample = file.read(size)
-            if len(sample) != size:
-                raise CheckpointError(f"{file.name}: tensor {entry.name!a} ends early; download the model again")
-            name, dtype = entry.name.encode(), entry.dtype.encode()
-            total.update(struct.pack("<I", len(name)) + name)
-            total.update(struct.pack("<I", len(dtype)) + dtype)
-            total.update(struct.pack(f"<I{len(entry.shape)}Q", len(entry.shape), *entry.shape))
-            total.update(struct.pack("<I", size) + sample)
+    for each in sorted(_stored(model_dir), key=_by_name):
+        size = min(SAMPLE, each.size)
+        sample = each.read((each.size - size) // 2, size)
+        if len(sample) != size:
+            raise CheckpointError(f"{model_dir}: tensor {each.name!a} ends early; download the model again")
+        name, dtype = each.name.encode(), each.dtype.encode()
+        total.update(struct.pack("<I", len(name)) + name)
+        total.update(struct.pack("<I", len(dtype)) + dtype)
+        total.update(struct.pack(f"<I{len(each.shape)}Q", len(each.shape), *each.shape))
+        total.update(struct.pack("<I", size) + sample)
     return total.hexdigest()
 
 
@@ -92,21 +90,25 @@ def _called(folder: Path) -> str:
     return folder.resolve().name[:MAX_MODEL_ID] or "model"
 
 
-def _shards(model_dir: PathLike) -> Iterator[Shard]:
-    """Each file of the checkpoint: path, where its data begins, its tensors."""
+def _stored(model_dir: PathLike) -> Iterator[_Stored]:
+    """Every tensor of the checkpoint's files."""
     checkpoint = checkpoint_files(model_dir)
     for path in checkpoint.files:
         shard = _bin(path) if checkpoint.suffix == ".bin" else _safetensors(path)
         if checkpoint.index and checkpoint.places is not None:
             listed = {tensor for tensor, place in checkpoint.places.items() if place == path.name}
-            if {entry.name for entry in shard[2]} != listed:
+            if {each.name for each in shard} != listed:
                 raise CheckpointError(
                     f"{path}: holds other tensors than {checkpoint.index.name} lists; download the model again"
                 )
-        yield shard
+        yield from shard
 
 
-def _safetensors(path: Path) -> Shard:
+def _by_name(tensor: _Stored) -> bytes:
+    return tensor.name.encode()
+
+
+def _safetensors(path: Path) -> list[_Stored]:
     size = path.stat().st_size
     try:
         with open(path, "rb") as file:
@@ -117,8 +119,20 @@ def _safetensors(path: Path) -> Shard:
         _, entries = header.parse(raw, size - start, str(path), CheckpointError)
     except MaskTooLarge as problem:
         raise CheckpointError(str(problem)) from None
-    return path, start, entries
+    return [
+        _Stored(each.shape, each.dtype, each.name, each.end - each.start, partial(_read, path, start + each.start))
+        for each in entries
+    ]
 
 
-def _bin(path: Path) -> Shard:
-    return path, 0, torchfile.entries(path)
+def _read(path: Path, start: int, first: int, count: int) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        file.seek(start + first)
+        return file.read(count)
+
+
+def _bin(path: Path) -> list[_Stored]:
+    return [
+        _Stored(tuple(each.shape), torchfile.dtype(each), name, each.nbytes, partial(torchfile.read, each))
+        for name, each in torchfile.tensors(path).items()
+    ]

@@ -28,9 +28,6 @@ MAX_CHECKPOINT_HEADER_BYTES = 100_000_000
 MAX_CONFIG_BYTES = 2**24
 """For a checkpoint's config.json."""
 
-MAX_DIMENSIONS = 8
-"""Of a tensor in a checkpoint."""
-
 MAX_PICKLE_BYTES = 2**24
 """The description of the tensors in one PyTorch checkpoint file (a tensor takes about 300 bytes), and likewise the
 directory of its zip archive (about 80)."""

@@ -10,15 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, inspect, make_url, select, text, update
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, text, update
 from sqlalchemy.exc import ArgumentError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from service import migrations
 from service.errors import UnavailableError
-from service.storage.tables import SCHEMA, changes, masks, metadata, schema
+from service.storage.tables import changes
 
 _OPENING = 0x657863697365
-"""Of PostgreSQL's advisory lock: replicas that open a new database make its tables one after the other."""
+"""Of PostgreSQL's advisory lock: replicas that open a new or older database migrate it one after the other."""
 
 _PATIENCE: dict[str, Any] = {
     "connect_timeout": 5,
@@ -59,10 +60,10 @@ class DatabaseMovedError(DatabaseLostError):
 
 
 class Database:
-    """Connections to one database, its tables made. Blocking: call it from a thread."""
+    """Connections to one database, its tables those of `service.storage.tables`. Blocking: call it from a thread."""
 
     def __init__(self, url: str) -> None:
-        """Open ``url`` (SQLAlchemy's form) and make what tables are missing. Raises ``DatabaseError``."""
+        """Open ``url`` (SQLAlchemy's form), new or of this Excise or of an older. Raises ``DatabaseError``."""
         try:
             self.engine = _connect(_parsed(url))
         except (ArgumentError, ImportError) as error:
@@ -73,32 +74,19 @@ class Database:
             self._readers = self._readers.execution_options(isolation_level="REPEATABLE READ")
         try:
             with self.engine.begin() as connection:
-                self._make(connection)
+                if connection.dialect.name == "postgresql":  # SQLite's transaction is alone with the file anyway
+                    connection.execute(text("SET LOCAL lock_timeout = 0"))  # a migration takes as long as it takes
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _OPENING})
+                    connection.execute(text(f"SET LOCAL lock_timeout = {_WAIT}"))
+                migrations.upgrade(connection)
         except SQLAlchemyError as error:
             self.close()
             raise DatabaseError(f"the database {self.name} cannot be used: {_reason(error)}") from error
-        except DatabaseError:
+        except migrations.SchemaError as error:
             self.close()
-            raise
+            raise DatabaseError(f"the database {self.name} {error}") from None
         if self.engine.dialect.name == "sqlite" and "uri" not in self.engine.url.query:
             self._place = _Place(Path(self.engine.url.database or "").absolute())
-
-    def _make(self, connection: Connection) -> None:
-        """Make what tables are missing. Raises ``DatabaseError`` where there are tables of another Excise."""
-        if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _OPENING})
-        there = inspect(connection)
-        known = there.has_table(schema.name)
-        found = connection.scalar(select(schema.c.version)) if known else None
-        if found != SCHEMA and (known or there.has_table(masks.name)):
-            raise DatabaseError(
-                f"the database {self.name} has tables of version {found or 0}, this Excise needs {SCHEMA}; "
-                "use another database, or the version of Excise that made it"
-            )
-        metadata.create_all(connection)
-        if found is None:
-            connection.execute(insert(schema).values(id=1, version=SCHEMA))
-            connection.execute(insert(changes).values(id=1, number=0, masks=0))
 
     @property
     def name(self) -> str:

@@ -1,4 +1,7 @@
-"""Every table of the service. JSON columns hold documents whose shape the module that writes them knows."""
+"""Every table of the service. JSON columns hold documents whose shape the module that writes them knows.
+
+Whoever changes a table adds a revision to `service.migrations`, which makes them.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,7 @@ from sqlalchemy import (
     false,
 )
 
-SCHEMA = 2
-"""Version of these tables, kept in the table ``schema``; raised whenever they change."""
-
 metadata = MetaData()
-
-schema = Table(
-    "schema", metadata, Column("id", Integer, primary_key=True, autoincrement=False), Column("version", Integer)
-)
 
 changes = Table(
     "changes",

@@ -119,9 +119,15 @@ def test_two_packages_under_one_name_are_refused(plugin):
 
 
 def test_an_unknown_scorer_is_refused_with_those_that_exist(plugin):
-    expected = r"no scorer 'nice'; there is: profanity, .*shouting, moderations:URL, hf:MODEL\[@LABEL\], perspective"
+    expected = r"no scorer 'nice'; there is: profanity, .*shouting, moderations:URL, hf:MODEL\[@LABEL\]$"
     with pytest.raises(ScorerError, match=expected):
         load_scorer("nice")
+
+
+@pytest.mark.parametrize("spec", ["perspective", "perspective:https://host"])
+def test_perspective_says_that_it_closes_and_what_takes_its_place(spec):
+    with pytest.raises(ScorerError, match=r"closes on 2026-12-31; use hf:MODEL .*, moderations:URL or profanity"):
+        load_scorer(spec)
 
 
 @pytest.mark.parametrize("spec", ["hf:", "moderations:", "profanity:x", ""])

@@ -1,6 +1,13 @@
+import importlib
 import json
+import os
+import pickle
+import pickletools
+import struct
+import subprocess
+import sys
+import tracemalloc
 import zipfile
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +18,6 @@ import torch
 from masks import (
     CheckpointError,
     ParameterInfo,
-    archive,
     check,
     describe,
     fingerprint,
@@ -20,10 +26,14 @@ from masks import (
     torchfile,
 )
 from masks.limits import MAX_PICKLE_BYTES, MAX_PICKLE_OPCODES
-from masks.pickled import Unpickler
 from tests.masks.pytorch import (
+    PROTOCOL,
+    REBUILD,
+    STOP,
     archived,
+    called,
     integer,
+    named,
     pickled,
     saved,
     saved_in_shards,
@@ -89,18 +99,35 @@ def test_a_module_with_tied_weights_parameters_and_versions_is_read(tmp_path: Pa
     assert parameters(tmp_path) == parameters(tmp_path / "safe")
     assert fingerprint(tmp_path) == fingerprint(tmp_path / "safe")
     assert parameters(tmp_path)["2.num_batches_tracked"] == ParameterInfo((), "I64")
-    places = {entry.name: (entry.start, entry.end) for entry in torchfile.entries(tmp_path / "pytorch_model.bin")}
-    start, end = places["0.weight"]
-    assert places["1.weight"] == (start, end)
-    assert places["head"] == (start, start + 4 * 32)
-    assert places["tail"] == (end - 4 * 32, end)
 
 
-def test_entries_place_the_bytes_in_the_file(tmp_path: Path) -> None:
+def test_a_tensor_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
     path = saved(tmp_path) / "pytorch_model.bin"
-    data = path.read_bytes()
-    for entry in torchfile.entries(path):
-        assert data[entry.start : entry.end] == tensors()[entry.name].tobytes()
+    for name, found in torchfile.tensors(path).items():
+        raw = tensors()[name].tobytes()
+        assert torchfile.read(found, 0, len(raw)) == raw
+        assert torchfile.read(found, 3, 5) == raw[3:8]
+
+
+def test_a_large_file_takes_no_memory(tmp_path: Path) -> None:
+    # Sparse: it takes no space on disk.
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch.zeros(2), "b": torch.zeros(3)}, path)
+    program = (
+        "import resource, sys, torch, masks\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert masks.parameters(sys.argv[1])['a'].shape == (2**30,)\n"
+        "masks.fingerprint(sys.argv[1])\n"
+        "assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 200_000\n"
+    )
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", pickled(a=tensor(sizes(2**30), sizes(1), of=storage(2**30))))
+        file.writestr("archive/version", b"3\n")
+        file.writestr("archive/data/0", b"")
+        held = file.getinfo("archive/data/0")
+        held.file_size = held.compress_size = 2**32
+        file.start_dir += 2**32
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=120)
 
 
 def test_a_mask_made_for_one_format_fits_the_other(tmp_path: Path) -> None:
@@ -157,41 +184,30 @@ def test_strides_that_say_nothing_are_let_through(shape: bytes, strides: bytes, 
 
 
 @pytest.mark.parametrize(
-    ("value", "message"),
+    "value",
     [
-        (tensor(strides=sizes(1, 2)), r"tensor 'a' is not contiguous .*strides \(1, 2\)\); .*save_pretrained"),
-        (tensor(strides=sizes(0, 0)), "not contiguous"),
-        (tensor(offset=integer(1)), "bytes 4 to 28 of storage '0', which has 24"),
-        (tensor(offset=integer(2**62)), "of storage '0', which has 24"),
-        (tensor(offset=integer(-1)), "not a size"),
-        (tensor(offset=b"\x88"), "not a size"),
-        (tensor(offset=text("0")), "not a size"),
-        (tensor(shape=sizes(3, 3)), "bytes 0 to 36 of storage"),
-        (tensor(sizes(2**62, 2**62), sizes(2**62, 1)), "of storage '0', which has 24"),
-        (tensor(shape=sizes(-2, -3)), "shape and strides"),
-        (tensor(shape=sizes(6)), "shape and strides"),
-        (tensor(sizes(*[1] * 9), sizes(*[1] * 9)), "at most 8"),
-        (tensor(shape=integer(6)), "shape and strides"),
-        (tensor(of=storage(7)), "storage '0' has 24 bytes, not 28"),
-        (tensor(of=storage(2**62)), "storage '0' has 24 bytes, not"),
-        (tensor(of=storage(-6)), "not a size"),
-        (tensor(of=storage(6, kind="HalfStorage")), "storage '0' has 24 bytes, not 12"),
-        (tensor(of=storage(6, key="1")), "storage '1', which the file does not hold"),
-        (tensor(of=storage(6, key="../data.pkl")), "which the file does not hold"),
+        *(tensor(offset=integer(each)) for each in (1, 2**62, -1)),
+        *(tensor(offset=each) for each in (text("0"), b"N")),
+        *(tensor(shape=each) for each in (sizes(3, 3), sizes(-2, -3), sizes(6), integer(6))),
+        tensor(sizes(2**62, 2**62), sizes(2**62, 1)),
+        tensor(sizes(2**31, 2**31), sizes(0, 0)),
+        *(tensor(of=storage(each)) for each in (5, -6)),
+        *(tensor(of=storage(6, key=each)) for each in ("1", "../data.pkl", "../../../etc/passwd")),
+        text("x"),
+        integer(3),
+        b"N",
+        b"}",
+        REBUILD,
+        called(named("collections", "OrderedDict"), sizes(1)),
+        tensor(of=text("x") + b"Q"),
+        tensor()[:-2] + b"}" + text("conj") + b"\x88stR",
     ],
 )
-def test_a_tensor_that_claims_what_the_file_does_not_hold_is_named(value: bytes, message: str, tmp_path: Path) -> None:
+def test_what_is_no_tensor_in_the_file_is_refused(value: bytes, tmp_path: Path) -> None:
     forged(tmp_path, pickled(a=value))
     for read in (parameters, fingerprint):
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(CheckpointError, match=r"pytorch_model\.bin.*save_pretrained"):
             read(tmp_path)
-
-
-def test_an_untyped_storage_counts_bytes_and_needs_a_dtype(tmp_path: Path) -> None:
-    untyped = storage(24).replace(b"torch\nFloat", b"torch.storage\nUntyped")
-    forged(tmp_path, pickled(a=tensor(of=untyped)))
-    with pytest.raises(CheckpointError, match="no dtype"):
-        parameters(tmp_path)
 
 
 def test_a_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
@@ -200,9 +216,165 @@ def test_a_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
         parameters(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "raw", [PROTOCOL + text("a") + STOP, PROTOCOL + tensor() + STOP, PROTOCOL + b"}K\x01K\x02s" + STOP]
+)
+def test_only_a_dict_of_tensors_by_name_is_taken(raw: bytes, tmp_path: Path) -> None:
+    forged(tmp_path, raw)
+    with pytest.raises(CheckpointError, match=r"tensors by name|flat state dict"):
+        parameters(tmp_path)
+
+
+class Attack:
+    def __init__(self, function, *arguments) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("function", [os.system, eval, exec, getattr, __import__, torch.load])
+def test_a_call_is_refused_and_not_made(function, protocol: int, tmp_path: Path) -> None:
+    witness = tmp_path / "witness"
+    for raw in (
+        pickle.dumps({"a": Attack(function, f"touch {witness}")}, protocol),
+        pickled(a=tensor(), b=called(named(function.__module__, function.__name__), text(f"touch {witness}"))),
+    ):
+        forged(tmp_path, raw)
+        with pytest.raises(CheckpointError, match=r"refers to|torch\.load"):
+            parameters(tmp_path)
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "builtins eval",
+        "os system",
+        "builtins bytearray",
+        "torch Tensor",
+        "torch._utils _rebuild_sparse_tensor",
+        "a" * 5000,
+    ],
+)
+def test_a_name_that_no_state_dict_needs_is_told(name: str, tmp_path: Path) -> None:
+    forged(tmp_path, PROTOCOL + f"c{name.replace(' ', chr(10))}\n\n".encode() + STOP)
+    with pytest.raises(CheckpointError, match=f"refers to '{name[:250]}.*, which no state dict needs") as raised:
+        parameters(tmp_path)
+    assert len(str(raised.value)) < 800
+
+
+def test_every_name_that_is_taken_stands_for_no_function_but_those_that_make_tensors() -> None:
+    for name in torchfile.NAMES:
+        module, _, last = name.partition(" ")
+        found = getattr(importlib.import_module(module), last)
+        assert isinstance(found, type | torch.dtype) or last.startswith("_rebuild_"), name
+
+
+SIZE = 2**17
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        PROTOCOL + b"(" * SIZE,
+        PROTOCOL + b")" + b"\x85" * SIZE,
+        PROTOCOL + named("collections", "OrderedDict") + b"q\0" + b"h\0)R" * (SIZE // 4) + b"0" * SIZE,
+        PROTOCOL + b"}" + b"".join(b"r" + i.to_bytes(4, "little") for i in range(SIZE // 2)),
+        PROTOCOL + b"\x8b\xff\xff\xff\x7f\x01",
+        PROTOCOL + b"\x96" + (2**40).to_bytes(8, "little"),
+        PROTOCOL + b"B\xff\xff\xff\xff",
+        PROTOCOL + b"\x95" + (2**40).to_bytes(8, "little") + b"}.",
+    ],
+    ids=["marks", "nested tuples", "calls", "memo", "a huge integer", "a huge bytearray", "huge bytes", "a huge frame"],
+)
+def test_a_pickle_cannot_allocate_without_bound(raw: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchfile, "MAX_PICKLE_OPCODES", 2**15)
+    forged(tmp_path, raw)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError):
+            parameters(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**23
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"PK\x05\x06" + bytes(18), b"x" * 1000])
+def test_what_is_no_archive_is_refused(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin.*save_pretrained"):
+        parameters(tmp_path)
+
+
+def test_the_format_of_before_archives_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(3)}, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match=r"of torch before 1\.6.*save_pretrained"):
+        parameters(tmp_path)
+
+
+@pytest.mark.parametrize("compressed", ["archive/data.pkl", "archive/data/0"])
+def test_compressed_entries_are_refused(compressed: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w") as file:
+        for name, data in (("archive/data.pkl", pickled(a=tensor())), ("archive/data/0", DATA)):
+            file.writestr(name, data, zipfile.ZIP_DEFLATED if name == compressed else zipfile.ZIP_STORED)
+    with pytest.raises(CheckpointError, match=f"entry '{compressed}' is compressed"):
+        parameters(tmp_path)
+
+
+@pytest.mark.parametrize("names", [[], ["data.pkl"], ["a/data.pkl", "b/data.pkl"], ["a/data.pkl.txt"]])
+def test_there_must_be_one_pickle(names: list[str], tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w") as file:
+        for name in ["a/version", *names]:
+            file.writestr(name, pickled())
+    with pytest.raises(CheckpointError, match=r"named data\.pkl, and must be one"):
+        parameters(tmp_path)
+
+
+def test_two_entries_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = archived(tmp_path / "pytorch_model.bin", pickled(a=tensor()), {"0": DATA, "1": DATA})
+    path.write_bytes(path.read_bytes().replace(b"archive/data/1", b"archive/data/0"))
+    with pytest.raises(CheckpointError, match="two entries of one name"):
+        parameters(tmp_path)
+
+
+def sparse(path: Path, size: int, entry: str) -> None:
+    """An archive with an entry of `size` zeros that take no space on disk."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name in {"archive/data.pkl", entry}:
+            file.writestr(name, b"")
+        held = file.getinfo(entry)
+        file.start_dir += size + 1000
+        held.file_size = held.compress_size = size
+
+
+def directory(path: Path, size: int) -> None:
+    """An archive that claims a directory of that many bytes, which take no space on disk."""
+    with open(path, "wb") as file:
+        file.write(b"PK\x03\x04")
+        file.seek(4 + size)
+        file.write(struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, size, 4, 0))
+
+
+@pytest.mark.parametrize("entry", ["archive/data.pkl", "archive/byteorder", None])
+def test_a_huge_pickle_or_directory_is_refused_before_it_is_read(entry: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    sparse(path, 2**30, entry) if entry else directory(path, 2**30)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=f"over the limit of {MAX_PICKLE_BYTES}"):
+            parameters(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
+
+
 def test_a_transposed_tensor_of_torch_is_refused_with_what_to_do(tmp_path: Path) -> None:
     saved(tmp_path, {"a": torch.zeros(3, 4).T})
-    with pytest.raises(CheckpointError, match=r"tensor 'a' is not contiguous .*save_pretrained"):
+    with pytest.raises(CheckpointError, match=r"'a' is not contiguous .*save_pretrained"):
         parameters(tmp_path)
 
 
@@ -232,10 +404,23 @@ def test_every_flipped_byte_is_refused_or_read(tmp_path: Path) -> None:
 def test_the_limits_leave_room_for_thirty_thousand_tensors_in_a_file(tmp_path: Path) -> None:
     few = {f"model.layers.{i}.mlp.experts.100.down_proj.weight": torch.zeros(1) for i in range(1000)}
     path = saved(tmp_path, few) / "pytorch_model.bin"
-    raw = archive.read(path).pickle
-    machine = Unpickler(BytesIO(raw))
-    assert len(machine.load()) == len(few)
-    assert 30 * machine.steps < MAX_PICKLE_OPCODES
-    assert 30 * len(raw) < MAX_PICKLE_BYTES
     with zipfile.ZipFile(path) as file:
+        raw = file.read("pytorch_model/data.pkl")
         assert 30 * sum(46 + len(entry.filename) + len(entry.extra) for entry in file.infolist()) < MAX_PICKLE_BYTES
+    assert 30 * len(list(pickletools.genops(raw))) < MAX_PICKLE_OPCODES
+    assert 30 * len(raw) < MAX_PICKLE_BYTES
+
+
+def test_torch_is_imported_only_for_a_file_of_torch(tmp_path: Path) -> None:
+    program = """
+import sys, masks
+sys.modules["torch"] = None
+masks.fingerprint(sys.argv[1])
+try:
+    masks.fingerprint(sys.argv[2])
+except masks.CheckpointError as error:
+    print(error)
+"""
+    folders = [str(checkpoint(tmp_path / "safe")), str(saved(tmp_path / "bin"))]
+    run = subprocess.run([sys.executable, "-c", program, *folders], capture_output=True, text=True, timeout=60)
+    assert "pytorch_model.bin: reading it needs torch" in run.stdout, run.stderr

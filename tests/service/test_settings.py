@@ -127,7 +127,7 @@ def test_a_misspelt_variable_is_refused(monkeypatch, variable, meant):
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("variable", ["EXCISE_PORT", "EXCISE_SERVICE_HOST", "EXCISE_DATA", "EXCISE_PERSPECTIVE_KEY"])
+@pytest.mark.parametrize("variable", ["EXCISE_PORT", "EXCISE_SERVICE_HOST", "EXCISE_DATA", "EXCISE_MODERATIONS_KEY"])
 def test_what_others_call_by_our_name_is_left_alone(monkeypatch, variable):
     monkeypatch.setenv(variable, "tcp://10.0.0.1:8000")
     assert parse() == Settings.model_construct()
