@@ -1,4 +1,4 @@
-"""The history of the tables in `service.storage.tables`, for Alembic: each revision under `versions/` is one step of it.
+"""The history of the tables in `service.storage.tables`, for Alembic: each revision under `versions/` is a step of it.
 
 A change of the tables is a new revision; those before stay as they are.
 """

@@ -14,7 +14,7 @@ from service.experiments.experiment import Experiment, Variant, begin, stopped
 from service.experiments.outcomes import queries
 from service.experiments.outcomes.totals import Outcome
 from service.storage.database import DatabaseLostError
-from tests.service.outcomes.minutes import timeline
+from tests.service.experiments.outcomes.minutes import timeline
 from tests.service.replica import Clock, begun, made
 
 

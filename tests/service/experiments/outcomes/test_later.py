@@ -12,8 +12,8 @@ from service.experiments.outcomes.totals import Outcome, Totals, Value
 from service.routing.policy import Assigned
 from service.scoring.response import Response
 from service.storage.database import DatabaseLostError
+from tests.service.experiments.outcomes.minutes import timeline
 from tests.service.experiments.outcomes.test_ledger import Clock, only, response, rows
-from tests.service.outcomes.minutes import timeline
 
 
 def value(unit="u", what="coherence", number=-1.5, *, variant="a", by_user=True, counted=True, epoch=0) -> Value:

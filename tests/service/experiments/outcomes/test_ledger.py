@@ -12,7 +12,7 @@ from service.experiments.outcomes.queries import forget, tallies
 from service.experiments.outcomes.totals import Outcome, Totals
 from service.storage.database import Database, DatabaseLostError
 from service.storage.tables import WHOLE, outcomes, units
-from tests.service.outcomes.minutes import timeline
+from tests.service.experiments.outcomes.minutes import timeline
 
 
 class Clock:
