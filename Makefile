@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0+cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := .venv/bin/python -m pip --disable-pip-version-check -q
 
-.PHONY: setup demo demo-real model test check bench serve clean
+.PHONY: setup demo demo-real model test quick check bench serve clean
 
 setup: .venv/ready
 
@@ -45,8 +45,15 @@ check: setup
 	$(PIP) install --no-deps -r deploy/requirements.lock
 	touch $@
 
+# In two processes or more: one has the engines, the others take the rest, file by file.
+PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
+
 test: check .venv/tasks .venv/deploy model
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest $(PARALLEL) --durations 20
+
+# No engine, no simulation, no real model.
+quick: setup
+	.venv/bin/python -m pytest $(PARALLEL) --durations 20 -m "not engine and not gpu and not real and not slow"
 
 bench: setup
 	.venv/bin/python -m benchmarks.attribution

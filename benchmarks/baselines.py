@@ -72,19 +72,12 @@ def observed(loaded: LoadedModel, place: Place, see: Callable[[str, Tensor], Non
         yield
 
 
-@contextmanager
-def mean_shift(loaded: LoadedModel, bad: Samples, good: Samples, strength: float = 1.0) -> Iterator[None]:
-    """Mean-AcT, fitted on the samples, within the block (Rodriguez et al. 2024, arXiv 2410.23054).
-
-    Strength is its λ: 0 leaves the model as it is, 1 moves the mean of the bad samples to that of the good ones.
-    """
-    with shifted(loaded, mean_shifts(loaded, bad, good), strength):
-        yield
-
-
 @torch.no_grad()
 def mean_shifts(loaded: LoadedModel, bad: Samples, good: Samples) -> Values:
     """mean(good) − mean(bad) of what enters each MLP, normalised; a sample's value is the mean over its tokens.
+
+    Mean-AcT (Rodriguez et al. 2024, arXiv 2410.23054), for `shifted`, whose strength is its λ: 0 leaves the model as it
+    is, 1 moves the mean of the bad samples to that of the good ones.
 
     Estimated in the order of the layers, as the paper does: at a layer the bad samples have been shifted at all layers
     before, the good ones have not. Here that is one pass over all samples in one batch.

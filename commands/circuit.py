@@ -6,19 +6,18 @@ from typing import Annotated
 import typer
 
 from commands.cli_options import (
-    Criterion,
     Dtype,
-    Granularity,
     Json,
     Model,
-    Sign,
     Tokens,
     check_fraction,
     check_writable_file,
     check_writable_folder,
     parse_integers,
+    several,
 )
 from commands.terminal import describe_mask, out, print_json, progress_bars
+from correction.choices import CriterionName, Granularity, Sign
 
 KINDS = ("zero", "mean", "counterfactual")
 
@@ -32,15 +31,15 @@ def circuit(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Mask file to write: it cuts all but the circuit.")],
-    granularity: Annotated[Granularity, typer.Option(help="What the circuit is made of.")] = Granularity.head,
+    granularity: Annotated[Granularity, typer.Option(help="What the circuit is made of.")] = "head",
     modules: Annotated[str | None, typer.Option(help="For weights: matrices, by last name, comma-separated.")] = None,
-    criterion: Annotated[Criterion, typer.Option(help="What orders the components.")] = Criterion.lrp,
+    criterion: Annotated[CriterionName, typer.Option(help="What orders the components.")] = "lrp",
     sign: Annotated[
         Sign | None, typer.Option(help="Of relevance: signed keeps what speaks for the answer, absolute what matters.")
     ] = None,
     rival: Annotated[
-        list[Criterion] | None,
-        typer.Option(help="Criterion whose curve is shown too; random always is. Repeatable."),
+        list[str] | None,
+        several(CriterionName, "Criterion whose curve is shown too; random always is. Repeatable."),
     ] = None,
     ablation: Annotated[
         str, typer.Option(help="What stands in for the rest: zero (as the mask does it), mean or counterfactual.")
@@ -78,21 +77,21 @@ def circuit(
         raise typer.BadParameter("say --faithfulness or --kept, not both", param_hint="--kept")
     if faithfulness is not None:
         check_fraction(faithfulness, "--faithfulness")
-    if modules and granularity is not Granularity.weight:
+    if modules and granularity != "weight":
         raise typer.BadParameter("--modules is for weights: give --granularity weight", param_hint="--modules")
     chosen = _ablations(ablation, beside, granularity)
     search = CircuitSearch(
-        criterion.value,
+        criterion,
         Settings(
-            granularity.value,
-            sign=(sign or Sign.signed).value,
+            granularity,
+            sign=sign or "signed",
             modules=tuple(modules.split(",")) if modules else None,
         ),
         chosen[0],  # type: ignore[arg-type]
         chosen[1:],  # type: ignore[arg-type]
         goal=0.9 if faithfulness is None else faithfulness,
         kept=kept,
-        rivals=tuple(each.value for each in rival or () if each.value not in (criterion.value, "random")),
+        rivals=tuple(each for each in rival or () if each not in (criterion, "random")),
         seeds=parse_integers(seeds, "--seeds"),
         split_seed=split_seed,
         tried=tried,
@@ -110,7 +109,7 @@ def circuit(
         return
     made = found.mask.meta.made["circuit"]
     out.print(
-        f"{output}: {made['kept']:,} of {made['universe']['size']:,} {granularity.value}s kept",
+        f"{output}: {made['kept']:,} of {made['universe']['size']:,} {granularity}s kept",
         style="bold",
         soft_wrap=True,
     )
@@ -122,7 +121,7 @@ def circuit(
 
 def _ablations(ablation: str, beside: str | None, granularity: Granularity) -> tuple[str, ...]:
     """All that are asked for, the one that counts first."""
-    others = beside.split(",") if beside else ["zero", "mean"] if granularity is not Granularity.weight else []
+    others = beside.split(",") if beside else ["zero", "mean"] if granularity != "weight" else []
     chosen = tuple(dict.fromkeys((ablation, *others)))
     if wrong := [each for each in chosen if each not in KINDS]:
         raise typer.BadParameter(f"{wrong[0]!r} is no ablation; there is: {', '.join(KINDS)}", param_hint="--ablation")

@@ -1,93 +1,10 @@
 """Options that several commands share."""
 
-from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 import typer
-
-
-class Granularity(StrEnum):
-    """What is cut."""
-
-    neuron = "neuron"
-    head = "head"
-    weight = "weight"
-
-
-class Criterion(StrEnum):
-    """How relevance is measured."""
-
-    lrp = "lrp"
-    gradient = "gradient"
-    snip = "snip"
-    wanda = "wanda"
-    activation = "activation"
-    causal = "causal"
-    cap = "cap"
-    magnitude = "magnitude"
-    random = "random"
-
-
-class Contrast(StrEnum):
-    """What is taken between the two reference sets, and cut from the smallest on."""
-
-    cost = "cost"
-    difference = "difference"
-    normalised = "normalised"
-    general = "general"
-    behaviour = "behaviour"
-
-
-class Scope(StrEnum):
-    """Which components compete for the budget."""
-
-    everywhere = "global"
-    layer = "layer"
-    matrix = "matrix"
-    row = "row"
-
-
-class Seed(StrEnum):
-    """The output whose relevance is propagated."""
-
-    next = "next"
-    last = "last"
-    response = "response"
-    shown = "shown"
-    all = "all"
-    contrastive = "contrastive"
-
-
-class Sign(StrEnum):
-    """Whether relevance keeps its sign."""
-
-    signed = "signed"
-    absolute = "absolute"
-    lower_bound = "lower"
-
-
-class Baseline(StrEnum):
-    """What an activation is held against."""
-
-    zero = "zero"
-    spared = "spared"
-
-
-class Target(StrEnum):
-    """The behaviour that a sweep aims at."""
-
-    toxicity = "toxicity"
-    repetition = "repetition"
-
-
-class Protocol(StrEnum):
-    """How perplexity is read."""
-
-    passages = "passages"
-    joined = "joined"
-
 
 Model = Annotated[str, typer.Option(help="Model folder or hub id.")]
 MaskFile = Annotated[Path, typer.Argument(help="Mask file.", exists=True, dir_okay=False)]
@@ -115,6 +32,21 @@ NewTokens = Annotated[int, typer.Option(help="Longest response, tokens.", min=1)
 Samples = Annotated[int, typer.Option(help="Responses to each prompt.", min=1)]
 Temperature = Annotated[float, typer.Option(help="Of the responses; 0 is greedy.", min=0)]
 Tokens = Annotated[int, typer.Option(help="Tokens of a batch: memory and speed, not the result.", min=1)]
+
+
+def several(choices: Any, help: str) -> Any:
+    """An option that may be repeated, each time one of a Literal's choices: typer takes no list of a Literal.
+
+    Annotate it as list[str].
+    """
+    names = get_args(choices)
+
+    def parse(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"{value!r} is not one of {', '.join(map(repr, names))}.")
+        return value
+
+    return typer.Option(help=help, parser=parse, metavar=f"<list[{'|'.join(names)}]>")
 
 
 def check_writable_file(path: Path, option: str) -> None:

@@ -1,37 +1,13 @@
 """`excise compress`: half of the weights, or two of every four, cut; a checkpoint or a mask."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from commands.cli_options import (
-    SETS,
-    Dtype,
-    Json,
-    Model,
-    Scope,
-    Seed,
-    Sign,
-    Tokens,
-    check_writable_file,
-    check_writable_folder,
-)
+from commands.cli_options import SETS, Dtype, Json, Model, Tokens, check_writable_file, check_writable_folder
 from commands.terminal import out, print_json, progress_bars
-
-
-class Method(StrEnum):
-    """How weights are chosen; what each does is told by `correction.compression.plan`."""
-
-    magnitude = "magnitude"
-    wanda = "wanda"
-    ria = "ria"
-    sparsegpt = "sparsegpt"
-    lrp = "lrp"
-    gradient = "gradient"
-    snip = "snip"
-    random = "random"
+from correction.choices import MethodName, OutputSeed, Scope, Sign
 
 
 def compress(
@@ -40,7 +16,7 @@ def compress(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for a dense checkpoint, or a mask: a name in .safetensors.")
     ],
-    method: Annotated[Method, typer.Option(help="What weights are cut by.")] = Method.wanda,
+    method: Annotated[MethodName, typer.Option(help="What weights are cut by.")] = "wanda",
     fraction: Annotated[float | None, typer.Option(help="Of the weights; default 0.5.")] = None,
     scope: Annotated[
         Scope | None, typer.Option(help="Which weights compete; by default as the method's source.")
@@ -52,9 +28,9 @@ def compress(
     ] = None,
     windows: Annotated[int, typer.Option(help="Windows of text to read.", min=1)] = 128,
     window: Annotated[int | None, typer.Option(help="Tokens of a window; default 2048, or the context.", min=2)] = None,
-    seed: Annotated[Seed, typer.Option(help="Output that lrp and gradient start from, at each window.")] = Seed.last,
+    seed: Annotated[OutputSeed, typer.Option(help="Output that lrp and gradient start from, at each window.")] = "last",
     sign: Annotated[Sign, typer.Option(help="Of lrp and gradient: mean magnitude, or magnitude of the mean.")] = (
-        Sign.absolute
+        "absolute"
     ),
     random_seed: Annotated[int, typer.Option(help="Order of the passages, and the method random.", min=0)] = 0,
     name: Annotated[str | None, typer.Option(help="Of the mask; by default the method's.")] = None,
@@ -74,12 +50,12 @@ def compress(
     as_file = output.suffix == ".safetensors"
     if as_file and METHODS[method].mends:
         raise typer.BadParameter(
-            f"{method.value} also changes the weights that stay, which a mask cannot say: name a folder",
+            f"{method} also changes the weights that stay, which a mask cannot say: name a folder",
             param_hint="-o",
         )
     if as_file:
         check_writable_file(output, "-o")
-        check_name(name := name or method.value)
+        check_name(name := name or method)
     else:
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise typer.BadParameter(f"{output} is there already: name a new or an empty folder", param_hint="-o")
@@ -89,13 +65,13 @@ def compress(
     if fraction is None and pattern is None:
         fraction = 0.5
     plan = Plan(
-        method.value,
+        method,
         fraction,
-        scope.value if scope else None,
+        scope,
         pattern,
         sequential,
-        sign.value,  # type: ignore[arg-type]
-        seed.value,
+        sign,  # type: ignore[arg-type]
+        seed,
         random_seed,
     )
     texts = read(text, kind="text")

@@ -2,35 +2,30 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from commands.cli_options import (
-    Baseline,
     Behaviour,
-    Contrast,
-    Criterion,
     Dtype,
     General,
-    Granularity,
     Json,
     Model,
     NewTokens,
     Raw,
     Samples,
-    Scope,
     Scorer,
-    Seed,
     Shows,
-    Sign,
     Temperature,
     Threshold,
     Tokens,
     check_fraction,
     check_writable_file,
     check_writable_folder,
+    several,
 )
+from correction.choices import Baseline, Contrast, CriterionName, Granularity, OutputSeed, Scope, Sign
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,9 +39,9 @@ def correct(
     general: General,
     name: Annotated[str, typer.Option(help="Name of the mask.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Mask file to write.")],
-    criterion: Annotated[Criterion | None, typer.Option(help="Relevance by this criterion; default: lrp.")] = None,
+    criterion: Annotated[CriterionName | None, typer.Option(help="Relevance by this criterion; default: lrp.")] = None,
     granularity: Annotated[
-        list[Granularity] | None, typer.Option(help="What to cut, default: neuron. A search may take several.")
+        list[str] | None, several(Granularity, "What to cut, default: neuron. A search may take several.")
     ] = None,
     count: Annotated[int | None, typer.Option(help="How many to cut.")] = None,
     fraction: Annotated[float | None, typer.Option(help="Or which fraction of them.")] = None,
@@ -78,14 +73,14 @@ def correct(
     rank: Annotated[
         int | None, typer.Option(help="For weights: in at most so many rows and columns of a matrix.", min=1)
     ] = None,
-    scope: Annotated[Scope, typer.Option(help="Which components compete for the budget.")] = Scope.everywhere,
+    scope: Annotated[Scope, typer.Option(help="Which components compete for the budget.")] = "global",
     contrast: Annotated[
         Contrast | None, typer.Option(help="What is cut: most gain for its cost, smallest general - behaviour, …")
     ] = None,
     modules: Annotated[str | None, typer.Option(help="For weights: matrices, by last name, comma-separated.")] = None,
     layers: Annotated[str | None, typer.Option(help="Decoder layers to cut in, as 0,3-7; default: all.")] = None,
     seed: Annotated[
-        Seed | None, typer.Option(help="Output whose relevance is propagated; next: where the model would go on.")
+        OutputSeed | None, typer.Option(help="Output whose relevance is propagated; next: where the model would go on.")
     ] = None,
     sign: Annotated[
         Sign | None,
@@ -144,8 +139,8 @@ def correct(
     for option, folder in (("--resume", resume), ("--scores-in", scores_in)):
         if folder is not None:
             check_writable_folder(folder if folder.exists() else folder.parent, option)
-    cut = Cut(count, fraction, pattern, scope.value, top_behaviour, top_general)
-    kinds = granularity or [Granularity.neuron]
+    cut = Cut(count, fraction, pattern, scope, top_behaviour, top_general)
+    kinds = cast("list[Granularity]", granularity or ["neuron"])
     counted = cut != replace(Cut(), scope=cut.scope)
     _refuse_unused(
         counted,
@@ -153,24 +148,24 @@ def correct(
         {"--max-perplexity-increase": max_perplexity_increase, "--max-kl": max_kl, "--rounds": rounds}
         | {"--validation": validation, "--refine": refine, "several --granularity": len(kinds) > 1 or None},
         shows != "toxicity" or threshold is not None,
-        scope is not Scope.everywhere,
+        scope != "global",
     )
-    if baseline is Baseline.spared and not filter:
+    if baseline == "spared" and not filter:
         raise typer.BadParameter("only answers tell which prompts have both kinds of responses: leave --no-filter out")
     if counted:
         cut.settled()
-        if pattern is not None and kinds != [Granularity.weight]:
+        if pattern is not None and kinds != ["weight"]:
             raise typer.BadParameter("--pattern is for weights: give --granularity weight")
-    if rank is not None and kinds != [Granularity.weight]:
+    if rank is not None and kinds != ["weight"]:
         raise typer.BadParameter("--rank is of weight matrices: give --granularity weight", param_hint="--rank")
     settings = {
         "modules": tuple(modules.split(",")) if modules else None,
         "layers": _layers(layers) if layers else None,
         "random_seed": random_seed,
         "response_tokens": max_new_tokens,
-        "seed": seed and seed.value,
-        "sign": sign and sign.value,
-        "baseline": baseline and baseline.value,
+        "seed": seed,
+        "sign": sign,
+        "baseline": baseline,
     }
     rankings = _rankings(kinds, criterion, contrast, cut.by_sets, counted, settings)
     for ranking in rankings:
@@ -211,7 +206,7 @@ def correct(
 
 def _rankings(
     kinds: "Sequence[Granularity]",
-    criterion: Criterion | None,
+    criterion: CriterionName | None,
     contrast: Contrast | None,
     by_sets: bool,
     counted: bool,
@@ -225,10 +220,10 @@ def _rankings(
         raise typer.BadParameter("a set difference takes the place of the contrast: leave --contrast out")
     given = {key: value for key, value in settings.items() if value is not None}
     if not counted and not (criterion or contrast or {"seed", "sign", "baseline"} & given.keys()):
-        default = [each for kind in kinds for each in candidates(kind.value)]
+        default = [each for kind in kinds for each in candidates(kind)]
         return [replace(each, settings=replace(each.settings, **given)) for each in default]
-    kind: Any = "difference" if by_sets else contrast.value if contrast else None
-    return [Ranking.default(criterion.value if criterion else "lrp", each.value, kind, **given) for each in kinds]
+    kind: Any = "difference" if by_sets else contrast
+    return [Ranking.default(criterion or "lrp", each, kind, **given) for each in kinds]
 
 
 def _refuse_unused(
@@ -246,10 +241,10 @@ def _refuse_unused(
         raise typer.BadParameter("--shows and --threshold say what the filter keeps: leave them or --no-filter out")
 
 
-def _refuse_unheard(ranking: "Ranking", seed: Seed | None, sign: Sign | None, random_seed: int | None) -> None:
+def _refuse_unheard(ranking: "Ranking", seed: OutputSeed | None, sign: Sign | None, random_seed: int | None) -> None:
     criterion = ranking.found
     for option, given, heard in (
-        ("--seed", seed, criterion.reads and criterion.seed in (None, seed and seed.value)),
+        ("--seed", seed, criterion.reads and criterion.seed in (None, seed)),
         ("--sign", sign, "sign" in criterion.uses),
         ("--random-seed", random_seed, "random_seed" in criterion.uses),
     ):

@@ -14,7 +14,6 @@ from commands.cli_options import (
     Json,
     Model,
     NewTokens,
-    Protocol,
     Raw,
     Samples,
     Scorer,
@@ -22,6 +21,7 @@ from commands.cli_options import (
     Tokens,
 )
 from commands.terminal import out, print_json, progress_bars
+from correction.choices import Protocol
 
 
 def evaluate(
@@ -34,7 +34,7 @@ def evaluate(
     ] = None,
     perplexity: Annotated[
         Protocol, typer.Option(help="Each passage alone, or all joined by blank lines, in windows (WikiText-2).")
-    ] = Protocol.passages,
+    ] = "passages",
     window: Annotated[int | None, typer.Option(help="Tokens of a window; by default the context.", min=2)] = None,
     refusals: Annotated[bool, typer.Option("--refusals", help="Count refusals; attack success is the rest.")] = False,
     card: Annotated[
@@ -86,7 +86,7 @@ def evaluate(
     given = masks.load(mask) if mask else None
     prompt_set = read(prompts, kind="prompt") if prompts else None
     neutral_set = read(neutral, kind="prompt") if neutral else None
-    whole = perplexity is Protocol.joined
+    whole = perplexity == "joined"
     text_sets = {name: read(source, kind="text", whole=whole) for name, source in texts.items()}
     text_set = None if card else next(iter(text_sets.values()), None)
     loaded = models.load(model, dtype=dtype)
@@ -106,7 +106,7 @@ def evaluate(
         "seed": sampling_seed,
         "refusals": refusals,
         "tokens": tokens,
-        "perplexity_protocol": perplexity.value,
+        "perplexity_protocol": perplexity,
         "window": window,
     }
     variants: dict[str, Any] = {"base": None} | ({given.meta.name: given} if given else {})
@@ -127,7 +127,7 @@ def evaluate(
                 result[label]["tasks"] = run(loaded, tasks.split(","), mask=each, allow_other_base=allow_other_base)
         if card and given:
             reading = CardOptions(
-                perplexity.value, window, text_limit, raw, max_new_tokens, tokens=tokens, seed=sampling_seed
+                perplexity, window, text_limit, raw, max_new_tokens, tokens=tokens, seed=sampling_seed
             )
             made = quality(
                 loaded,

@@ -9,20 +9,19 @@ from commands.cli_options import (
     Behaviour,
     Dtype,
     General,
-    Granularity,
     Json,
     Model,
     NewTokens,
     Raw,
     Samples,
     Scorer,
-    Target,
     Temperature,
     Tokens,
     check_writable_folder,
     parse_integers,
 )
 from commands.terminal import out, print_json, progress_bars
+from correction.choices import Granularity, Target
 
 if TYPE_CHECKING:
     from correction.sweep.configurations import SweepConfiguration
@@ -39,7 +38,7 @@ def sweep(
             help="LABEL=CRITERION[,seed=…,sign=…,contrast=…,scope=…,granularity=…]; repeatable. Default: lrp, random."
         ),
     ] = None,
-    granularity: Annotated[Granularity, typer.Option(help="What to cut.")] = Granularity.neuron,
+    granularity: Annotated[Granularity, typer.Option(help="What to cut.")] = "neuron",
     modules: Annotated[str | None, typer.Option(help="For weights: matrices, by last name, comma-separated.")] = None,
     counts: Annotated[str, typer.Option(help="How many to cut, ascending, comma-separated.")] = "10,20,50,100",
     seeds: Annotated[str, typer.Option(help="Each attributes another part of the sets.")] = "0,1,2",
@@ -48,7 +47,7 @@ def sweep(
     text: Annotated[str | None, typer.Option(help="Text to measure on, instead of a held-out part.")] = None,
     held_out: Annotated[float, typer.Option(help="Fraction of each set kept for measuring.")] = 0.25,
     split_seed: Annotated[int, typer.Option(help="Of that split.", min=0)] = 0,
-    target: Annotated[Target, typer.Option(help="What the best point lowers.")] = Target.toxicity,
+    target: Annotated[Target, typer.Option(help="What the best point lowers.")] = "toxicity",
     perplexity_budget: Annotated[float, typer.Option(help="What the best point may cost, as 0.01.")] = 0.1,
     max_length: Annotated[int | None, typer.Option(help="Longest sample, tokens; texts are cut there.", min=2)] = None,
     max_new_tokens: NewTokens = 50,
@@ -91,7 +90,7 @@ def sweep(
             counts=parse_integers(counts, "--counts"),
             seeds=parse_integers(seeds, "--seeds"),
             fraction_of_set=fraction_of_set,
-            target=target.value,
+            target=target,
             perplexity_budget=perplexity_budget,
             scorer=load_scorer(scorer),
             raw=raw,
@@ -108,10 +107,10 @@ def sweep(
         print_json({"folder": str(output), "points": [vars(point) for point in (found.base, *found.points)]})
         return
     out.print(f"{output}/sweep.html: {len(found.points)} points of {len(arms)} arms")
-    aimed = "toxic_rate" if target is Target.toxicity else "repetitive_rate"
+    aimed = "toxic_rate" if target == "toxicity" else "repetitive_rate"
     out.print(
         f"best: {best.arm}, {best.count} {best.granularity}s: {getattr(found.base, aimed):.1%} to "
-        f"{getattr(best, aimed):.1%} {target.value}, perplexity {best.perplexity_increase:+.2%}"
+        f"{getattr(best, aimed):.1%} {target}, perplexity {best.perplexity_increase:+.2%}"
     )
 
 
@@ -129,7 +128,7 @@ def _arm(spec: str, granularity: Granularity, modules: tuple[str, ...] | None) -
             ",granularity=…",
             param_hint="--arm",
         )
-    kind = given.pop("granularity", granularity.value)
+    kind = given.pop("granularity", granularity)
     chosen: dict[str, Any] = {key: given.pop(key) for key in ("seed", "sign") if key in given}
     if kind == "weight" and modules:
         chosen["modules"] = modules

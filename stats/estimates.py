@@ -4,17 +4,21 @@ Several responses to one prompt are alike, so only prompts count as independent:
 their differences are bootstrapped over prompts too.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from stats.errors import StatisticsError
 
 Floats = NDArray[np.float64]
+
+_BATCH = 1 << 22
+"""Items that are drawn at one time: what a bootstrap takes of memory."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Rate:
         return self.count / self.total
 
 
+@lru_cache(maxsize=4096)
 def wilson(count: int, total: int, confidence: float = 0.95) -> Rate:
     """Wilson's score interval of a binomial rate (Wilson 1927): right at 0 and 1 too, where a bootstrap has no width.
 
@@ -49,11 +54,8 @@ def wilson(count: int, total: int, confidence: float = 0.95) -> Rate:
     """
     if not 0 <= count <= total or total < 1:
         raise StatisticsError(f"there is no rate of {count} in {total}")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    rate = count / total
-    centre = (rate + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
-    return Rate(count, total, max(0.0, min(rate, centre - half)), min(1.0, max(rate, centre + half)))
+    limits = stats.binomtest(count, total).proportion_ci(confidence, method="wilson")
+    return Rate(count, total, float(limits.low), float(limits.high))
 
 
 def newcombe(before: Floats, after: Floats, confidence: float = 0.95) -> Estimate:
@@ -167,9 +169,20 @@ def bootstrap(
     """
     size = _paired(*data)
     value = float(statistic(*data))
-    drawn = [statistic(*(each[places] for each in data)) for places in _resampled(size, resamples, seed)]
-    low, high = np.quantile(np.concatenate(drawn), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(value, float(low), float(high))
+    if size == 1:  # every resample is the sample; scipy takes no single item
+        return Estimate(value, value, value)
+    found = stats.bootstrap(
+        data,
+        lambda *drawn, axis: statistic(*drawn),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        confidence_level=confidence,
+        n_resamples=resamples,
+        batch=max(1, _BATCH // size),
+        rng=seed,
+    ).confidence_interval
+    return Estimate(value, float(found.low), float(found.high))
 
 
 def mean(values: Floats) -> Floats:
@@ -187,11 +200,3 @@ def _paired(*data: Floats) -> int:
     if size == 0 or any(len(each) != size for each in data):
         raise StatisticsError(f"paired items are needed; there are {', '.join(str(len(each)) for each in data)}")
     return size
-
-
-def _resampled(size: int, resamples: int, seed: int, budget: int = 1 << 22) -> Iterator[NDArray[np.int64]]:
-    """Places drawn with replacement, (k, size) at a time, with about `budget` of them in memory."""
-    generator = np.random.default_rng(seed)
-    step = max(1, budget // size)
-    for start in range(0, resamples, step):
-        yield generator.integers(size, size=(min(step, resamples - start), size))

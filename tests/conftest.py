@@ -11,6 +11,14 @@ def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="every combination of the engine's test matrices")
 
 
+def pytest_collection_modifyitems(items):
+    """Tests with an engine come first and go to one process, whose engines they share; of others, a file to each."""
+    for item in items:
+        shared = next((mark for mark in ("engine", "real") if item.get_closest_marker(mark)), None)
+        item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
+    items.sort(key=lambda item: item.get_closest_marker("engine") is None)
+
+
 @pytest.fixture(scope="session")
 def real_model() -> Path:
     """SmolLM2-135M-Instruct, where `make model` puts it; made now if it is not there. Without it the test fails."""

@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-Granularity = Literal["neuron", "head", "weight"]
+from correction.choices import Granularity
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,20 @@ Either way windows do not overlap, and the first token of a window is not predic
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
+from correction.choices import Protocol
 from correction.data.references import ReferenceSet
 from correction.data.tokenisation import batches
 from correction.errors import EvaluationError
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
 from stats.estimates import Estimate, Floats, bootstrap
-
-Protocol = Literal["passages", "joined"]
 
 
 @dataclass(frozen=True)

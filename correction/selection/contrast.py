@@ -1,14 +1,13 @@
 """Contrast: what matters for the behaviour and little for everything else."""
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from correction.attribution.relevance import Relevance
+from correction.choices import Contrast
 from correction.errors import CriterionError
-
-Contrast = Literal["cost", "difference", "normalised", "general", "behaviour"]
 
 _FLOOR = 0.1
 

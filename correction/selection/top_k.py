@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from correction.attribution.relevance import Relevance
+from correction.choices import Scope
 from correction.errors import SelectionError
 from correction.selection.contrast import check_same_components
 from correction.selection.smallest import k_smallest, k_smallest_in_rows
-
-Scope = Literal["global", "layer", "matrix", "row"]
 
 _LAYER = re.compile(r"(?:neurons|heads)\.(\d+)|weights\.(?:.*\.)?layers\.(\d+)\..*")
 _PATTERN = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")

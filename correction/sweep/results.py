@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from math import inf, isnan
-from typing import Any, Literal
+from typing import Any
 
 import masks
+from correction.choices import Target
 from correction.evaluation import Evaluation
-
-Target = Literal["toxicity", "repetition"]
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,7 @@ are exact as well, `means` in the limit.
 """
 
 from stats.sequential.counts import Count, Stratum
-from stats.sequential.intervals import (
-    difference_interval,
-    difference_lower_bound,
-    difference_upper_bound,
-    rate_interval,
-)
+from stats.sequential.intervals import difference_interval, difference_lower_bound, rate_interval
 from stats.sequential.means import Moments, mean_difference_interval, mean_interval
 from stats.sequential.power import minimum_detectable, responses_needed
 from stats.sequential.quantiles import quantile_interval
@@ -23,7 +18,6 @@ __all__ = [
     "Stratum",
     "difference_interval",
     "difference_lower_bound",
-    "difference_upper_bound",
     "log_e_value",
     "log_e_value_at_least",
     "log_e_value_at_most",

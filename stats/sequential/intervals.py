@@ -96,11 +96,6 @@ def difference_lower_bound(strata: Sequence[Stratum], alpha: float) -> float:
     return max(low, 0.0) if height(0.0) >= 0 else min(low, -_HAIR)
 
 
-def difference_upper_bound(strata: Sequence[Stratum], alpha: float) -> float:
-    """What ``rate_treatment − rate_control`` stays under, in one stratum at least; 1 where that is not known."""
-    return -difference_lower_bound([stratum.swapped() for stratum in strata], alpha)
-
-
 def estimate(strata: Sequence[Stratum]) -> tuple[float, float]:
     """The difference, averaged over strata by harmonic weights, and about how far an interval reaches from it."""
     total = variance = mean = 0.0

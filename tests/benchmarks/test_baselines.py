@@ -4,7 +4,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import baselines
-from benchmarks.baselines import aura, aura_factors, auroc, mean_shift, mean_shifts, scaled, system_prompt
+from benchmarks.baselines import aura, aura_factors, auroc, mean_shifts, scaled, shifted, system_prompt
 
 BAD = [[6, 7, 8, 9], [10, 20, 21], [19, 11, 12, 13, 14, 15], [17, 16]]  # no token in common, so no ties
 GOOD = [[29, 30, 31, 32], [39, 33, 34], [40, 35, 36, 37, 38]]
@@ -83,7 +83,7 @@ def means(loaded, samples):
 
 def test_the_shift_moves_the_mean_of_the_bad_to_the_good_at_every_layer(tiny):
     good, bad = means(tiny, GOOD), means(tiny, BAD)
-    with mean_shift(tiny, BAD, GOOD):
+    with shifted(tiny, mean_shifts(tiny, BAD, GOOD)):
         moved = means(tiny, BAD)
     for target, before, after in zip(good, bad, moved, strict=True):
         assert torch.allclose(after, target, atol=1e-5)
@@ -94,9 +94,9 @@ def test_half_the_strength_goes_half_the_way_in_the_first_layer(tiny):
     good, bad = means(tiny, GOOD), means(tiny, BAD)
     assert torch.allclose(mean_shifts(tiny, BAD, GOOD)["model.layers.0.norm"], good[0] - bad[0], atol=1e-5)
     plain = logits(tiny, BAD[0])
-    with mean_shift(tiny, BAD, GOOD, 0.5):
+    with shifted(tiny, mean_shifts(tiny, BAD, GOOD), 0.5):
         assert torch.allclose(means(tiny, BAD)[0], (good[0] + bad[0]) / 2, atol=1e-5)
-    with mean_shift(tiny, BAD, GOOD, 0.0):
+    with shifted(tiny, mean_shifts(tiny, BAD, GOOD), 0.0):
         assert torch.equal(logits(tiny, BAD[0]), plain)
     assert torch.equal(logits(tiny, BAD[0]), plain)
 

@@ -1,4 +1,4 @@
-"""The tables as they were in version 1, before Alembic: a copy of `service/tables.py` of that time."""
+"""The tables as they were in version 1, before Alembic: a copy of `service/storage/tables.py` of that time."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from service.experiments.experiment import Experiment, Variant, begin, stopped
 from service.experiments.outcomes import queries
 from service.experiments.outcomes.totals import Outcome
 from service.storage.database import DatabaseLostError
+from tests.service.experiments.outcomes.minutes import timeline
 from tests.service.replica import Clock, begun, made
 
 
@@ -292,7 +293,7 @@ def test_users_of_an_experiment_that_is_over_are_forgotten_once_no_feedback_may_
     def kept() -> tuple[int, int]:
         with replica.database.begin(reads=True) as connection:
             of_units = connection.scalar(select(func.count()).select_from(queries.units))
-            return of_units, len(queries.timeline(replica.database, "ab"))
+            return of_units, len(timeline(replica.database, "ab"))
 
     async def run() -> None:
         async with replica.client() as http:

@@ -1,15 +1,10 @@
 """What a criterion is asked for."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
-from correction.attribution.relevance import Granularity
+from correction.choices import Baseline, Contrast, Granularity, OutputSeed, Sign
 from correction.errors import CriterionError
-from correction.selection.contrast import Contrast
-
-OutputSeed = Literal["next", "last", "response", "shown", "all", "contrastive"]
-Sign = Literal["signed", "absolute", "lower"]
-Baseline = Literal["zero", "spared"]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.sql.elements import ColumnElement
 
 from service.experiments.outcomes.totals import Tally, Totals
 from service.storage.database import Database
@@ -24,29 +22,28 @@ class Moment:
     """Seconds since 1970."""
     variant: str
     all: Totals
-    units: Totals
     minutes: int = 1
 
 
 def tallies(database: Database, experiment: str) -> list[Tally]:
     """By epoch and variant, in this order; a variant that nobody met is left out. Raises ``DatabaseLostError``."""
-    found = _read(database, experiment, outcomes.c.minute == WHOLE, outcomes.c.epoch, outcomes.c.variant)
-    return [Tally(epoch, variant, all=kinds[0], units=kinds[1]) for (epoch, variant), kinds in found]
-
-
-def timeline(database: Database, experiment: str, width: int = 1) -> list[Moment]:
-    """By time and variant, over all epochs, ``width`` minutes at a time. Raises ``DatabaseLostError``."""
-    minute = outcomes.c.minute - outcomes.c.minute % width
-    found = _read(database, experiment, outcomes.c.minute != WHOLE, minute, outcomes.c.variant)
+    by = (outcomes.c.epoch, outcomes.c.variant, outcomes.c.kind)
+    query = select(*by, *_SUMS).where(outcomes.c.experiment == experiment, outcomes.c.minute == WHOLE).group_by(*by)
+    found: dict[tuple[int, str], dict[str, Totals]] = {}
+    with database.begin(reads=True) as connection:
+        for epoch, variant, kind, *sums in connection.execute(query):
+            found.setdefault((epoch, variant), {})[kind] = Totals.of(sums)
+    nothing = Totals()
     return [
-        Moment(60.0 * start, variant, all=kinds[0], units=kinds[1], minutes=width) for (start, variant), kinds in found
+        Tally(epoch, variant, all=kinds.get("all", nothing), units=kinds.get("units", nothing))
+        for (epoch, variant), kinds in sorted(found.items())
     ]
 
 
 def course(database: Database, experiment: str, width: int, since: float = 0.0) -> list[Moment]:
-    """The same of every response alone, from ``since`` on, and without histograms: far cheaper.
+    """By time and variant, over all epochs, ``width`` minutes at a time: of every response, without histograms.
 
-    ``since``: seconds since 1970. Raises ``DatabaseLostError``.
+    ``since``: seconds since 1970, from which on. Raises ``DatabaseLostError``.
     """
     minute = outcomes.c.minute - outcomes.c.minute % width
     rows = outcomes.c.experiment == experiment, outcomes.c.minute >= int(since // 60), outcomes.c.kind == "all"
@@ -54,7 +51,7 @@ def course(database: Database, experiment: str, width: int, since: float = 0.0) 
     query = select(minute, outcomes.c.variant, *sums).where(*rows).group_by(minute, outcomes.c.variant)
     with database.begin(reads=True) as connection:
         found = sorted(map(tuple, connection.execute(query)), key=lambda row: row[:2])
-    return [Moment(60.0 * start, variant, Totals.of(numbers), Totals(), width) for start, variant, *numbers in found]
+    return [Moment(60.0 * start, variant, Totals.of(numbers), width) for start, variant, *numbers in found]
 
 
 def forget(database: Database, experiment: str) -> None:
@@ -79,18 +76,3 @@ def expire(database: Database, before: float, stopped: Sequence[str]) -> None:
     for experiment in stopped:
         with database.begin() as connection:
             connection.execute(delete(units).where(units.c.experiment == experiment))
-
-
-def _read(
-    database: Database, experiment: str, rows: ColumnElement[bool], *by: ColumnElement[Any]
-) -> list[tuple[Sequence[Any], tuple[Totals, Totals]]]:
-    """Sums over replicas for each value of ``by``, sorted: ``(values, (all, units))``."""
-    query = select(*by, outcomes.c.kind, *_SUMS).where(outcomes.c.experiment == experiment, rows)
-    found: dict[tuple[Any, ...], dict[str, Totals]] = {}
-    with database.begin(reads=True) as connection:
-        for row in connection.execute(query.group_by(*by, outcomes.c.kind)):
-            found.setdefault(tuple(row[: len(by)]), {})[row[len(by)]] = Totals.of(row[len(by) + 1 :])
-    nothing = Totals()
-    return [
-        (values, (kinds.get("all", nothing), kinds.get("units", nothing))) for values, kinds in sorted(found.items())
-    ]

@@ -1,9 +1,10 @@
 import math
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 import masks
 from correction.data.references import ReferenceSet
@@ -12,7 +13,7 @@ from correction.evaluation import compare, evaluate
 from correction.evaluation.perplexity import increase, of_passages, perplexity
 from correction.evaluation.repetition import repetition
 from correction.evaluation.toxicity import toxicity
-from stats.estimates import bootstrap, by_prompt, mean, mean_difference, wilson
+from stats.estimates import Estimate, bootstrap, by_prompt, mean, mean_difference, wilson
 
 PROMPTS = ReferenceSet(("who are you", "tell me about the sea", "why", "what is a key"), "p", "prompt")
 TEXTS = ReferenceSet(("the cat sees a dog", "a", "the old ship finds the new key under the tree"), "t", "text")
@@ -28,24 +29,28 @@ class Loud:
 
 
 @pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (57, 150)])
-def test_wilson_interval_is_scipys(count, total):
-    theirs = stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
-    mine = wilson(count, total)
-    assert (mine.low, mine.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
-    assert mine.value == count / total
+def test_wilsons_interval_is_where_the_score_test_rejects(count, total):
+    found = wilson(count, total)
+    assert found.value == count / total
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    z = NormalDist().inv_cdf(0.975)
+    for limit in {found.low, found.high} - {0.0, 1.0}:
+        assert abs(found.value - limit) / sqrt(limit * (1 - limit) / total) == pytest.approx(z)
 
 
-def test_bootstrap_is_close_to_scipys_and_repeats_by_seed():
+def test_a_bootstrap_draws_pairs_takes_percentiles_and_repeats_by_seed():
     before, after = np.random.default_rng(1).normal(size=(2, 80))
     mine = bootstrap(mean_difference, before, after, resamples=4000)
-    theirs = stats.bootstrap(
-        (before, after), lambda a, b, axis: (b - a).mean(axis), paired=True, method="percentile",
-        n_resamples=4000, vectorized=True, rng=np.random.default_rng(7),
-    ).confidence_interval  # fmt: skip
+    drawn = np.random.default_rng(0).integers(80, size=(4000, 80))
+    limits = np.quantile((after - before)[drawn].mean(-1), [0.025, 0.975])
     assert mine.value == pytest.approx((after - before).mean())
-    assert (mine.low, mine.high) == pytest.approx(tuple(theirs), abs=0.03)
+    assert (mine.low, mine.high) == pytest.approx(tuple(limits), abs=1e-12)
     assert mine == bootstrap(mean_difference, before, after, resamples=4000)
     assert mine != bootstrap(mean_difference, before, after, resamples=4000, seed=1)
+
+
+def test_the_bootstrap_of_one_item_has_no_width():
+    assert bootstrap(mean, np.array([2.0])) == Estimate(2.0, 2.0, 2.0)
 
 
 def test_means_of_pairs_that_all_change_alike_have_an_interval_of_no_width():
@@ -208,10 +213,7 @@ def test_refusals_are_counted_and_compared_where_they_are_asked_for(tiny, monkey
     after = evaluate(tiny, PROMPTS, None, scorer=Loud(), max_new_tokens=2, refusals=True)
     assert before.refusals.flags.tolist() == [1, 0, 1, 0]
     assert before.refusals.rate == wilson(2, 4)
-    success = before.refusals.attack_success
-    assert (success.count, success.total, success.value) == (2, 4, 0.5)
-    assert (success.low, success.high) == pytest.approx((wilson(2, 4).low, wilson(2, 4).high))
-    assert after.refusals.attack_success.count == 3
+    assert after.refusals.rate == wilson(1, 4)
     assert before.summary()["refusals"][:2] == [2, 4]
     assert compare(before, after).refusals.value == -0.25
 

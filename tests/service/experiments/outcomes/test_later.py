@@ -12,6 +12,7 @@ from service.experiments.outcomes.totals import Outcome, Totals, Value
 from service.routing.policy import Assigned
 from service.scoring.response import Response
 from service.storage.database import DatabaseLostError
+from tests.service.experiments.outcomes.minutes import timeline
 from tests.service.experiments.outcomes.test_ledger import Clock, only, response, rows
 
 
@@ -142,7 +143,7 @@ def test_old_minutes_and_users_of_what_is_over_are_forgotten_and_the_sums_stay(d
     before = [queries.tallies(database, name) for name in ("e", "over")]
     queries.expire(database, clock.now - 1.5 * 86_400, ["over"])
     assert [queries.tallies(database, name) for name in ("e", "over")] == before
-    assert len(queries.timeline(database, "e")) == 1
+    assert len(timeline(database, "e")) == 1
     assert rows(database, queries.units) == 3
 
 
@@ -155,7 +156,7 @@ def test_the_course_is_that_of_the_timeline_without_histograms(database):
     ledger.flush()
     found = queries.course(database, "e", 5)
     assert [(one.start, one.variant, one.all.responses, one.all.toxic) for one in found] == [
-        (one.start, one.variant, one.all.responses, one.all.toxic) for one in queries.timeline(database, "e", 5)
+        (one.start, one.variant, one.all.responses, one.all.toxic) for one in timeline(database, "e", 5)
     ]
     assert {one.minutes for one in found} == {5}
     assert queries.course(database, "e", 5, since=clock.now + 600) == []

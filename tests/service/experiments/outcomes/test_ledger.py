@@ -8,10 +8,11 @@ from sqlalchemy import func, select
 
 from service.experiments.outcomes import ledger as module
 from service.experiments.outcomes.ledger import Ledger, unit_hash
-from service.experiments.outcomes.queries import forget, tallies, timeline
+from service.experiments.outcomes.queries import forget, tallies
 from service.experiments.outcomes.totals import Outcome, Totals
 from service.storage.database import Database, DatabaseLostError
 from service.storage.tables import WHOLE, outcomes, units
+from tests.service.experiments.outcomes.minutes import timeline
 
 
 class Clock:

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.experiments.outcomes.ledger import Ledger
-from service.experiments.outcomes.queries import tallies, timeline
+from service.experiments.outcomes.queries import tallies
 from service.experiments.outcomes.totals import LATENCY_EDGES, Outcome, Tally, Totals
 from service.storage.database import Database, DatabaseLostError
+from tests.service.experiments.outcomes.minutes import timeline
 
 REPLICAS = 2
 _numbers = itertools.count()

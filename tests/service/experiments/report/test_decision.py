@@ -167,10 +167,10 @@ def test_what_speaks_against_trusting_a_decision_is_said():
 
 def test_the_course_over_time_is_shown_of_the_variants_that_are_known():
     moments = [
-        Moment(BEGAN + 3600 * hour, name, totals(50, toxic), Totals(), 60)
+        Moment(BEGAN + 3600 * hour, name, totals(50, toxic), 60)
         for hour, name, toxic in [(0, "base", 5), (0, "gone", 1), (1, "base", 10), (1, "detox", 0)]
     ]
-    found = report(experiment(), [], LATER, moments=[*moments, Moment(BEGAN, "detox", totals(0), Totals(), 60)])
+    found = report(experiment(), [], LATER, moments=[*moments, Moment(BEGAN, "detox", totals(0), 60)])
     told = [(each["start"] - BEGAN, each["variant"], each["responses"], each["value"]) for each in found["course"]]
     assert told == [(0, "base", 50, 0.1), (3600, "base", 50, 0.2), (3600, "detox", 50, 0.0), (0, "detox", 0, None)]
 

@@ -7,7 +7,6 @@ import pytest
 
 from service.experiments.experiment import Guardrail, Variant, stopped
 from service.experiments.outcomes.queries import Moment
-from service.experiments.outcomes.totals import Totals
 from service.experiments.report import chart, figure
 from service.experiments.report.decision import report
 from service.experiments.report.experiment_page import html
@@ -140,7 +139,7 @@ def test_without_masks_that_were_measured_nothing_is_said_of_it():
 
 def test_the_chart_over_time_is_drawn_of_what_is_kept(monkeypatch):
     moments = [
-        Moment(BEGAN + 3600 * hour, name, totals(50, 5 * hour), Totals(), 60)
+        Moment(BEGAN + 3600 * hour, name, totals(50, 5 * hour), 60)
         for hour in range(4)
         for name in ("base", "<b>$x$</b>")
     ]
