@@ -36,7 +36,7 @@ def serve(
     ] = None,
     scoring_rate: Annotated[float | None, typer.Option(help="Share of the users whose responses are scored.")] = None,
     keep_flagged: Annotated[
-        int | None, typer.Option(help="Toxic responses kept for review, redacted, the newest; 0: none.")
+        int | None, typer.Option(help="Toxic or repetitive responses kept with their prompts, redacted; 0: none.")
     ] = None,
     unit_header: Annotated[
         str | None, typer.Option(help="Request header that names the user, where the body does not.")

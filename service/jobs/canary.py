@@ -171,9 +171,15 @@ async def end(control: Control, job: Job, edit: Edit, why: str) -> Job:
             job.experiment, lambda each: stopped(each, reason, winner), action="stop experiment", also=move
         )
 
+    def alone(current: Job) -> Job:
+        if current.state != job.state:  # its canary may have begun, and would go on without it
+            raise ConflictError(f"the job {job.id!r} was changed meanwhile; try again", code="changed_since")
+        return edit(current)
+
+    await control.follow()  # what is known of the experiment is then no older than the job
     experiment = control.policy.experiments.get(job.experiment)
     if experiment is None or experiment.status == "stopped":
-        return await control.administer(jobs.edit, job.id, edit, "end job")
+        return await control.administer(jobs.edit, job.id, alone, "end job")
     await control.administer(stop)
     return found[-1]
 

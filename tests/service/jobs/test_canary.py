@@ -9,6 +9,8 @@ from sqlalchemy import select
 
 import masks
 from service.experiments.outcomes.totals import Outcome, Value
+from service.jobs import job as states
+from service.jobs.canary import end
 from service.jobs.store import Jobs
 from service.storage.tables import audit
 from tests.service.replica import READER, Clock, Replica, code, made
@@ -156,6 +158,16 @@ def test_cancelling_ends_the_canary(replica):
     assert said(replica, "/jobs/j1/cancel")["state"] == "cancelled"
     assert route(replica) == "base"
     assert code(call(replica, "POST", "/jobs/j1/cancel")) == (409, "job_over")
+
+
+def test_a_job_whose_canary_began_a_moment_ago_is_not_cancelled_without_it(both):
+    first, second = (both(Clock(), keep_flagged=100) for _ in range(2))
+    handed_in(first, approval="none")
+    job = Jobs(first.database).get("j1")
+    conduct(second)
+    found = asyncio.run(end(first.service, job, lambda each: states.cancelled(each, 0.0), "cancelled"))
+    assert found.state == "cancelled"
+    assert call(second, "GET", "/experiments/job-j1").json()["status"] == "stopped"
 
 
 def test_a_canary_that_nothing_is_known_of_is_rolled_back_in_time(replica):

@@ -91,6 +91,13 @@ def test_nobody_is_asked_for_approval_in_other_states():
             jobs.approved(job, 160.0)
 
 
+@pytest.mark.parametrize(("promoted", "state"), [(True, "promoted"), (False, "rolled back")])
+def test_a_person_who_ends_the_canary_by_hand_is_believed(promoted, state):
+    for job in (canary(), jobs.judged(canary("before-promotion"), "better", "fewer", 200.0)):
+        found = jobs.settled(job, promoted, "by an operator", 210.0)
+        assert (found.state, found.waiting_for, found.reason) == (state, "", "by an operator")
+
+
 def test_what_is_over_stays_as_it_is():
     over = jobs.failed(HELD, "there are 12 flagged prompts", 120.0, "w1")
     assert (over.state, over.reason, over.lease) == ("failed", "there are 12 flagged prompts", None)
