@@ -167,7 +167,7 @@ def test_a_job_whose_canary_began_a_moment_ago_is_not_cancelled_without_it(both)
     conduct(second)
     found = asyncio.run(end(first.service, job, lambda each: states.cancelled(each, 0.0), "cancelled"))
     assert found.state == "cancelled"
-    assert call(second, "GET", "/experiments/job-j1").json()["status"] == "stopped"
+    assert call(first, "GET", "/experiments/job-j1").json()["status"] == "stopped"
 
 
 def test_a_canary_that_nothing_is_known_of_is_rolled_back_in_time(replica):
