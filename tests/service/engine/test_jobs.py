@@ -34,13 +34,13 @@ class Loop:
         self.folder, self._users = folder, count()
         self.key = folder / "key"
         self.key.write_text(ADMIN)
-        self.server = Server(folder, *OPTIONS).wait()
+        self.server = Server(folder, *OPTIONS).wait(600)
         self.port = self.server.port
 
     def restart(self) -> None:
         """SIGKILL, and a new one on the same store and port."""
         self.server.kill()
-        self.server = Server(self.folder, *OPTIONS, port=self.port).wait()
+        self.server = Server(self.folder, *OPTIONS, port=self.port).wait(600)
 
     def improve(self, *more: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "excise", "improve", "--server", f"http://127.0.0.1:{self.port}", "--once"]
