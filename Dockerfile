@@ -10,7 +10,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ libgomp1 li
     && rm -rf /var/lib/apt/lists/* && useradd --uid 10001 --home-dir /cache --no-create-home excise \
     && install -d -o excise -g excise /store /cache
 WORKDIR /excise
-COPY Makefile requirements-cpu.lock pyproject.toml README.md excise.py ./
+COPY Makefile requirements-cpu.lock pyproject.toml README.md LICENSE NOTICE excise.py ./
 COPY masks masks
 COPY behaviours behaviours
 COPY edits edits
@@ -31,7 +31,7 @@ FROM vllm/vllm-openai:v0.32.0 AS gpu
 WORKDIR /excise
 COPY requirements-gpu.txt .
 RUN pip install --no-cache-dir -r requirements-gpu.txt
-COPY pyproject.toml README.md excise.py ./
+COPY pyproject.toml README.md LICENSE NOTICE excise.py ./
 COPY masks masks
 COPY behaviours behaviours
 COPY edits edits

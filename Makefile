@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0+cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := .venv/bin/python -m pip --disable-pip-version-check -q
 
-.PHONY: setup demo demo-real model test quick check bench serve clean
+.PHONY: setup demo demo-real model test quick check bench serve reference docs clean
 
 setup: .venv/ready
 
@@ -58,9 +58,23 @@ quick: setup
 bench: setup
 	.venv/bin/python -m benchmarks.attribution
 
+# The reference pages, from the code; a test fails where they are out of date.
+reference: setup
+	.venv/bin/python -m docs.generate
+
+# The manual, into build/site, with every link checked.
+.venv/docs/ready: docs/requirements.lock
+	test -x .venv/docs/bin/python || $(PYTHON) -m venv .venv/docs
+	.venv/docs/bin/python -m pip --disable-pip-version-check -q install --no-deps -r docs/requirements.lock
+	touch $@
+
+docs: .venv/docs/ready
+	.venv/docs/bin/python -m docs.generate.site
+	.venv/docs/bin/zensical build --strict --clean
+
 serve: setup
 	@test -n "$(MODEL)" || { echo "say which model: make serve MODEL=folder-or-hub-id" >&2; exit 1; }
 	.venv/bin/excise serve --model "$(MODEL)" $(ARGS)
 
 clean:
-	rm -rf .venv excise-demo excise-demo-real demo/smollm2
+	rm -rf .venv build excise-demo excise-demo-real demo/smollm2

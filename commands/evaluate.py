@@ -51,7 +51,7 @@ def evaluate(
         list[str] | None, typer.Option(help="How much worse a figure of the card may be: NAME=NUMBER.")
     ] = None,
     tasks: Annotated[
-        str | None, typer.Option(help="Zero-shot tasks of lm-eval, comma-separated; it is an extra, see the README.")
+        str | None, typer.Option(help="Zero-shot tasks of lm-eval, comma-separated; needs pip install 'lm-eval[hf]'.")
     ] = None,
     max_new_tokens: NewTokens = 50,
     samples: Samples = 1,

@@ -51,7 +51,7 @@ def check_version() -> None:
                 code="unsupported_vllm",
             )
         return
-    raise ConflictError("vllm is not installed; see the README, Install", code="unsupported_vllm")
+    raise ConflictError("vllm is not installed; see docs/how-to/install.md", code="unsupported_vllm")
 
 
 def install(resident_masks: type) -> None:

@@ -7,8 +7,6 @@ from pydantic import ValidationError
 
 from service.settings import Settings, SettingsError, parse
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-
 
 def test_the_command_line_goes_before_the_environment(monkeypatch):
     monkeypatch.setenv("EXCISE_STORE", "from-environment")
@@ -164,12 +162,6 @@ def test_keys_are_not_printed_and_settings_do_not_change():
     assert "s3cret" not in repr(settings)
     with pytest.raises(ValidationError):
         settings.store = Path("elsewhere")
-
-
-def test_every_setting_is_documented():
-    text = README.read_text()
-    for name in Settings.model_fields:
-        assert f"`EXCISE_{name.upper()}`" in text, name
 
 
 def test_an_object_store_needs_a_database_of_its_own():

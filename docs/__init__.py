@@ -1,0 +1,1 @@
+"""The manual, and in `generate` what makes its reference pages and puts its site together."""
