@@ -38,7 +38,7 @@ def improve(
     mask and hands in what it measured; the server does the rest. Runs anywhere that has the model, never in the server.
     Run it with the same folder to go on after a stop. With --once the exit code is 3 if the job failed.
     """
-    from commands.terminal import print_json, warn
+    from commands.terminal import print_json, print_warning
     from correction.improvement.client import Client, JobLostError
     from correction.improvement.folder import WorkerFolder
     from correction.improvement.worker import Setup, Worker
@@ -46,19 +46,19 @@ def improve(
     own = WorkerFolder(folder)
     client = Client(server, key_file, own.worker)
     options = ("--dtype", dtype, "--scorer", scorer, "--max-new-tokens", str(max_new_tokens))
-    worker = Worker(client, own, Setup(model, general, prompts, neutral, options), warn)
+    worker = Worker(client, own, Setup(model, general, prompts, neutral, options), print_warning)
     try:
         while True:
             job = None
             try:
                 job = worker.once()
             except JobLostError as error:
-                warn(str(error))
+                print_warning(str(error))
             if once:
                 if as_json:
                     print_json(job or {})
                 elif job is None:
-                    warn("no job was done: none is free")
+                    print_warning("no job was done: none is free")
                 raise typer.Exit(_FAILED if job and job["state"] == "failed" else 0)
             if job is None:
                 time.sleep(every)

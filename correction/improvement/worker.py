@@ -1,9 +1,10 @@
 """The worker: takes a job, has it done by processes of its own, hands in what came of it. Killed, it goes on."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from correction.data.references import ReferenceSet, read
 from correction.errors import CorrectionError
@@ -161,7 +162,7 @@ class Worker:
         return run(given, log, lambda: self._client.beat(job["id"]), job["lease_seconds"] / 4)
 
 
-def _sides(document: Document, name: str) -> Document:
+def _sides(document: Mapping[str, Any], name: str) -> Document:
     """Of ``excise evaluate``: figures without the mask, with it, and their differences."""
     return {"before": document["base"], "after": document[name], "difference": document["difference"]}
 

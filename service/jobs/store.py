@@ -54,17 +54,6 @@ class Jobs:
         with self._database.begin(reads=True) as connection:
             return _get(connection, id)
 
-    def list(
-        self, *, state: str | None = None, kind: str | None = None, offset: int = 0, limit: int = 100
-    ) -> tuple[list[Job], int]:
-        """The newest first, and how many there are in all."""
-        wanted = [table.c.state == state] if state else []
-        wanted += [table.c.kind == kind] if kind else []
-        rows = select(table.c.document).where(*wanted).order_by(table.c.created_at.desc(), table.c.id)
-        with self._database.begin(reads=True) as connection:
-            total = connection.scalar(select(func.count()).select_from(table).where(*wanted)) or 0
-            return [Job.of(row.document) for row in connection.execute(rows.offset(offset).limit(limit))], total
-
     def going(self) -> list[Job]:
         """Those that are not over, the oldest first."""
         rows = select(table.c.document).where(table.c.state.not_in(OVER)).order_by(table.c.created_at, table.c.id)
@@ -111,6 +100,17 @@ class Jobs:
         if also:
             also(connection, after)
         return after
+
+    def list(
+        self, *, state: str | None = None, kind: str | None = None, offset: int = 0, limit: int = 100
+    ) -> tuple[list[Job], int]:
+        """The newest first, and how many there are in all."""
+        wanted = [table.c.state == state] if state else []
+        wanted += [table.c.kind == kind] if kind else []
+        rows = select(table.c.document).where(*wanted).order_by(table.c.created_at.desc(), table.c.id)
+        with self._database.begin(reads=True) as connection:
+            total = connection.scalar(select(func.count()).select_from(table).where(*wanted)) or 0
+            return [Job.of(row.document) for row in connection.execute(rows.offset(offset).limit(limit))], total
 
 
 def _get(connection: Connection, id: str) -> Job:
