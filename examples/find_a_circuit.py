@@ -12,11 +12,11 @@ from itertools import cycle
 from pathlib import Path
 
 import torch
-from correction.report.circuits import summary, write
 
 import masks
 from correction import models
 from correction.circuits import CircuitSearch, find_circuit, task_rows
+from correction.report.circuit_report import summary, write
 from demo.world import ANIMALS
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"

