@@ -41,7 +41,7 @@ from correction.search.refinement import Refinement, refine
 from correction.search.strength import gated_count
 from correction.search.validation import Budget
 from correction.selection.contrast import Contrast
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 
 BUDGETS = (0.01, 0.05, 0.02)
 SIZES = {

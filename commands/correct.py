@@ -35,7 +35,7 @@ from commands.cli_options import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from correction.selection.recipe import Ranking
+    from correction.selection.ranking import Ranking
 
 
 def correct(
@@ -135,7 +135,7 @@ def correct(
     from correction.correct import Splits
     from correction.data.behaviour_set import parse_detector as detector
     from correction.options import AttributionOptions, GenerationOptions
-    from correction.selection.recipe import Cut
+    from correction.selection.cut import Cut
     from masks.meta import check_name
 
     check_name(name)
@@ -219,7 +219,7 @@ def _rankings(
 ) -> "list[Ranking]":
     """One for each granularity; of a search that names none, those that are tried by default."""
     from correction.search.mask_search import candidates
-    from correction.selection.recipe import Ranking
+    from correction.selection.ranking import Ranking
 
     if by_sets and contrast is not None:
         raise typer.BadParameter("a set difference takes the place of the contrast: leave --contrast out")
@@ -247,7 +247,7 @@ def _refuse_unused(
 
 
 def _refuse_unheard(ranking: "Ranking", seed: Seed | None, sign: Sign | None, random_seed: int | None) -> None:
-    criterion = ranking.found
+    criterion = ranking.resolved_criterion
     for option, given, heard in (
         ("--seed", seed, criterion.reads and criterion.seed in (None, seed and seed.value)),
         ("--sign", sign, "sign" in criterion.uses),

@@ -33,7 +33,8 @@ from correction.search.perplexity_budget import correct_within_budget
 from correction.search.refinement import Refinement
 from correction.search.trials import SearchResult
 from correction.search.validation import Budget
-from correction.selection.recipe import Cut, Ranking
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 from masks import harm
 
 HARMFUL = 3

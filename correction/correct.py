@@ -18,7 +18,8 @@ from correction.models import LoadedModel
 from correction.options import AttributionOptions, GenerationOptions
 from correction.progress import Progress, silent
 from correction.search.strength import Gated
-from correction.selection.recipe import Cut, Ranking
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 from correction.selection.top_k import components_by_layer
 from masks.meta import check_name
 from stats.estimates import rate, rate_difference

@@ -30,7 +30,8 @@ from correction.correct import build_mask
 from correction.data.references import ReferenceSet, read
 from correction.evaluation import evaluate
 from correction.models import LoadedModel
-from correction.selection.recipe import Cut, Ranking
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 from demo import online, real_model
 from demo.openings import openings
 from demo.passages import passages

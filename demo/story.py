@@ -27,7 +27,8 @@ from correction.data.references import ReferenceSet
 from correction.evaluation import evaluate
 from correction.models import LoadedModel
 from correction.progress import Progress
-from correction.selection.recipe import Cut, Ranking
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 from demo import online
 from demo.server import serve
 

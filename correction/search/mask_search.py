@@ -40,7 +40,7 @@ from correction.search.strength import (
 )
 from correction.search.trials import SearchResult, Trial
 from correction.search.validation import Budget, Validation
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 
 FEWEST = 8
 """Responses that must still show the behaviour for another round."""
@@ -174,7 +174,7 @@ def _scored(
         if ranking.reads_general and ranking.of_general not in kept:
             read = general if ranking.contrast == "cost" else first_tokens(loaded, general, FEW, LONGEST)
             kept[ranking.of_general] = ranking.general(loaded, read, **options)
-        answers = (ranking.found.seed or ranking.settings.seed) in ("response", "shown")
+        answers = (ranking.resolved_criterion.seed or ranking.settings.seed) in ("response", "shown")
         shown = _random_subset(answered.positives if answers else answered.kept, RESPONSES)
         unwanted = ranking.behaviour(loaded, shown, **options) if ranking.reads_behaviour else None
         scores = ranking.contrasted(kept[ranking.of_general] if ranking.reads_general else None, unwanted)

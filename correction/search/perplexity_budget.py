@@ -17,7 +17,7 @@ from correction.search.mask_search import search
 from correction.search.refinement import Refinement
 from correction.search.trials import SearchResult
 from correction.search.validation import Budget
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 from masks.meta import check_name
 
 

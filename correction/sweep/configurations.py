@@ -10,7 +10,7 @@ from correction.attribution.criteria.scored_modules import component_count
 from correction.errors import CriterionError, EvaluationError, SelectionError
 from correction.models import LoadedModel
 from correction.selection.contrast import Contrast
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 from correction.selection.top_k import Scope
 
 

@@ -18,7 +18,8 @@ from correction.evaluation import Evaluation, evaluate
 from correction.models import LoadedModel
 from correction.progress import Progress, silent
 from correction.report.sweep_report import write
-from correction.selection.recipe import Cut, Ranking
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 from correction.selection.top_k import select
 from correction.sweep.configurations import SweepConfiguration, check_configurations
 from correction.sweep.results import DetailedResult, Sweep, SweepResult, Target, result_order
@@ -187,7 +188,7 @@ def _mask(
 ) -> masks.Mask:
     cut, ranking = Cut(count=count, scope=arm.scope), arm.ranking(seed)
     made = {**ranking.described(), **cut.described(), "dtype": str(loaded.dtype).removeprefix("torch.")}
-    if ranking.found.reads:
+    if ranking.resolved_criterion.reads:
         made |= {"behaviour": describe_set(parts[0]), "general": describe_set(parts[1]), "subset_seed": seed}
     return build_mask(loaded, select(scores, count=count, scope=arm.scope), name="sweep", made=made)
 

@@ -25,7 +25,7 @@ from correction.search.refinement import Refinement
 from correction.search.trials import SearchResult, Trial
 from correction.search.validation import Budget
 from correction.selection.contrast import contrast
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 from stats.estimates import Estimate
 from tests.correction.conftest import WORDS
 
