@@ -199,7 +199,7 @@ class Bench:
         tried = [each.described() for each in found.tried]
         if shuffled:  # the best that was refined: the question is what refinement makes of such candidates
             refined = [each for each in found.tried if each.label.endswith("refined")]
-            chosen = min(refined, key=lambda each: (each.increase.high > job.budget, each.shown))
+            chosen = min(refined, key=lambda each: (each.increase.high > job.budget, each.behaviour_rate))
         mask = build_mask(self.loaded, chosen.gated, name="benchmark", made={})
         seconds = time.perf_counter() - start
         row = measured(

@@ -169,7 +169,7 @@ def _made(
     if detector is not None:
         prompts, held_out = prompts.split(asked.splits.held_out, asked.splits.seed)
         answered = build(loaded, prompts, detector, progress=progress, **asked.generation_options.as_arguments())
-        prompts, negatives, made = answered.kept, answered.negatives, {"filter": answered.described()}
+        prompts, negatives, made = answered.selected, answered.negatives, {"filter": answered.described()}
         if distributed.rank() == 0:
             outcome_lines(answered)
     mask = by_count(

@@ -75,12 +75,12 @@ def references(
             tokens=tokens,
             progress=progress,
         )
-    files = {output: found.kept}
+    files = {output: found.selected}
     if held_out is not None:
-        files = dict(zip((output, held_out_file), found.kept.split(held_out), strict=True))
+        files = dict(zip((output, held_out_file), found.selected.split(held_out), strict=True))
     for path, kept in files.items():
         behaviour_set.save(kept, path)
-    shared = overlap(found.kept, against) if against else ()
+    shared = overlap(found.selected, against) if against else ()
     if as_json:
         sizes = {str(path): len(kept) for path, kept in files.items()}
         print_json({**found.described(), **found.counts(), "overlap": len(shared), "files": sizes})

@@ -72,7 +72,7 @@ class BehaviourSet:
     seed: int
 
     @property
-    def kept(self) -> ReferenceSet:
+    def selected(self) -> ReferenceSet:
         """The prompts that show it, in the order of the candidates, each with the first of its responses that does.
 
         Raises:

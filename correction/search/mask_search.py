@@ -144,7 +144,7 @@ def search(
             tried += [found for found, _ in _verified(validation, doses, label, number, others, share)]
         start = min(tried, key=lambda each: _order(each, share))
     chosen = min(tried, key=lambda each: _order(each, budget))
-    if chosen.shown >= tried[0].shown:
+    if chosen.behaviour_rate >= tried[0].behaviour_rate:
         raise SelectionError(
             f"no cut that was tried lowers the behaviour for at most {budget}; raise the budget, cut weights "
             "(granularity weight), or give more general text, which makes its interval narrower"
@@ -154,7 +154,7 @@ def search(
 
 def _order(tried: Trial, limit: Budget) -> tuple[bool, float, float, int]:
     """Smaller is better: those within the limit first, with the least of the behaviour."""
-    return limit.spent(tried.increase, tried.divergence) > 1, tried.shown, tried.increase.value, tried.count
+    return limit.spent(tried.increase, tried.divergence) > 1, tried.behaviour_rate, tried.increase.value, tried.count
 
 
 def _scored(
@@ -175,7 +175,7 @@ def _scored(
             read = general if ranking.contrast == "cost" else first_tokens(loaded, general, FEW, LONGEST)
             kept[ranking.of_general] = ranking.general(loaded, read, **options)
         answers = (ranking.resolved_criterion.seed or ranking.settings.seed) in ("response", "shown")
-        shown = _random_subset(answered.positives if answers else answered.kept, RESPONSES)
+        shown = _random_subset(answered.positives if answers else answered.selected, RESPONSES)
         unwanted = ranking.behaviour(loaded, shown, **options) if ranking.reads_behaviour else None
         scores = ranking.contrasted(kept[ranking.of_general] if ranking.reads_general else None, unwanted)
         for name, places in cut.items():

@@ -13,7 +13,7 @@ class Trial:
 
     Attributes:
         label: what proposed its last part. round: from 1 on; 0 for the model as it is.
-        shown: share of validation responses that show the behaviour.
+        behaviour_rate: share of validation responses that show the behaviour.
         increase: of perplexity, relative, with the interval that is held against the budget.
         divergence: KL from the model as it is, nats a token.
         gated: the components, with their gates.
@@ -21,7 +21,7 @@ class Trial:
 
     label: str
     round: int
-    shown: float
+    behaviour_rate: float
     increase: Estimate
     divergence: float
     gated: Gated = field(repr=False)
@@ -37,7 +37,7 @@ class Trial:
             "ranking": self.label,
             "round": self.round,
             "count": self.count,
-            "shown": round(self.shown, 4),
+            "shown": round(self.behaviour_rate, 4),
             "increase": [float(f"{each:.3g}") for each in (self.increase.value, self.increase.low, self.increase.high)],
             "kl": float(f"{self.divergence:.3g}"),
         }
@@ -59,7 +59,7 @@ class SearchResult:
     def front(self) -> tuple[Trial, ...]:
         """The Pareto front: those that no other one beats in both behaviour and perplexity, by perplexity."""
         front: list[Trial] = []
-        for each in sorted(self.tried, key=lambda one: (one.increase.value, one.shown)):
-            if not front or each.shown < front[-1].shown:
+        for each in sorted(self.tried, key=lambda one: (one.increase.value, one.behaviour_rate)):
+            if not front or each.behaviour_rate < front[-1].behaviour_rate:
                 front.append(each)
         return tuple(front)

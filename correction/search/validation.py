@@ -97,10 +97,10 @@ class Validation:
     def tried(self, label: str, number: int, gated: Gated) -> Trial:
         """A cut, verified on all there is."""
         if not gated:
-            return Trial(label, number, self._shown(gated), Estimate(0.0, 0.0, 0.0), 0.0, gated)
+            return Trial(label, number, self._behaviour_rate(gated), Estimate(0.0, 0.0, 0.0), 0.0, gated)
         found = self._all.divergence(partial(self.cut, gated))
         increase = found.perplexity_increase(confidence=self._confidence)
-        return Trial(label, number, self._shown(gated), increase, found.kl_per_token().value, gated)
+        return Trial(label, number, self._behaviour_rate(gated), increase, found.kl_per_token().value, gated)
 
     def cut(self, gated: Gated) -> AbstractContextManager[None]:
         """A context in which these components are cut."""
@@ -108,7 +108,7 @@ class Validation:
             return nullcontext()
         return ablated(self._loaded, build_mask(self._loaded, gated, name="search", made={}))
 
-    def _shown(self, gated: Gated) -> float:
+    def _behaviour_rate(self, gated: Gated) -> float:
         with self.cut(gated):
             found = answer(self._loaded, self._prompts, self._detector, **self._generation_options.as_arguments())
         return float(self._detector.counted(found.responses, found.scores).mean())
