@@ -31,7 +31,7 @@ class CorrectionResult:
     """
 
     mask: masks.Mask
-    found: SearchResult
+    search_result: SearchResult
     over: bool
 
 
@@ -77,7 +77,7 @@ def correct_within_budget(
     check_disjoint(behaviour, text)
     # One too long is told now, not after the work.
     encode(loaded, prompts, raw=generation_options.raw, room=generation_options.max_new_tokens)
-    found = search(
+    search_result = search(
         loaded,
         behaviour,
         general,
@@ -92,7 +92,7 @@ def correct_within_budget(
         attribution_options=attribution_options,
         progress=progress,
     )
-    chosen = found.chosen
+    chosen = search_result.chosen
     mask = build_mask(
         loaded,
         chosen.gated,
@@ -106,7 +106,7 @@ def correct_within_budget(
                 "rounds": rounds,
                 "refinement": refinement and asdict(refinement),
                 "validation": splits.validation,
-                "tried": len(found.tried),
+                "tried": len(search_result.tried),
                 "chosen": chosen.described(),
                 "shows": detector.described(),
                 "prompts": describe_set(choosing_prompts),
@@ -128,4 +128,4 @@ def correct_within_budget(
         loaded, mask, prompts, text, detector=detector, scorer=scorer, generation_options=reporting, progress=progress
     )
     cost = compare(measured.before, measured.after).perplexity
-    return CorrectionResult(measured.mask, found, cost is not None and cost.high > budget.increase)
+    return CorrectionResult(measured.mask, search_result, cost is not None and cost.high > budget.increase)
