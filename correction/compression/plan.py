@@ -68,9 +68,14 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_choices()
+        self._check_budget()
+        self._check_method()
+
+    def _check_choices(self) -> None:
+        """Each field of few values has one of them."""
         if self.method not in METHODS:
             raise CompressionError(f"method {self.method!r} does not exist; there is: {', '.join(METHODS)}")
-        method = METHODS[self.method]
         if self.sign not in ("absolute", "signed"):
             raise CompressionError(f"sign {self.sign!r} does not exist; there is: absolute, signed")
         if self.output not in ("last", "next", "all", "contrastive", "response"):
@@ -79,12 +84,19 @@ class Plan:
             )
         if self.scope is not None and self.scope not in get_args(Scope):
             raise SelectionError(f"scope {self.scope!r} does not exist; there is: {', '.join(get_args(Scope))}")
+
+    def _check_budget(self) -> None:
+        """There is either a pattern or a fraction."""
         if self.pattern is not None:
             if self.fraction is not None or self.scope is not None:
                 raise CompressionError(f"pattern {self.pattern!r} says what is cut; leave out fraction and scope")
             parse_pattern(self.pattern)
         elif self.fraction is None or not 0 < self.fraction < 1:
             raise CompressionError(f"fraction is {self.fraction}; it must be over 0 and under 1, or give a pattern")
+
+    def _check_method(self) -> None:
+        """The method can go block by block, or not, as asked, and compare weights in that scope."""
+        method = METHODS[self.method]
         if self.sequential and not method.local:
             local = ", ".join(name for name, each in METHODS.items() if each.local)
             raise CompressionError(
