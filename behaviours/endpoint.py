@@ -76,14 +76,18 @@ class Endpoint:
             raise self.error(f"would have to be asked again in {seconds:.1f} s, and nobody waits that long")
         time.sleep(seconds)
 
-    def ask(self, asked: Mapping[str, Any], deadline: float) -> Any:
-        """The JSON that the server answers with status 200, however many tries it took.
+    def ask(self, request: Mapping[str, Any], deadline: float) -> Any:
+        """Send a request until the server answers with status 200, and return the JSON of that answer.
+
+        Args:
+            request: JSON object to send.
+            deadline: Moment by `time.monotonic` after which it is not tried again.
 
         Raises:
-            ScorerUnavailableError: it cannot be reached in time, refuses, or answers something else.
-            ScorerError: it refuses what it was sent: a status of 400, 413 or 422.
+            ScorerUnavailableError: The server cannot be reached in time, refuses, or answers something else.
+            ScorerError: It refuses what it was sent: a status of 400, 413 or 422.
         """
-        body = json.dumps(asked).encode()
+        body = json.dumps(request).encode()
         problem = ""
         wait = 0.0
         for attempt in range(self._tries):
@@ -97,28 +101,36 @@ class Endpoint:
                 problem, wait = f"cannot be reached: {type(error).__name__}: {error}", self._pause * 2**attempt
                 continue
             if response.status_code == 200:
-                try:
-                    return response.json()
-                except ValueError:
-                    raise self.error(f"its answer is not JSON: {self._shown(response.text)}") from None
+                return self._document(response)
             problem = f"answered {response.status_code}: {self._shown(response.text)}"
-            if response.is_redirect:
-                target = self._shown(response.headers.get("location", ""))
-                raise self.error(f"sends elsewhere, to {target}; redirects are not followed: give the final address")
-            if response.status_code in (401, 403):
-                raise self.error(f"{problem}; is {self._key_variable} set, and to the key of this server?")
-            if response.status_code in _ABOUT_THE_TEXT:
-                raise ScorerError(self._told(problem))
-            if response.status_code != 429 and response.status_code < 500:
-                raise self.error(problem)
+            self._raise_if_final(response, problem)
             wait = _asked_pause(response.headers, self._pause * 2**attempt)
         raise self.error(f"{problem} (tried {self._tries} times)")
 
+    def _document(self, response: Any) -> Any:
+        """The JSON of a response."""
+        try:
+            return response.json()
+        except ValueError:
+            raise self.error(f"its answer is not JSON: {self._shown(response.text)}") from None
+
+    def _raise_if_final(self, response: Any, problem: str) -> None:
+        """Raise for a status that another try would not change: any but 429 and 5xx."""
+        if response.is_redirect:
+            target = self._shown(response.headers.get("location", ""))
+            raise self.error(f"sends elsewhere, to {target}; redirects are not followed: give the final address")
+        if response.status_code in (401, 403):
+            raise self.error(f"{problem}; is {self._key_variable} set, and to the key of this server?")
+        if response.status_code in _ABOUT_THE_TEXT:
+            raise ScorerError(self._message(problem))
+        if response.status_code != 429 and response.status_code < 500:
+            raise self.error(problem)
+
     def error(self, problem: str) -> ScorerUnavailableError:
         """The error that says so, and of whom."""
-        return ScorerUnavailableError(self._told(problem))
+        return ScorerUnavailableError(self._message(problem))
 
-    def _told(self, problem: str) -> str:
+    def _message(self, problem: str) -> str:
         return f"the scorer {self._name!r} at {self._url}: {problem}{self._remark}"
 
     def _shown(self, text: str) -> str:
