@@ -98,7 +98,6 @@ def run_evaluation(request: EvaluationRequest) -> None:
     if inputs.too_long:
         document["too_long"] = inputs.too_long
     evaluations: dict[str, Evaluation] = {}
-    quality = None
     with progress_bars() as progress:
         for label, mask in variants.items():
             if inputs.prompts or inputs.text:
@@ -108,22 +107,31 @@ def run_evaluation(request: EvaluationRequest) -> None:
                 document[label]["tasks"] = run_tasks(
                     inputs.loaded, request.tasks, mask=mask, allow_other_base=request.allow_other_base
                 )
-        if request.card and inputs.mask:
-            quality = _make_card(request, inputs, inputs.mask, progress)
-            document["card"] = quality.summary()
-    card_statements = list(quality.statements) if quality else []
-    if len(evaluations) == 2:
-        before, after = evaluations.values()
-        difference = compare(before, after)
-        document["difference"] = difference.summary()
-        if quality:
-            about_behaviour = statements(before, after, difference, inputs.margins.behaviour)
-            document["card"]["behaviour"] = [statement.summary() for statement in about_behaviour]
-            card_statements = about_behaviour + card_statements
+        quality = _make_card(request, inputs, inputs.mask, progress) if request.card and inputs.mask else None
+    card_statements = _compare_and_state(list(evaluations.values()), quality, inputs.margins, document)
     if request.as_json:
         print_json(document)
     else:
         _show(document, evaluations, card_statements, inputs.mask)
+
+
+def _compare_and_state(
+    evaluations: list[Evaluation], quality: Card | None, margins: Margins, document: dict[str, Any]
+) -> list[Statement]:
+    """The statements of the card, about the behaviour first; the card and the differences go into the document."""
+    card_statements: list[Statement] = []
+    if quality:
+        document["card"] = quality.summary()
+        card_statements += quality.statements
+    if len(evaluations) == 2:
+        before, after = evaluations
+        difference = compare(before, after)
+        document["difference"] = difference.summary()
+        if quality:
+            about_behaviour = statements(before, after, difference, margins.behaviour)
+            document["card"]["behaviour"] = [statement.summary() for statement in about_behaviour]
+            card_statements = about_behaviour + card_statements
+    return card_statements
 
 
 def _read_inputs(request: EvaluationRequest) -> EvaluationInputs:
