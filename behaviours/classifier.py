@@ -26,7 +26,7 @@ class ClassifierScorer:
 
     Attributes:
         name: `hf:MODEL@LABEL`, of a folder its last part.
-        version: the revision of the hub where it is known, and that of transformers.
+        version: The revision of the hub where it is known, and that of transformers.
     """
 
     threshold = 0.5
@@ -36,10 +36,10 @@ class ClassifierScorer:
 
         Args:
             model: a folder, or a repository of the hub.
-            label: its name in the model's config, in any case; by default the first of `LABELS` that the model has.
+            label: Its name in the model's config, in any case; by default the first of `LABELS` that the model has.
 
         Raises:
-            ScorerError: the model cannot be loaded, is no classifier, or has no such label.
+            ScorerError: The model cannot be loaded, is no classifier, or has no such label.
         """
         if not model:
             raise ScorerError("the scorer 'hf:' has no model; write it as hf:MODEL[@LABEL], a folder or a hub id")

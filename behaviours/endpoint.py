@@ -39,16 +39,16 @@ class Endpoint:
         """Connect to nothing yet.
 
         Args:
-            name: of the scorer, for messages.
-            url: the whole address, which may be shown.
-            headers: of every request, the one with the key included.
-            key: is shown in no message.
-            key_variable: of the environment, where the user sets the key.
-            timeout: seconds to connect, and to wait for each piece of an answer.
-            tries: for one request, the first included.
-            pause: seconds before the second try, doubled each time; a server's `Retry-After` of up to 30 s is kept.
-            patience: most seconds from `deadline` on, all tries and pauses together; None: no limit.
-            remark: at the end of every error message.
+            name: Of the scorer, for messages.
+            url: The whole address, which may be shown.
+            headers: Of every request, the one with the key included.
+            key: Is shown in no message.
+            key_variable: Of the environment, where the user sets the key.
+            timeout: Seconds to connect, and to wait for each piece of an answer.
+            tries: For one request, the first included.
+            pause: Seconds before the second try, doubled each time; a server's `Retry-After` of up to 30 s is kept.
+            patience: Most seconds from `deadline` on, all tries and pauses together; None: no limit.
+            remark: At the end of every error message.
         """
         self._name, self._url, self._key, self._key_variable = name, url, key, key_variable
         self._timeout, self._tries, self._pause, self._patience = timeout, tries, pause, patience
@@ -70,7 +70,7 @@ class Endpoint:
         """Pause.
 
         Raises:
-            ScorerUnavailableError: it would last past the deadline.
+            ScorerUnavailableError: It would last past the deadline.
         """
         if seconds > 0 and time.monotonic() + seconds >= deadline:
             raise self.error(f"would have to be asked again in {seconds:.1f} s, and nobody waits that long")
@@ -142,7 +142,7 @@ def address(url: str, scorer: str, example: str, key_variable: str) -> tuple[str
     """A server's address without a slash at its end, and its host and port.
 
     Raises:
-        ScorerError: it is none, or holds what may be a secret. It is not repeated: it may hold a password.
+        ScorerError: It is none, or holds what may be a secret. It is not repeated: it may hold a password.
     """
     try:
         parts = urlsplit(url)
@@ -165,7 +165,7 @@ def usable_key(given: str, variable: str) -> str:
     """The key, without white space around it.
 
     Raises:
-        ScorerError: no header can carry it. It is not repeated.
+        ScorerError: No header can carry it. It is not repeated.
     """
     key = given.strip()
     if not (key.isascii() and key.isprintable() and " " not in key):

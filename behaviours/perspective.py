@@ -41,8 +41,8 @@ class PerspectiveScorer:
 
     Attributes:
         name: `perspective`, with the host where it is another than Google's.
-        version: the attribute and the API's version; Perspective tells no more of its model.
-        batch: most texts for one call of `score`, so that a call lasts about a second.
+        version: The attribute and the API's version; Perspective tells no more of its model.
+        batch: Most texts for one call of `score`, so that a call lasts about a second.
     """
 
     threshold = 0.5
@@ -62,17 +62,17 @@ class PerspectiveScorer:
         """Connect to the server.
 
         Args:
-            url: of the server, without a path.
-            key: by default that of the environment's `EXCISE_PERSPECTIVE_KEY`.
-            rate: requests a second that the quota has; by default `EXCISE_PERSPECTIVE_QPS`, else 1.
-            timeout: seconds to connect, and to wait for each piece of an answer.
-            tries: for one request, the first included.
-            pause: seconds before the second try, doubled each time; a server's `Retry-After` of up to 30 s is kept.
-            patience: most seconds for one call of `score`; None: no limit.
-            today: the date, in UTC.
+            url: Of the server, without a path.
+            key: By default that of the environment's `EXCISE_PERSPECTIVE_KEY`.
+            rate: Requests a second that the quota has; by default `EXCISE_PERSPECTIVE_QPS`, else 1.
+            timeout: Seconds to connect, and to wait for each piece of an answer.
+            tries: For one request, the first included.
+            pause: Seconds before the second try, doubled each time; a server's `Retry-After` of up to 30 s is kept.
+            patience: Most seconds for one call of `score`; None: no limit.
+            today: The date, in UTC.
 
         Raises:
-            ScorerError: no key, a key or rate that cannot be used, or a server that does not answer as it should.
+            ScorerError: No key, a key or rate that cannot be used, or a server that does not answer as it should.
         """
         base, host = address(url, "Perspective", "perspective:https://host", KEY_VARIABLE)
         key = usable_key(os.environ.get(KEY_VARIABLE, "") if key is None else key, KEY_VARIABLE)
@@ -103,9 +103,9 @@ class PerspectiveScorer:
         """Toxicity of each text: float64 in [0, 1], shape (len(texts),).
 
         Raises:
-            ScorerUnavailableError: the server cannot be reached, refuses, or answers something else; or the quota does
+            ScorerUnavailableError: The server cannot be reached, refuses, or answers something else; or the quota does
                 not allow as many texts within the patience.
-            ScorerError: the server refuses one of the texts.
+            ScorerError: The server refuses one of the texts.
         """
         deadline = self._endpoint.deadline()
         return np.array([self._score(text, deadline) if text.strip() else 0.0 for text in texts], dtype=np.float64)

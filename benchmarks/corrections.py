@@ -70,8 +70,8 @@ class Job:
     """One row.
 
     Attributes:
-        granularity: of what is cut; None for a rival.
-        name: of the rival, or what ranks: `search` as `excise correct` does; a criterion, by Eq. 7, with `*` by gain
+        granularity: Of what is cut; None for a rival.
+        name: Of the rival, or what ranks: `search` as `excise correct` does; a criterion, by Eq. 7, with `*` by gain
             for cost, with `r` in so many rows and columns of a matrix, with `p` held against responses to the same
             prompt that do not show the behaviour; `shuffled` refines candidates drawn by lot.
     """

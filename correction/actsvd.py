@@ -89,7 +89,11 @@ def changes(
     """Of each module −(I − Π_g) Π_b W.
 
     Args:
-        behaviour: what is to go. rank: r of it. general, kept: what is to stay, and its ranks; none of 0.
+        loaded: The model.
+        behaviour: What is to go.
+        general: What is to stay.
+        rank: r, of what is to go.
+        kept: Rank of what is to stay; 0 for none of it.
 
     Raises:
         SelectionError: a rank that a matrix does not have, or ranks to be kept of nothing.

@@ -30,8 +30,9 @@ class Splits:
     """Which parts of the reference sets have no say in what is cut.
 
     Attributes:
-        held_out: fraction of each set to measure on. validation: of the rest, fraction to choose by, for a search.
-        seed: of the draws.
+        held_out: Fraction of each set to measure on.
+        validation: Of the rest, fraction to choose by, for a search.
+        seed: Of the draws.
     """
 
     held_out: float = 0.25
@@ -69,23 +70,30 @@ def correct(
     """Make a mask against a behaviour, and measure it on prompts and texts that it was not made from.
 
     Args:
-        behaviour: what brings the behaviour out. general: what must stay as it is.
-        name: of the mask.
-        cut: how much.
-        ranking: what orders the components; by default LRP of neurons against their cost.
-        splits: what is measured on and kept out of the attribution; not used for a set whose `held_out_…` set is given.
-        detector: what shows the behaviour, where that is to be measured.
-        scorer: of the toxicity that is measured. generation_options: how prompts are answered.
-        attribution_options: how relevance is attributed.
-        made: more for the mask to record: how the behaviour set came about.
+        loaded: The model.
+        behaviour: Prompts that bring the behaviour out.
+        general: Text that must stay as it is.
+        name: Name of the mask.
+        cut: How much is cut.
+        ranking: What orders the components; by default LRP of neurons against their cost.
+        splits: Parts that are measured on and kept out of the attribution; not used for a set whose `held_out_…` set is
+            given.
+        held_out_behaviour: Prompts to measure on; by default a part of `behaviour`.
+        held_out_general: Text to measure on; by default a part of `general`.
+        detector: What shows the behaviour, if the rate of the behaviour is to be measured.
+        scorer: Of the toxicity that is measured.
+        generation_options: How prompts are answered.
+        attribution_options: How relevance is attributed.
+        made: More for the mask to record, such as how the behaviour set was built.
+        progress: Called after every batch.
 
     Returns:
         The mask. `meta.made` holds every setting, `meta.measured` the evaluations before and after and their paired
         differences.
 
     Raises:
-        CorrectionError: its kinds, for a set, setting or budget that cannot be used.
-        ReferenceSetError: something held out is also in the set that the mask is made from.
+        CorrectionError: Its kinds, for a set, setting or budget that cannot be used.
+        ReferenceSetError: Something held out is also in the set that the mask is made from.
     """
     check_name(name)  # a mistake is told before the work, not after it
     ranking = ranking or Ranking.default()
@@ -131,7 +139,7 @@ def check_disjoint(seen: ReferenceSet, unseen: ReferenceSet) -> None:
     """Refuse to measure on what a mask is made from.
 
     Raises:
-        ReferenceSetError: the two have a text in common.
+        ReferenceSetError: The two have a text in common.
     """
     if shared := overlap(unseen, seen):
         raise ReferenceSetError(
@@ -162,9 +170,15 @@ def measure(
     """Evaluate the model without and with the mask, and write both and their difference into `meta.measured`.
 
     Args:
-        detector: what shows the behaviour; how many responses do is measured then as `shown`.
-        scorer: of toxicity. generation_options: how prompts are answered.
-        before: the evaluation without the mask, where there is one already; of the same prompts, texts and options.
+        loaded: The model.
+        mask: The mask.
+        prompts: Prompts to answer.
+        text: Text to read.
+        detector: What shows the behaviour. The rate of responses that do is then measured, as `shown`.
+        scorer: Of toxicity.
+        generation_options: How prompts are answered.
+        before: The evaluation without the mask, of the same prompts, texts and options; by default it is made.
+        progress: Called after every batch.
     """
     options: dict[str, Any] = {**generation_options.as_arguments(), "scorer": scorer, "progress": progress}
     before = before or evaluate(loaded, prompts, text, **options)

@@ -93,12 +93,12 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
         dtype: `auto` keeps the checkpoint's, but takes float32 for bfloat16 on a processor without instructions for it,
             which is several times slower there, if that fits into half of the memory; else a torch type such as
             `float32` or `bfloat16`.
-        device: as torch names it; by default the accelerator where there is one.
+        device: As torch names it; by default the accelerator where there is one.
 
     Raises:
-        ModelError: nothing to load there, damaged files, a quantised model, or an unknown dtype.
+        ModelError: Nothing to load there, damaged files, a quantised model, or an unknown dtype.
         masks.CheckpointError: no config.json or no checkpoint there, or damaged ones.
-        ArchitectureError: loaded, but of a family without an adapter.
+        ArchitectureError: Loaded, but of a family without an adapter.
     """
     path = _local_folder(str(model))
     wanted = dtype if dtype == "auto" else getattr(torch, dtype, None)
@@ -185,7 +185,7 @@ def architecture_of(config: Any) -> Family:
     """The adapter for a Hugging Face config.
 
     Raises:
-        ArchitectureError: there is none for its `model_type`.
+        ArchitectureError: There is none for its `model_type`.
     """
     try:
         return FAMILIES[config.model_type]

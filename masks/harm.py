@@ -32,7 +32,7 @@ class Change:
     """A share of the held-out responses, in [0, 1], without and with the mask; None where it is not known.
 
     Attributes:
-        difference: after − before.
+        difference: After − before.
     """
 
     before: float | None = None
@@ -45,8 +45,10 @@ class Figures:
     """What was measured of a mask on held-out prompts and text.
 
     Attributes:
-        perplexity: relative increase, after / before − 1.
-        behaviour: responses that show the behaviour. toxic, repetitive: such responses.
+        perplexity: Relative increase, after / before − 1.
+        behaviour: Responses that show the behaviour.
+        toxic: Such responses.
+        repetitive: Such responses.
     """
 
     perplexity: Interval | None

@@ -15,7 +15,7 @@ def auroc(scores: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.float
     By ranks (Mann and Whitney 1947): (Σ ranks of the positive − n (n + 1) / 2) / (n m).
 
     Raises:
-        StatisticsError: all samples are of one kind.
+        StatisticsError: All samples are of one kind.
     """
     n, m = int(positive.sum()), int((~positive).sum())
     if not n or not m:

@@ -56,21 +56,24 @@ def attribute(
     fewer batches idle through the rest, for a model that is sharded runs in all of them or in none.
 
     Args:
-        settings: what is scored, from which output, by which sign.
-        criterion: by name, or one that has none, as `criteria.cost`.
-        raw: prompts without the chat template.
-        shows: for the seed `shown`, what tells where in a response the behaviour happens.
-        negatives: for the baseline `spared`, responses that do not show the behaviour, with their prompts.
-        max_length: cut texts to this many tokens.
-        tokens: size of a batch, padding included. This and what follows change time and memory, not the result.
-        checkpointing: keep only what enters each decoder layer, and compute the rest twice.
+        loaded: The model.
+        references: What relevance is averaged over.
+        settings: What is scored, from which output, by which sign.
+        criterion: By name, or one that has none, as `criteria.cost`.
+        raw: Whether prompts are read without the chat template.
+        shows: For the seed `shown`, the detector of where in a response the behaviour happens.
+        negatives: For the baseline `spared`, responses that do not show the behaviour, with their prompts.
+        max_length: Texts are cut to this many tokens.
+        tokens: Tokens of a batch, padding included. This and what follows change time and memory, not the result.
+        checkpointing: Keep only what enters each decoder layer, and compute the rest twice.
         scores_in: a folder for memory-mapped files, where the scores add up instead of beside the weights. The files
             have no names, and go with the result.
         resume: a folder for a journal: written after every batch, and read by a later run of the same attribution.
-        state: what else the journal must tell apart: a digest of what is cut meanwhile.
+        state: Anything else by which a journal differs: a digest of what is cut during the attribution.
+        progress: Called after every batch.
 
     Raises:
-        CriterionError: an unknown criterion, or one that cannot score what was asked.
+        CriterionError: An unknown criterion, or one that cannot score what was asked.
         ReferenceSetError: a prompt that does not fit the context, or no prompt that has responses of both kinds.
         JournalError: a journal that cannot be written or does not fit.
     """
@@ -167,7 +170,7 @@ def pair_responses(positives: ReferenceSet, negatives: ReferenceSet | None) -> t
     """Responses that show the behaviour, and as many to the same prompts that do not, in turn where there are several.
 
     Raises:
-        ReferenceSetError: no prompt has both.
+        ReferenceSetError: No prompt has both.
     """
     places = defaultdict[str, list[int]](list)
     for place, prompt in enumerate(negatives.texts if negatives else ()):

@@ -31,7 +31,7 @@ class Ablation:
     Attributes:
         kind: `zero`: nothing, as a mask does it. `mean`: what it says on average to the corrupted prompts.
             `counterfactual`: what it says at this position of this row's corrupted prompt.
-        means: for `mean`, of each module by the name of its score: float32 (2, channels), at the first position and at
+        means: For `mean`, of each module by the name of its score: float32 (2, channels), at the first position and at
             all others: many models keep values there that are a thousand times larger.
     """
 
@@ -53,7 +53,7 @@ def make_ablation(
     """One of the three, made ready: the means are taken over the corrupted prompts of `rows`.
 
     Raises:
-        CriterionError: weights that are to be anything but zero.
+        CriterionError: Weights that are to be anything but zero.
     """
     if settings.granularity == "weight" and kind != "zero":
         raise CriterionError(f"ablation {kind!r} is of activations, and weights have none: cut them to zero")

@@ -15,11 +15,11 @@ class Method:
     """A way to choose weights.
 
     Attributes:
-        criterion: of `attribution.criteria` that scores all weights from whole passes through the model; None where
+        criterion: Of `attribution.criteria` that scores all weights from whole passes through the model; None where
             there is none.
-        scope: among whom weights compete, unless asked otherwise: as in the method's source.
-        local: it needs only what enters a matrix, so that it can go block by block, on inputs that are pruned already.
-        mends: it changes the weights that stay, so that its result is no mask.
+        scope: Among whom weights compete, unless asked otherwise: as in the method's source.
+        local: It needs only what enters a matrix, so that it can go block by block, on inputs that are pruned already.
+        mends: It changes the weights that stay, so that its result is no mask.
     """
 
     criterion: str | None
@@ -46,16 +46,17 @@ class Plan:
     """Everything that decides which weights are cut, but for the model and the text.
 
     Attributes:
-        method: one of `METHODS`.
-        fraction: of the weights; None for a pattern.
+        method: One of `METHODS`.
+        fraction: Of the weights; None for a pattern.
         scope: `row`, `matrix`, `layer`, `global`; None for the method's own.
         pattern: `N:M`: of every M consecutive weights along a row, N are cut; in place of fraction and scope.
-        sequential: whether a block's statistics are of inputs that the cut blocks before it made; None: where the
+        sequential: Whether a block's statistics are of inputs that the cut blocks before it made; None: where the
             method can.
-        sign: of LRP and gradient. `absolute`: the mean of |R_s| over the windows s. `signed`: |R̄|, the magnitude of the
-            mean, in which what a weight says in one window is made good by another: far worse (benchmarks/RESULTS.md).
-        output: what their relevance starts from, see `criteria.Settings.seed`; `last` is SparC³'s.
-        seed: of the method `random`.
+        sign: Of LRP and gradient. `absolute`: the mean of |R_s| over the windows s. `signed`: |R̄|, the magnitude of
+            the mean, in which what a weight says in one window is made good by another: far worse
+            (benchmarks/RESULTS.md).
+        output: What their relevance starts from, see `criteria.Settings.seed`; `last` is SparC³'s.
+        seed: Of the method `random`.
     """
 
     method: str = "wanda"
@@ -130,7 +131,7 @@ class Plan:
         """Refuse a pattern that does not divide a matrix, before the work.
 
         Raises:
-            CompressionError: it does not.
+            CompressionError: It does not.
         """
         if self.pattern is None:
             return

@@ -182,13 +182,13 @@ def parse_detector(spec: str, *, scorer: str = "profanity", threshold: float | N
     Args:
         spec: `toxicity`, by the scorer of that option; `scorer:SPEC`, by the scorer of that spec, whatever it scores;
             `repetition`; or `regex:PATTERN`.
-        scorer: spec of a scorer, see `behaviours.load_scorer`.
-        threshold: lowest score that shows the behaviour, by default 0.9; of `repetition` the highest uniqueness ratio,
+        scorer: Spec of a scorer, see `behaviours.load_scorer`.
+        threshold: Lowest score that shows the behaviour, by default 0.9; of `repetition` the highest uniqueness ratio,
             by default 0.5.
 
     Raises:
-        ReferenceSetError: there is no such detector, a bad pattern or threshold, or one for a pattern.
-        ScorerError: of `behaviours`, for the scorer.
+        ReferenceSetError: There is no such detector, a bad pattern or threshold, or one for a pattern.
+        ScorerError: Of `behaviours`, for the scorer.
     """
     kind, colon, argument = spec.partition(":")
     if spec == "toxicity" or (kind == "scorer" and argument):

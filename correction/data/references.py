@@ -25,10 +25,10 @@ class ReferenceSet:
     """Prompts that a model answers, or texts as they stand.
 
     Attributes:
-        texts: at least one, none blank.
-        name: where they came from, without folders.
+        texts: At least one, none blank.
+        name: Where they came from, without folders.
         kind: `prompt`: rendered through the chat template, if any; `text`: used as it is.
-        responses: what was said to each prompt, where that is known of all: attribution from responses starts there.
+        responses: What was said to each prompt, where that is known of all: attribution from responses starts there.
     """
 
     texts: tuple[str, ...]
@@ -66,7 +66,7 @@ class ReferenceSet:
         """Those at these places, with their responses.
 
         Raises:
-            ReferenceSetError: there are none.
+            ReferenceSetError: There are none.
         """
         responses = None if self.responses is None else tuple(self.responses[place] for place in places)
         return replace(self, texts=tuple(self.texts[place] for place in places), responses=responses)
@@ -77,7 +77,7 @@ class ReferenceSet:
         Copies of a text stay together, so that nothing held out was ever seen. Both keep the order of this set.
 
         Raises:
-            ReferenceSetError: the fraction is not inside (0, 1), or either side would be empty.
+            ReferenceSetError: The fraction is not inside (0, 1), or either side would be empty.
         """
         distinct = list(dict.fromkeys(normalise_text(text) for text in self.texts))
         size = max(1, round(held_out * len(distinct)))
@@ -109,12 +109,12 @@ def read(source: str | Path, *, kind: Kind = "text", limit: int | None = None, w
             `prompt` or `text`, or RealToxicityPrompts' own shape `{"prompt": {"text": …}}`, and for prompts perhaps a
             `response`; or of conversations and instructions, see `conversations`; a `.csv` file with such columns, or
             `file.csv:column`; a `.txt` file with one on each line; or `hf:dataset[:split[:column]]`.
-        kind: what they are to be used as, whatever the column is called; it is looked for first under its own name.
-        limit: read only this many, from the start.
+        kind: What they are to be used as, whatever the column is called; it is looked for first under its own name.
+        limit: Read only this many, from the start.
         whole: a `.txt` file is one text, line breaks and all.
 
     Raises:
-        ReferenceSetError: no such file, another format, not UTF-8, a wrong column, or nothing in it.
+        ReferenceSetError: No such file, another format, not UTF-8, a wrong column, or nothing in it.
     """
     spec = str(source)
     if spec.startswith("hf:"):

@@ -21,11 +21,15 @@ class Comparison:
     prompts, or over the texts.
 
     Attributes:
-        toxic, repetitive: of the rates. toxicity: of the mean score. uniqueness: of the mean ratio.
-        perplexity: relative increase, after / before − 1.
-        refusals: of the rates; that of the attack success rate is the same with the other sign.
-        toxic_prompts, repetitive_prompts: of the rates of prompts with at least one such response.
-        maximum_toxicity: of the expected maximum toxicity. These three only with several samples.
+        toxic: Of the rates.
+        repetitive: Of the rates.
+        toxicity: Of the mean score.
+        uniqueness: Of the mean ratio.
+        perplexity: Relative increase, after / before − 1.
+        refusals: Of the rates; that of the attack success rate is the same with the other sign.
+        toxic_prompts: Of the rates of prompts with at least one such response.
+        repetitive_prompts: Of the rates of prompts with at least one such response.
+        maximum_toxicity: Of the expected maximum toxicity. These three only with several samples.
     """
 
     toxic: Estimate | None = None
@@ -47,7 +51,7 @@ def compare(before: Evaluation, after: Evaluation, *, seed: int = 0) -> Comparis
     """Paired differences between two evaluations on the same prompts and texts.
 
     Raises:
-        EvaluationError: they are not of the same prompts, texts or scorer, or not sampled alike.
+        EvaluationError: They are not of the same prompts, texts or scorer, or not sampled alike.
     """
     differences: dict[str, Estimate] = {}
     settings: dict[str, Any] = {"confidence": before.confidence, "seed": seed}
@@ -76,8 +80,10 @@ def statements(before: Evaluation, after: Evaluation, difference: Comparison, ma
     p = 0.9; ours are drawn as the evaluation says.
 
     Args:
-        difference: of the two, see `compare`.
-        margin: by how much a rate or score may have grown.
+        before: Of the base model.
+        after: Of the model with the mask.
+        difference: Of the two, see `compare`.
+        margin: By how much a rate or score may grow.
     """
     asked = len(before.responses) // before.samples
     found: list[Statement] = []

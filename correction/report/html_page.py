@@ -89,13 +89,18 @@ def page(
     stay closed until they are opened.
 
     Args:
-        path: of the HTML file.
-        facts: what was measured and how: JSON values, objects within objects.
-        notes: paragraphs below the title. about_examples: one on how they were chosen.
+        path: HTML file to write.
+        title: Heading of the page.
+        tables: In order.
+        pictures: In order, below the tables.
+        examples: Responses side by side.
+        facts: What was measured and how: JSON values, objects within objects.
+        notes: Paragraphs below the title.
+        about_examples: How the examples were chosen.
 
     Raises:
         ValueError: a picture is not a PNG.
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     digest = b64encode(sha256(_STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

@@ -23,7 +23,7 @@ def write(sweep: Sweep, folder: str | Path) -> None:
     `scatter.png` and the examples are of the sweep's best point, `layers.png` of every arm's best one.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: It cannot be written there.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

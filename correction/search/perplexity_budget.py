@@ -26,7 +26,7 @@ class CorrectionResult:
     """A mask and what the search saw on its way.
 
     Attributes:
-        over: whether the interval of the increase on the held-out text reaches over the budget, which the search kept
+        over: Whether the interval of the increase on the held-out text reaches over the budget, which the search kept
             on its own text.
     """
 
@@ -55,19 +55,26 @@ def correct_within_budget(
     """Make the mask that leaves least of a behaviour for at most this much of the budget on validation text.
 
     Args:
-        behaviour: prompts, whether or not they bring the behaviour out. general: text that must stay as it is.
-        detector: what shows the behaviour.
-        name: of the mask.
-        budget, rankings, rounds, refinement: see `search`.
-        splits: of both sets.
-        scorer: of the toxicity that is reported, whatever the behaviour is.
-        generation_options: how prompts are answered. attribution_options: how relevance is attributed.
+        loaded: The model.
+        behaviour: Prompts, of which some bring the behaviour out.
+        general: Text that must stay as it is.
+        detector: What shows the behaviour.
+        name: Name of the mask.
+        budget: What the correction may cost.
+        rankings: What proposes cuts.
+        rounds: In how many steps the budget is spent, see `search`.
+        refinement: Of the gates, see `search`; None for none.
+        splits: Of both sets.
+        scorer: Of the toxicity that is reported, for any behaviour.
+        generation_options: How prompts are answered.
+        attribution_options: How relevance is attributed.
+        progress: Called after every batch.
 
     Returns:
         The mask, whose `meta.measured` is of the held-out sets alone, and what the search tried.
 
     Raises:
-        CorrectionError: its kinds, for a set, setting or budget that cannot be used.
+        CorrectionError: Its kinds, for a set, setting or budget that cannot be used.
     """
     check_name(name)
     behaviour, prompts = behaviour.split(splits.held_out, splits.seed)

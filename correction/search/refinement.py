@@ -37,12 +37,15 @@ class Refinement:
     """Settings.
 
     Attributes:
-        candidates: so many of the best are trained. steps: of Adam. rate: its learning rate, on 1 − g; it falls to a
-            tenth on the way.
-        divergence: β. sparsity: γ.
-        tokens: of the behaviour and of the general text, in each step. longest: of one text.
-        onset: of a response, so many tokens that show the behaviour count.
-        seed: of the order in which they are read.
+        candidates: So many of the best are trained.
+        steps: Of Adam.
+        rate: Its learning rate, on 1 − g; it falls to a tenth on the way.
+        divergence: β.
+        sparsity: γ.
+        tokens: Of the behaviour and of the general text, in each step.
+        longest: Of one text.
+        onset: Of a response, so many tokens that show the behaviour count.
+        seed: Of the order in which they are read.
     """
 
     candidates: int = 2000
@@ -68,12 +71,15 @@ def refine(
     """Scores of the refined gates: −(1 − g) for a candidate, else +1, so that it is never cut.
 
     Args:
+        loaded: The model.
         begun: −(1 − g) to start from, of neurons or heads; the smallest are the candidates.
-        samples: responses that show the behaviour, with the weights of their tokens.
-        general: token ids of texts.
+        samples: Responses that show the behaviour, with the weights of their tokens.
+        general: Token ids of texts.
+        settings: Of the training.
+        progress: Called after every batch.
 
     Raises:
-        SelectionError: nothing to start from: no score is under 0.
+        SelectionError: Nothing to start from: no score is under 0.
     """
     places = _candidates(begun, settings.candidates)
     if not places:

@@ -86,10 +86,12 @@ def find_dose(
     What is spent grows about as a power of the amount, so that each try is where the last one says that the limit is.
 
     Args:
-        at: an amount → what is dampened by it. spent: by a cut, as a part of what may be spent, found out by ablation.
-        start: the first amount. most: the largest one.
-        tries: at most this many ablations.
-        power: by which it is taken to grow.
+        at: An amount to the gates that it makes.
+        spent: Gates to the part of the budget that they spend, measured by ablation.
+        start: The first amount.
+        most: The largest amount.
+        tries: Most ablations.
+        power: Exponent by which spending is assumed to grow with the amount.
     """
     low, high, amount = 0.0, np.inf, min(start, most)
     for _ in range(tries):

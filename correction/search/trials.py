@@ -12,11 +12,12 @@ class Trial:
     """One cut, verified by ablation on the validation sets.
 
     Attributes:
-        label: what proposed its last part. round: from 1 on; 0 for the model as it is.
-        behaviour_rate: share of validation responses that show the behaviour.
-        increase: of perplexity, relative, with the interval that is held against the budget.
+        label: What proposed its last part.
+        round: From 1 on; 0 for the model as it is.
+        behaviour_rate: Share of validation responses that show the behaviour.
+        increase: Of perplexity, relative, with the interval that is held against the budget.
         divergence: KL from the model as it is, nats a token.
-        gated: the components, with their gates.
+        gated: The components, with their gates.
     """
 
     label: str
@@ -48,8 +49,8 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        chosen: the cut with the least of the behaviour within the budget, on the validation sets.
-        tried: every cut that was verified, the model as it is first.
+        chosen: The cut with the least of the behaviour within the budget, on the validation sets.
+        tried: Every cut that was verified, the model as it is first.
     """
 
     chosen: Trial

@@ -31,12 +31,12 @@ class Budget:
     """What a correction may cost.
 
     Attributes:
-        increase: of perplexity, relative: 0.01 is 1%. The upper limit of its interval must stay within it.
+        increase: Of perplexity, relative: 0.01 is 1%. The upper limit of its interval must stay within it.
         kl: KL from the model as it is, nats a token; None for no limit.
-        confidence: of the interval, two-sided.
+        confidence: Of the interval, two-sided.
 
     Raises:
-        SelectionError: one that is not over 0.
+        SelectionError: One that is not over 0.
     """
 
     increase: float

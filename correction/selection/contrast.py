@@ -31,7 +31,7 @@ def contrast(general: Relevance | None, behaviour: Relevance | None, kind: Contr
             of Wei et al. 2024, and a baseline.
 
     Raises:
-        CriterionError: the two do not score the same components, or are needed and not there.
+        CriterionError: The two do not score the same components, or are needed and not there.
     """
     if kind not in get_args(Contrast):
         raise CriterionError(f"contrast {kind!r} does not exist; there is: {', '.join(get_args(Contrast))}")

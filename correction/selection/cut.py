@@ -25,8 +25,13 @@ class Cut:
     """How much is cut, and who competes for it: one of `count`, `fraction`, `pattern`, or the two tops.
 
     Attributes:
-        count, fraction, pattern, scope: see `top_k.select`.
-        top_behaviour, top_general: see `top_k.set_difference`; it takes the place of the contrast.
+        count: How many are cut.
+        fraction: Or which fraction of them.
+        pattern: Or `N:M`, see `top_k.select`.
+        scope: Which components compete, see `top_k.select`.
+        top_behaviour: Top fraction by behaviour relevance, see `top_k.set_difference`; it takes the place of the
+            contrast.
+        top_general: Top fraction by general relevance that is kept.
     """
 
     count: int | None = None
@@ -40,7 +45,7 @@ class Cut:
         """Tell a mistake that shows without a model.
 
         Raises:
-            SelectionError: more or less than one way to say how much, or one that cannot be.
+            SelectionError: More or less than one way to say how much, or one that cannot be.
         """
         given = [self.count is not None, self.fraction is not None, self.pattern is not None, self.by_sets]
         if sum(given) != 1:
@@ -59,7 +64,7 @@ class Cut:
         """Tell a mistake before the work.
 
         Raises:
-            SelectionError: as `settled`, or a budget that does not fit the model.
+            SelectionError: As `settled`, or a budget that does not fit the model.
         """
         self.settled()
         if self.by_sets and ranking.rank is not None:

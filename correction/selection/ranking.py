@@ -22,12 +22,13 @@ class Ranking:
     """What orders components: a criterion, its settings, and the contrast between the two reference sets.
 
     Attributes:
-        criterion, settings: see `criteria`.
-        contrast: see `contrast`; `general` where the criterion reads no data, so that both sets score the same.
-        rank: for weights, in how many rows and columns of a matrix they may be cut: see `limit_rank`; None for all.
+        criterion: Name, see `criteria`.
+        settings: Of the criterion.
+        contrast: See `contrast`; `general` where the criterion reads no data, so that both sets score the same.
+        rank: For weights, in how many rows and columns of a matrix they may be cut: see `limit_rank`; None for all.
 
     Raises:
-        CriterionError: the criterion does not exist, cannot score what the settings ask for, or reads no data and is
+        CriterionError: The criterion does not exist, cannot score what the settings ask for, or reads no data and is
             asked for a contrast between two sets.
     """
 

@@ -33,13 +33,14 @@ def k_smallest(scores: Mapping[str, Tensor], count: int) -> dict[str, Indices]:
     Of equal scores (−0 equals 0) at the limit, those that come first are taken; a NaN never is.
 
     Args:
-        scores: float32 tensors on the CPU, of any shape; `count` from 1 to their number.
+        scores: float32 tensors on the CPU, of any shape.
+        count: From 1 to the number of all scores.
 
     Returns:
         Name → flat indices, int64, ascending; only where something is taken.
 
     Raises:
-        SelectionError: fewer than `count` scores are numbers.
+        SelectionError: Fewer than `count` scores are numbers.
     """
     flat = {name: _array(score).reshape(-1) for name, score in scores.items()}
     limit, below = _limit(flat, count)
@@ -65,8 +66,10 @@ def k_smallest_in_rows(name: str, scores: Tensor, count: int, extra: int = 0) ->
     """The `count` smallest scores of every row; of the first `extra` rows one more. Ties and NaN as in `k_smallest`.
 
     Args:
-        name: of the scores, for messages.
-        scores: float32 (rows, columns) on the CPU; 0 ≤ count ≤ columns, and under columns where `extra` is not 0.
+        name: Of the scores, for messages.
+        scores: float32 (rows, columns) on the CPU.
+        count: From 0 to `columns`; under `columns` where `extra` is not 0.
+        extra: Number of rows, from the first, of which one more is taken.
 
     Returns:
         Flat indices, int64, ascending: rows · count + extra of them.
@@ -181,7 +184,7 @@ def _check_enough(flat: Mapping[str, Scores], total: int, count: int) -> int:
     """How many scores are numbers.
 
     Raises:
-        SelectionError: fewer than `count`.
+        SelectionError: Fewer than `count`.
     """
     numbers = _count(flat, inf, inf, 0).at_most_high
     if count > numbers:

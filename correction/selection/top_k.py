@@ -25,7 +25,7 @@ def component_budget(total: int, granularity: str, *, count: int | None = None, 
     """Number of components to cut of `total`, from one of the two; a fraction is rounded, and cuts at least 1.
 
     Raises:
-        SelectionError: both or neither given, none or more than there are.
+        SelectionError: Both or neither given, none or more than there are.
     """
     if (count is None) == (fraction is None):
         raise SelectionError("give a count or a fraction, and only one of them")
@@ -40,7 +40,7 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
     """`N:M` as two numbers: of M consecutive weights along a row, N are cut.
 
     Raises:
-        SelectionError: something else, or not 0 < N < M.
+        SelectionError: Something else, or not 0 < N < M.
     """
     found = _PATTERN.fullmatch(pattern)
     if not found:
@@ -68,9 +68,10 @@ def select(
     is not a number is never cut. Beside the scores this takes memory for the result and a few MiB.
 
     Args:
-        relevance: scores, of which the smallest are cut.
-        count, fraction: the budget.
-        scope: who competes.
+        relevance: Scores, of which the smallest are cut.
+        count: How many are cut.
+        fraction: Or which fraction of them, over 0 and under 1.
+        scope: Who competes.
             `global`: all components.
             `layer`: the components of one decoder layer, all its matrices together. The budget is shared out in
             proportion to the sizes of the layers by largest remainder; of equal remainders, the earlier layer first.
@@ -115,14 +116,16 @@ def set_difference(
     sets of one tensor.
 
     Args:
-        general, behaviour: relevance for the two sets, of the same components.
-        top_behaviour: q. top_general: p. Fractions, over 0 and at most 1.
+        general: Relevance for the general set.
+        behaviour: Relevance for the behaviour set, of the same components.
+        top_behaviour: Fraction q, over 0 and at most 1.
+        top_general: Fraction p, over 0 and at most 1.
 
     Returns:
         As `select`.
 
     Raises:
-        CriterionError: the two do not score the same components.
+        CriterionError: The two do not score the same components.
         SelectionError: a fraction out of range, too few scores that are numbers, or nothing left to cut.
     """
     check_same_components(general, behaviour)

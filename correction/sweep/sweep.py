@@ -152,7 +152,7 @@ def report(sweep: Sweep, folder: str | Path) -> None:
     """Write `sweep.csv`, `curves.png`, `layers.png`, `scatter.png` and `sweep.html` into a folder, made if need be.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: It cannot be written there.
     """
     write(sweep, folder)
 

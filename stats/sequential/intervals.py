@@ -129,13 +129,13 @@ def crossing(
     """A place where ``height`` is not negative, beyond the root by at most ``precise`` of the way; None where none is.
 
     Args:
-        height: negative at ``inside``, and from its root to ``last`` not negative.
-        inside: where the way begins.
-        last: where it ends.
-        step: about how far the root is; with ``power`` 2, four standard errors.
-        precise: part of the way from ``inside`` to the root.
+        height: Negative at ``inside``, and from its root to ``last`` not negative.
+        inside: Where the way begins.
+        last: Where it ends.
+        step: About how far the root is; with ``power`` 2, four standard errors.
+        precise: Part of the way from ``inside`` to the root.
         power: ``height`` grows about with this power of the way: evidence with the square of a difference.
-        growth: factor between steps until the root is passed.
+        growth: Factor between steps until the root is passed.
     """
     sign, near, low = 1.0 if last > inside else -1.0, inside, height(inside)
     if power == 2.0:  # a normal likelihood's, and a quarter more, for the mixture adapts

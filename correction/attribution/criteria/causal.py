@@ -120,7 +120,7 @@ class SeededOutput:
     """What is to fall when something is cut: minus the loss of the seeded tokens, or their logits or margins.
 
     Args:
-        whole: the last hidden states of the whole model: they name the tokens with the largest logits, where such are
+        whole: The last hidden states of the whole model: they name the tokens with the largest logits, where such are
             seeded, and those tokens stay.
     """
 

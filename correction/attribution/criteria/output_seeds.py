@@ -18,12 +18,12 @@ class Sample:
     """One sequence of a reference set.
 
     Attributes:
-        given: what the model reads.
-        response: what it is seeded at, for the seed `response`.
+        given: What the model reads.
+        response: What it is seeded at, for the seed `response`.
         throughout: a text: where the model is to go on is after every token, not only after the last.
-        weights: of the tokens of the response, where they do not all count for 1 / their number; those of 0 are not
+        weights: Of the tokens of the response, where they do not all count for 1 / their number; those of 0 are not
             seeded.
-        negatives: another response to the same, that activations are held against; empty for none.
+        negatives: Another response to the same, that activations are held against; empty for none.
     """
 
     given: tuple[int, ...]
@@ -38,7 +38,7 @@ class NegativeResponses:
     """The other responses to what the rows of a batch were given.
 
     Attributes:
-        batch: what was given with the other response, row by row.
+        batch: What was given with the other response, row by row.
         starts: int64 (rows,): the tokens given, so that responses start at these positions, in both batches.
     """
 
@@ -56,12 +56,13 @@ class SeededBatch:
     """A batch and the logits that relevance starts from: weights[k] times that of tokens[k] at (rows[k], positions[k]).
 
     Attributes:
-        batch: the sequences.
-        rows, positions: int64 (seeds,).
+        batch: The sequences.
+        rows: int64 (seeds,).
+        positions: int64 (seeds,).
         tokens: int64 (seeds,), −1 for the largest logit there, −2 for the second.
         weights: float32 (seeds,).
-        margins: what is seeded is not the logit alone, but the logit less the largest other one there.
-        negatives: what activations are held against, if anything.
+        margins: What is seeded is not the logit alone, but the logit less the largest other one there.
+        negatives: What activations are held against, if anything.
     """
 
     batch: Batch

@@ -27,13 +27,14 @@ def task_rows(loaded: LoadedModel, task: str, count: int = 300, seed: int = 0, *
     """The rows of a task by name, or of a file of pairs.
 
     Args:
+        loaded: The model.
         task: a name in `TASKS`, or a path that ends in `.csv`.
-        count: pairs made, of a task that makes them; of a file, the first ones that are read.
-        seed: of what is drawn.
-        aligned: see `tokenise_pairs`.
+        count: Pairs made, of a task that makes them; of a file, the first ones that are read.
+        seed: Of what is drawn.
+        aligned: See `tokenise_pairs`.
 
     Raises:
-        ReferenceSetError: there is no such task or file, or no row is left.
+        ReferenceSetError: There is no such task or file, or no row is left.
     """
     if task.endswith(".csv"):
         return tokenise_pairs(loaded, csv_file.read(task)[:count], task.rpartition("/")[2], aligned=aligned)
