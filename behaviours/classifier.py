@@ -35,7 +35,7 @@ class ClassifierScorer:
         """Load a model.
 
         Args:
-            model: a folder, or a repository of the hub.
+            model: A folder, or a repository of the hub.
             label: Its name in the model's config, in any case; by default the first of `LABELS` that the model has.
 
         Raises:

@@ -1,4 +1,4 @@
-"""``excise report``: the report of an experiment, asked of a running server. Heavy imports wait until it runs."""
+"""`excise report`: the report of an experiment, asked of a running server. Heavy imports wait until it runs."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _parsed(answer: httpx.Response, url: str, address: str) -> Report:
 
 
 def rendered(document: Report, suffix: str) -> bytes:
-    """The document as ``.json``, ``.html`` or ``.png``."""
+    """The document as `.json`, `.html` or `.png`."""
     if suffix == ".png":
         from service.experiments.report.figure import png
 

@@ -96,7 +96,7 @@ def changes(
         kept: Rank of what is to stay; 0 for none of it.
 
     Raises:
-        SelectionError: a rank that a matrix does not have, or ranks to be kept of nothing.
+        SelectionError: A rank that a matrix does not have, or ranks to be kept of nothing.
     """
     if kept and general is None:
         raise SelectionError(f"{kept} ranks are to be kept, and no general moments say which")

@@ -88,7 +88,7 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
     """Load a local folder or a hub id.
 
     Args:
-        model: a folder with a safetensors checkpoint, or a repository of the Hugging Face hub. An adapter in that
+        model: A folder with a safetensors checkpoint, or a repository of the Hugging Face hub. An adapter in that
             folder is left out.
         dtype: `auto` keeps the checkpoint's, but takes float32 for bfloat16 on a processor without instructions for it,
             which is several times slower there, if that fits into half of the memory; else a torch type such as
@@ -172,7 +172,7 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
     """Describe a model that is already in memory and whose checkpoint lies in the folder `path`.
 
     Raises:
-        ArchitectureError: a family without an adapter, or a layer without the modules that its family has.
+        ArchitectureError: A family without an adapter, or a layer without the modules that its family has.
     """
     architecture = architecture_of(model.config)
     model.eval()

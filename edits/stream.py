@@ -15,7 +15,7 @@ import masks
 def tensors(folder: str | os.PathLike[str]) -> Iterator[tuple[str, torch.Tensor]]:
     """Each tensor by name, in the order of the files. They are mapped from disk: read where used, and read-only.
 
-    Nothing in a file is executed. The folder is one that `masks.parameters` can read. Raises ``CheckpointError`` where
+    Nothing in a file is executed. The folder is one that `masks.parameters` can read. Raises `CheckpointError` where
     there is no checkpoint.
     """
     for file in masks.checkpoint_files(folder).files:

@@ -59,7 +59,6 @@ class Figures:
 
 def figures(measured: object) -> Figures:
     """Read the figures in `meta.measured`; what is missing, or of another shape, is None."""
-
     before, after, difference = (_at(measured, side) for side in ("before", "after", "difference"))
 
     def rate(key: str) -> Change:

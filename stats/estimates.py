@@ -37,7 +37,7 @@ class Rate:
 
     @property
     def value(self) -> float:
-        """count / total."""
+        """The rate, count / total."""
         return self.count / self.total
 
 

@@ -66,16 +66,16 @@ def attribute(
         max_length: Texts are cut to this many tokens.
         tokens: Tokens of a batch, padding included. This and what follows change time and memory, not the result.
         checkpointing: Keep only what enters each decoder layer, and compute the rest twice.
-        scores_in: a folder for memory-mapped files, where the scores add up instead of beside the weights. The files
+        scores_in: A folder for memory-mapped files, where the scores add up instead of beside the weights. The files
             have no names, and go with the result.
-        resume: a folder for a journal: written after every batch, and read by a later run of the same attribution.
+        resume: A folder for a journal: written after every batch, and read by a later run of the same attribution.
         state: Anything else by which a journal differs: a digest of what is cut during the attribution.
         progress: Called after every batch.
 
     Raises:
         CriterionError: An unknown criterion, or one that cannot score what was asked.
-        ReferenceSetError: a prompt that does not fit the context, or no prompt that has responses of both kinds.
-        JournalError: a journal that cannot be written or does not fit.
+        ReferenceSetError: A prompt that does not fit the context, or no prompt that has responses of both kinds.
+        JournalError: A journal that cannot be written or does not fit.
     """
     settings = settings or Settings()
     found = criteria.find_criterion(criterion) if isinstance(criterion, str) else criterion
@@ -186,8 +186,11 @@ def pair_responses(positives: ReferenceSet, negatives: ReferenceSet | None) -> t
 
 
 def weight_by_detector(loaded: LoadedModel, samples: Sequence[Sample], shows: Detector) -> list[Sample]:
-    """Samples whose weights say where in the response the behaviour happens, adding up to 1; where it does not happen,
-    every token of the response counts alike.
+    """Weight the tokens of each response by where the behaviour happens.
+
+    Returns:
+        The samples with weights that add up to 1; without weights, so that all tokens count alike, where the behaviour
+        does not happen.
     """
 
     def decode(tokens: Sequence[int]) -> str:

@@ -55,7 +55,7 @@ def calibrate(
         seed: Of the order of the texts.
 
     Raises:
-        CompressionError: a window that the model cannot read, or too little text.
+        CompressionError: A window that the model cannot read, or too little text.
     """
     width = min(WINDOW, loaded.context_length) if window is None else window
     if not 2 <= width <= loaded.context_length:

@@ -62,7 +62,7 @@ def compress(
     """Cut weights of the model in place: it is compressed afterwards.
 
     Raises:
-        CompressionError: a pattern that does not divide a matrix, or a Hessian that has no inverse.
+        CompressionError: A pattern that does not divide a matrix, or a Hessian that has no inverse.
         SelectionError: Scores that are no numbers.
     """
     plan.check(loaded)

@@ -73,7 +73,7 @@ def pruned(
         weight: float32 (out, in).
         hessian: float32 (in, in).
         fraction: Of the weights of each part of `width` columns; None for a pattern.
-        pattern: `(N, M)` of N:M; None for a fraction.
+        pattern: `N:M`; None for a fraction.
         width: Columns that are taken together.
         damping: Part of the mean of the diagonal of the Hessian that is added to the diagonal.
     """

@@ -31,14 +31,18 @@ class Detector(Protocol):
         ...
 
     def counted(self, responses: Sequence[Response], scores: Scores) -> Flags:
-        """Which of them count when the behaviour's rate is measured: perhaps by a lower bar than the clear cases of
-        `flags`, as toxicity is told from 0.5 on and learnt from 0.9 on: bool (responses,).
+        """Which of them count when the behaviour's rate is measured: bool (responses,).
+
+        The threshold may be lower than that of `flags`, which takes clear cases alone: toxicity is counted from 0.5 on,
+        and masks are made from responses of 0.9 and more.
         """
         ...
 
     def weights(self, responses: Sequence[Response], decode: Decode) -> list[Scores]:
-        """Where in each response the behaviour happens: a weight for each of its tokens, at least 0, float64 (tokens,);
-        all 0 where it does not happen.
+        """Where in each response the behaviour happens.
+
+        Returns:
+            A weight for each token of each response, at least 0, float64 (tokens,); all 0 where it does not happen.
         """
         ...
 

@@ -53,7 +53,7 @@ def generate(
         `len(sequences) * samples` responses; that to sequence i, sample j, lies at i * samples + j.
 
     Raises:
-        EvaluationError: a temperature, number of samples or seed that cannot be used.
+        EvaluationError: A temperature, number of samples or seed that cannot be used.
     """
     check_sampling(temperature, samples, seed)
     ends = end_tokens(loaded)

@@ -105,13 +105,13 @@ def read(source: str | Path, *, kind: Kind = "text", limit: int | None = None, w
     """Read a reference set.
 
     Args:
-        source: a `.jsonl` or `.json` file of rows, one a line or pretty-printed or in an array, with a string under
+        source: A `.jsonl` or `.json` file of rows, one a line or pretty-printed or in an array, with a string under
             `prompt` or `text`, or RealToxicityPrompts' own shape `{"prompt": {"text": …}}`, and for prompts perhaps a
             `response`; or of conversations and instructions, see `conversations`; a `.csv` file with such columns, or
             `file.csv:column`; a `.txt` file with one on each line; or `hf:dataset[:split[:column]]`.
         kind: What they are to be used as, whatever the column is called; it is looked for first under its own name.
         limit: Read only this many, from the start.
-        whole: a `.txt` file is one text, line breaks and all.
+        whole: A `.txt` file is one text, line breaks and all.
 
     Raises:
         ReferenceSetError: No such file, another format, not UTF-8, a wrong column, or nothing in it.

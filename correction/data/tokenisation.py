@@ -58,7 +58,7 @@ def encode(
         room: Tokens to leave free in the context, for a response.
 
     Raises:
-        ReferenceSetError: a prompt that does not fit (prompts are never cut), or one that has no tokens.
+        ReferenceSetError: A prompt that does not fit (prompts are never cut), or one that has no tokens.
     """
     limit = _limit(loaded, room)
     sequences = []

@@ -98,7 +98,7 @@ def card(
         progress: Called after every batch.
 
     Raises:
-        EvaluationError: a text with no token to predict, or settings that cannot be used.
+        EvaluationError: A text with no token to predict, or settings that cannot be used.
     """
     measuring = _Measuring(loaded, reading or CardOptions(), margins or Margins(), progress)
 

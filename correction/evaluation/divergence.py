@@ -97,7 +97,7 @@ class Baseline:
     """The base model's reading of some texts, that any number of cuts are compared with.
 
     Args:
-        texts: a reference set, whose texts are taken as they stand, or token ids. Longer ones are read in windows, as
+        texts: A reference set, whose texts are taken as they stand, or token ids. Longer ones are read in windows, as
             `perplexity` reads passages.
         starts: First token of each text that is scored, from 1 on; by default 1. A prompt's length scores its answer.
         window: Tokens of a window; by default the whole context.
@@ -105,7 +105,7 @@ class Baseline:
         keep: Hidden states in memory; without, the base reads the texts anew for each cut.
 
     Raises:
-        EvaluationError: a window longer than the context, not a start for each text, or no position to score.
+        EvaluationError: A window longer than the context, not a start for each text, or no position to score.
     """
 
     def __init__(

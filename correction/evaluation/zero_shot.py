@@ -37,7 +37,7 @@ def tasks(
         limit: Only this many items of each task, from the start. For a trial: such figures are not comparable.
         batch_size: Rows of a batch.
         few_shot: Worked examples before each item; by default the task's own number, mostly none.
-        task_folder: a folder with tasks of your own, as YAML files.
+        task_folder: A folder with tasks of your own, as YAML files.
         allow_other_base: Whether a mask that was made for another fingerprint is taken, where the geometry fits.
 
     Returns:

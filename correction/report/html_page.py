@@ -99,7 +99,7 @@ def page(
         about_examples: How the examples were chosen.
 
     Raises:
-        ValueError: a picture is not a PNG.
+        ValueError: A picture is not a PNG.
         OSError: The file cannot be written.
     """
     digest = b64encode(sha256(_STYLE.encode()).digest()).decode()

@@ -37,15 +37,20 @@ def graded_gates(scores: Relevance, strength: float) -> dict[str, dict[int, floa
 
 
 def trained_gates(scores: Relevance, amount: float) -> dict[str, dict[int, float]]:
-    """Gates that were trained as they are, for an amount under 1 only that part of them which are dampened most; scaled
-    by one over 1. To scale them down would let go at once all that lie just over a limit of rounding.
+    """Gates as they were trained, or more or less of them.
+
+    Args:
+        scores: −(1 − g) of each trained gate g.
+        amount: 1 for the gates as they are. Over 1, scores are scaled by it. Under 1, it is the share of the gates that
+            stay, those that dampen most: to scale scores down would let go at once of all that lie just over a limit of
+            rounding.
     """
-    found = graded_gates(scores, max(1.0, amount))
-    order = sorted((float(scores.scores[name].view(-1)[at]), name, at) for name, each in found.items() for at in each)
+    gates = graded_gates(scores, max(1.0, amount))
+    order = sorted((float(scores.scores[name].view(-1)[at]), name, at) for name, gated in gates.items() for at in gated)
     kept: dict[str, dict[int, float]] = {}
     for _, name, at in order[: round(min(1.0, amount) * len(order))]:
-        kept.setdefault(name, {})[at] = found[name][at]
-    return {name: dict(sorted(each.items())) for name, each in kept.items()}
+        kept.setdefault(name, {})[at] = gates[name][at]
+    return {name: dict(sorted(gated.items())) for name, gated in kept.items()}
 
 
 def hard_gates(scores: Relevance, count: float) -> dict[str, NDArray[np.int64]]:

@@ -75,7 +75,7 @@ def k_smallest_in_rows(name: str, scores: Tensor, count: int, extra: int = 0) ->
         Flat indices, int64, ascending: rows · count + extra of them.
 
     Raises:
-        SelectionError: a row with fewer numbers than are to be taken of it.
+        SelectionError: A row with fewer numbers than are to be taken of it.
     """
     values = _array(scores)
     rows, columns = values.shape

@@ -70,7 +70,7 @@ def select(
     Args:
         relevance: Scores, of which the smallest are cut.
         count: How many are cut.
-        fraction: Or which fraction of them, over 0 and under 1.
+        fraction: Or which fraction of all components.
         scope: Who competes.
             `global`: all components.
             `layer`: the components of one decoder layer, all its matrices together. The budget is shared out in
@@ -84,7 +84,7 @@ def select(
         Name of the score → flat indices into it, int64, ascending; only where something is cut.
 
     Raises:
-        SelectionError: a budget, scope or pattern that does not exist or fit, or too few scores that are numbers.
+        SelectionError: A budget, scope or pattern that does not exist or fit, or too few scores that are numbers.
     """
     if scope not in get_args(Scope):
         raise SelectionError(f"scope {scope!r} does not exist; there is: {', '.join(get_args(Scope))}")
@@ -109,7 +109,7 @@ def set_difference(
 ) -> dict[str, NDArray[np.int64]]:
     """Components that matter most for the behaviour and are not among those that matter most in general.
 
-    top-q(behaviour) \\ top-p(general) (Wei et al. 2024, arXiv 2402.05162; their safety is our behaviour, their utility
+    top-q(behaviour) ∖ top-p(general) (Wei et al. 2024, arXiv 2402.05162; their safety is our behaviour, their utility
     our general). Each is taken within one score tensor, as their code does: a matrix, or the neurons or heads of a
     layer. A top set holds the highest scores, round(fraction · size) of them and at least 1; of equal ones those that
     come first in component order. Beside the scores this takes memory for the result, and for a copy and the two top
@@ -126,7 +126,7 @@ def set_difference(
 
     Raises:
         CriterionError: The two do not score the same components.
-        SelectionError: a fraction out of range, too few scores that are numbers, or nothing left to cut.
+        SelectionError: A fraction out of range, too few scores that are numbers, or nothing left to cut.
     """
     check_same_components(general, behaviour)
     selected = {}
@@ -146,8 +146,10 @@ def set_difference(
 
 
 def limit_rank(relevance: Relevance, rank: int) -> Relevance:
-    """Scores of weights of which, in each matrix, all but those in `rank` rows and columns are +∞: cut is what lies in
-    these alone, so that taking it away is a product of that rank, which a server can apply to each request.
+    """Set the scores of weights to +∞ in each matrix, but for those in `rank` rows and columns.
+
+    What is cut then lies in these alone, so that the change of the matrix has that rank, and a server can apply it to
+    each request.
 
     The rows and columns are those whose scores under 0 add up to the least.
     """

@@ -50,7 +50,7 @@ class Criterion:
 
     Attributes:
         name: What it is called.
-        attach: a context manager that puts it on a model and, on leaving, puts everything back.
+        attach: A context manager that puts it on a model and, on leaving, puts everything back.
         granularities: What it can score.
         uses: Which of the settings `seed`, `sign`, `baseline`, `random_seed` have a say.
         seed: The only output seed that it is defined for, if so.

@@ -54,8 +54,10 @@ class Settings:
 
     @classmethod
     def default(cls, granularity: Granularity = "neuron", contrast: Contrast = "difference") -> "Settings":
-        """For a contrast with the cost, where the behaviour happens, by the lower bound. For the others what measured
-        best on the demo model: the magnitude of relevance for neurons, its sign for weights.
+        """The settings that fit a contrast.
+
+        For a contrast with the cost, seeds are where the behaviour happens, and the lower bound is taken. For the
+        others it is what measured best on the demo model: the magnitude of relevance for neurons, its sign for weights.
         """
         if contrast == "cost":
             return cls(granularity, seed="shown", sign="lower")

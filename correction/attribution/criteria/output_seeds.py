@@ -20,7 +20,7 @@ class Sample:
     Attributes:
         given: What the model reads.
         response: What it is seeded at, for the seed `response`.
-        throughout: a text: where the model is to go on is after every token, not only after the last.
+        throughout: A text: where the model is to go on is after every token, not only after the last.
         weights: Of the tokens of the response, where they do not all count for 1 / their number; those of 0 are not
             seeded.
         negatives: Another response to the same, that activations are held against; empty for none.

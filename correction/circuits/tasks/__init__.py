@@ -28,7 +28,7 @@ def task_rows(loaded: LoadedModel, task: str, count: int = 300, seed: int = 0, *
 
     Args:
         loaded: The model.
-        task: a name in `TASKS`, or a path that ends in `.csv`.
+        task: A name in `TASKS`, or a path that ends in `.csv`.
         count: Pairs made, of a task that makes them; of a file, the first ones that are read.
         seed: Of what is drawn.
         aligned: See `tokenise_pairs`.
