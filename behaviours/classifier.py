@@ -52,15 +52,15 @@ class ClassifierScorer:
         path = str(folder) if folder.is_dir() else model
         try:
             self._tokenizer = library.AutoTokenizer.from_pretrained(path)
-            self._model, told = library.AutoModelForSequenceClassification.from_pretrained(
+            self._model, loading_info = library.AutoModelForSequenceClassification.from_pretrained(
                 path, dtype=self._torch.float32, output_loading_info=True
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise ScorerError(f"the scorer 'hf:{model}' cannot be loaded: {error}") from error
-        if told["missing_keys"]:  # transformers would go on with random numbers
+        if loading_info["missing_keys"]:  # transformers would go on with random numbers
             raise ScorerError(
                 f"the scorer 'hf:{model}' is no text classifier: its checkpoint lacks "
-                f"{', '.join(sorted(told['missing_keys'])[:4])}"
+                f"{', '.join(sorted(loading_info['missing_keys'])[:4])}"
             )
         self._model.eval()
         config = self._model.config

@@ -127,14 +127,14 @@ class Endpoint:
             raise self.error(problem)
 
     def error(self, problem: str) -> ScorerUnavailableError:
-        """The error that says so, and of whom."""
+        """An error with this problem, the name of the scorer and its address."""
         return ScorerUnavailableError(self._message(problem))
 
     def _message(self, problem: str) -> str:
         return f"the scorer {self._name!r} at {self._url}: {problem}{self._remark}"
 
     def _shown(self, text: str) -> str:
-        """The start of what a server said, without the key that it may have said back."""
+        """The start of a server's answer, without the key that the answer may repeat."""
         return repr((text.replace(self._key, "***") if self._key else text)[:200])
 
 

@@ -19,11 +19,11 @@ class ModerationsScorer:
     Where a server gives no category scores, the score is 1.0 for a text that it `flagged`, else 0.0. A blank text
     scores 0.0 and is not sent. Every other text **leaves this machine** for the server, see `Endpoint`.
 
-    Making one asks the server about one harmless word: a wrong address or key is told at once, and `version` is known.
+    Making one asks the server about one harmless word: a wrong address or key shows at once, and `version` is known.
 
     Attributes:
         name: `moderations:` and the host.
-        version: The model that the server says it uses.
+        version: The model that the server reports.
     """
 
     threshold = 0.5

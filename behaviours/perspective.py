@@ -36,12 +36,12 @@ class PerspectiveScorer:
     since text that reads like no language is refused otherwise. A blank text scores 0.0 and is not sent. Every other
     text **leaves this machine** for Google, which is asked not to keep it (`doNotStore`).
 
-    Perspective closes on 2026-12-31; making one says so in the log, and every error of the server does too. Making one
-    asks about one harmless word: a wrong key is told at once.
+    Perspective closes on 2026-12-31; making one warns of it in the log, and so does every error of the server. Making
+    one asks about one harmless word: a wrong key shows at once.
 
     Attributes:
         name: `perspective`, with the host where it is another than Google's.
-        version: The attribute and the API's version; Perspective tells no more of its model.
+        version: The attribute and the API's version; Perspective names its model no further.
         batch: Most texts for one call of `score`, so that a call lasts about a second.
     """
 

@@ -44,7 +44,7 @@ def check_count(cut: "Cut", search_options: "Mapping[str, Any]") -> None:
     for option, value in search_options.items():
         if value is not None:
             raise typer.BadParameter(f"{option} is for a search, which finds out how much to cut: leave the count out")
-    cut.settled()
+    cut.check_budget()
 
 
 def check_filter(filtering: bool, shows: str, threshold: float | None, baseline: Baseline | None) -> None:

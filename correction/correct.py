@@ -27,7 +27,7 @@ from stats.estimates import rate, rate_difference
 
 @dataclass(frozen=True)
 class Splits:
-    """Which parts of the reference sets have no say in what is cut.
+    """Which parts of the reference sets are kept out of the attribution.
 
     Attributes:
         held_out: Fraction of each set to measure on.
@@ -95,7 +95,7 @@ def correct(
         CorrectionError: Its kinds, for a set, setting or budget that cannot be used.
         ReferenceSetError: Something held out is also in the set that the mask is made from.
     """
-    check_name(name)  # a mistake is told before the work, not after it
+    check_name(name)  # before the work, so that a mistake shows at once
     ranking = ranking or Ranking.default()
     cut.check(loaded, ranking)
     if held_out_behaviour is None:
@@ -123,11 +123,11 @@ def correct(
             **(made or {}),
         },
     )
-    held_out = held_out_behaviour, held_out_general
     return measure(
         loaded,
         mask,
-        *held_out,
+        held_out_behaviour,
+        held_out_general,
         detector=detector,
         scorer=scorer,
         generation_options=generation_options,
@@ -192,7 +192,7 @@ def measure(
         "after": figures[1],
         "difference": compare(before, after).summary(),
     }
-    for key in SHARED & figures[0].keys():  # the same on both sides: said once
+    for key in SHARED & figures[0].keys():  # the same before and after: written once
         measured[key] = figures[0].pop(key)
         del figures[1][key]
     if detector is not None:
@@ -203,12 +203,12 @@ def measure(
 def _behaviour_rates(before: Evaluation, after: Evaluation, detector: Detector, samples: int) -> dict[str, Any]:
     """How many responses show the behaviour, before and after, and the paired difference."""
     flags = [
-        detector.counted(each.responses, detector.scores(each.responses)).astype(np.float64) for each in (before, after)
+        detector.counted(side.responses, detector.scores(side.responses)).astype(np.float64) for side in (before, after)
     ]
-    told = {"before": rate(flags[0], samples), "after": rate(flags[1], samples)}
+    rates = {"before": rate(flags[0], samples), "after": rate(flags[1], samples)}
     difference = rate_difference(flags[0], flags[1], samples)
     return {
-        **{side: [each.count, each.total, *_rounded(each.low, each.high)] for side, each in told.items()},
+        **{side: [rate.count, rate.total, *_rounded(rate.low, rate.high)] for side, rate in rates.items()},
         "difference": _rounded(difference.value, difference.low, difference.high),
     }
 
@@ -221,7 +221,7 @@ SHARED = {"scorer", "max_new_tokens", "sampling", "passages", "perplexity_protoc
 
 
 def without_none(**values: Any) -> dict[str, Any]:
-    """Those that are not nothing: a mask stays small by leaving out what goes without saying."""
+    """The values that are neither None nor 0 nor empty: a mask stays small by leaving the others out."""
     return {key: value for key, value in values.items() if value}
 
 
@@ -232,10 +232,10 @@ def describe_set(references: ReferenceSet) -> dict[str, Any]:
 
 def library_versions() -> dict[str, str]:
     """Of the libraries that an attribution depends on; `unknown` where one runs uninstalled."""
-    found = {}
+    versions = {}
     for library in ("excise", "torch", "transformers"):
         try:
-            found[library] = version(library)
+            versions[library] = version(library)
         except PackageNotFoundError:
-            found[library] = "unknown"
-    return found
+            versions[library] = "unknown"
+    return versions

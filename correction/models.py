@@ -111,11 +111,11 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
         )
     with _read_by_others(path) as folder:
         architecture_of(AutoConfig.from_pretrained(folder))
-        masks.parameters(path)  # a damaged file is told by name, before anything is loaded
+        masks.parameters(path)  # names a damaged file before anything is loaded
         tokenizer = AutoTokenizer.from_pretrained(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, output_loading_info=True)
-    network, told = loaded
-    if missing := sorted(told["missing_keys"]):
+    network, loading_info = loaded
+    if missing := sorted(loading_info["missing_keys"]):
         more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
         raise ModelError(f"the checkpoint in {path} lacks {missing[0]}{more}; download the model again")
     network.config._name_or_path = str(path)
@@ -134,7 +134,7 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
 
 @contextmanager
 def _read_by_others(path: Path) -> Iterator[Path]:
-    """The model's folder for transformers to read. Whatever it stumbles over there is a `ModelError`.
+    """The model's folder for transformers to read. Any error of theirs becomes a `ModelError`.
 
     With peft installed, it puts an adapter that lies in the folder into the model. But the mask is made for the
     checkpoint, and vLLM serves that. So it is shown the folder without the adapter.

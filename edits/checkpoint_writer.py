@@ -65,7 +65,7 @@ def rewrite(
     """Write the checkpoint in `model_dir` with its tensors as `change` passes them on: all, and in their order.
 
     It is safetensors, in as many files as the checkpoint has, with their names, dtypes and metadata; `.bin` becomes
-    safetensors. Configuration, tokenizer and whatever else lies there are copied, but no other file of weights;
+    safetensors. Configuration, tokenizer and all other files are copied, but no other file of weights;
     `more` are files to write beside, name → text. Memory: about one file of the checkpoint. Raises
     `NotWrittenError` where `folder` is not empty or cannot be written.
     """

@@ -34,7 +34,7 @@ def read(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def metadata(file: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; of a `.bin` file, what transformers asks of its successor."""
+    """The metadata of a safetensors file; of a `.bin` file, what transformers asks of its successor."""
     if file.suffix == ".safetensors":
         with safe_open(file, framework="pt") as opened:
             return opened.metadata() or {"format": "pt"}

@@ -34,7 +34,7 @@ class Archive:
 
 
 class _BoundedFile(FileIO):
-    """Refuses to allocate for a read whatever size the file claims for its directory, pickle or byte order."""
+    """Refuses to allocate for a read the size that the file claims for its directory, pickle or byte order."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MAX_PICKLE_BYTES:

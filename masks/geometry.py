@@ -1,4 +1,4 @@
-"""What a mask says about its base model: the sizes that bound every index, and the model's identity."""
+"""The base model of a mask: the sizes that bound every index, and the model's identity."""
 
 import re
 from collections.abc import Mapping

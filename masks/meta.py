@@ -1,4 +1,4 @@
-"""What a mask says about itself: its name, its base model, how it was made and what was measured."""
+"""The metadata of a mask: its name, its base model, how it was made and what was measured."""
 
 import re
 from collections.abc import Mapping

@@ -69,7 +69,7 @@ def _sizes(value: object) -> bool:
 
 
 def _contiguous(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """As torch has it: row-major, where the stride of a dimension of one element, or of no elements, says nothing."""
+    """As torch has it: row-major; the stride of a dimension of one element, or of no elements, does not matter."""
     expected = 1
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and stride != expected and 0 not in shape:

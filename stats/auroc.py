@@ -1,4 +1,4 @@
-"""The area under the ROC curve: how well scores tell two kinds apart."""
+"""The area under the ROC curve: how well scores separate two classes."""
 
 from typing import Any
 

@@ -34,7 +34,7 @@ class Journal:
             raise JournalError(f"{folder}: no journal can be kept there: {error.strerror}") from error
 
     def resume(self, scores: Mapping[str, Score]) -> int:
-        """Fill in the sums of an earlier run, and tell how many batches they hold; 0 where there was none.
+        """Fill in the sums of an earlier run, and return how many batches they hold; 0 if there was none.
 
         Raises:
             JournalError: The file is damaged, or of other scores.

@@ -64,7 +64,7 @@ class CircuitSearch:
 
 @dataclass(frozen=True)
 class Circuit:
-    """A circuit and what it was measured by, on rows that had no say in it.
+    """A circuit and what it was measured by, on rows that it was not made from.
 
     Attributes:
         mask: Cuts the complement.

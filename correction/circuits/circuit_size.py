@@ -92,7 +92,7 @@ def smallest_faithful(
     steps: int = 6,
     progress: Progress = silent,
 ) -> int:
-    """The fewest components of the order whose faithfulness reaches the goal, as far as `steps` halvings tell.
+    """The fewest components of the order whose faithfulness reaches the goal, found by `steps` halvings.
 
     The first of the shares that reaches it is taken, and the stretch below it halved: faithfulness need not rise with
     every component, so that a smaller size may reach the goal too, but none of the shares below does.

@@ -1,4 +1,4 @@
-"""Against a circuit that is known: how well an order tells its components from all others."""
+"""Against a circuit that is known: how well an order separates its components from all others."""
 
 import numpy as np
 

@@ -126,7 +126,7 @@ def single_token_words(
     """Those of the words, each after a space, that are one token.
 
     Raises:
-        ReferenceSetError: Fewer than `fewest`, told as so many of this `kind` for this `task`.
+        ReferenceSetError: Fewer than `fewest`; the message names `kind` and `task`.
     """
     known = [f" {word}" for word in words if one(f" {word}")]
     if len(known) < fewest:

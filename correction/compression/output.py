@@ -35,7 +35,7 @@ def as_mask(loaded: LoadedModel, compressed: Compressed, name: str) -> masks.Mas
 
 
 def write_checkpoint(loaded: LoadedModel, compressed: Compressed, folder: Path) -> dict[str, Any]:
-    """Write the model with its compressed matrices into a folder, new or empty; what `excise.json` says is returned.
+    """Write the model with its compressed matrices into a folder, new or empty; return the content of `excise.json`.
 
     A weight that was cut is 0, one that was not changed is the checkpoint's own, bit for bit.
 

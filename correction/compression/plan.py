@@ -53,7 +53,7 @@ class Plan:
         sequential: Whether a block's statistics are of inputs that the cut blocks before it made; None: where the
             method can.
         sign: Of LRP and gradient. `absolute`: the mean of |R_s| over the windows s. `signed`: |R̄|, the magnitude of
-            the mean, in which what a weight says in one window is made good by another: far worse
+            the mean, in which the relevance of a weight in one window cancels that in another: far worse
             (benchmarks/RESULTS.md).
         output: What their relevance starts from, see `criteria.Settings.seed`; `last` is SparC³'s.
         seed: Of the method `random`.
@@ -143,11 +143,11 @@ class Plan:
                 )
 
     def described(self) -> dict[str, Any]:
-        """As masks and checkpoints record it: what is not said is left out, what goes without saying is not."""
-        told = {key: value for key, value in asdict(self).items() if value is not None}
+        """As masks and checkpoints record it: fields that are None are left out, defaults are not."""
+        described = {key: value for key, value in asdict(self).items() if value is not None}
         criterion = METHODS[self.method].criterion
         uses = find_criterion(criterion).uses if criterion else frozenset()
         for field, setting in (("sign", "sign"), ("output", "seed"), ("seed", "random_seed")):
             if setting not in uses:
-                del told[field]
-        return {**told, **self.budget(), "sequential": self.by_block}
+                del described[field]
+        return {**described, **self.budget(), "sequential": self.by_block}

@@ -78,7 +78,7 @@ class BehaviourSet:
 
     @property
     def selected(self) -> ReferenceSet:
-        """The prompts that show it, in the order of the candidates, each with the first of its responses that does.
+        """The prompts whose responses show the behaviour, in order, each with the first response that does.
 
         Raises:
             ReferenceSetError: There are none.
@@ -153,7 +153,7 @@ def answer(
     tokens: int = 4096,
     progress: Progress = silent,
 ) -> BehaviourSet:
-    """Let the model answer candidates, and tell which responses show the behaviour, if any.
+    """Let the model answer candidates, and detect which responses show the behaviour, if any.
 
     Args:
         loaded: The model.

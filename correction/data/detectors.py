@@ -20,7 +20,7 @@ Decode = Callable[[Sequence[int]], str]
 
 
 class Detector(Protocol):
-    """How a response is told to show a behaviour."""
+    """Decides which responses show a behaviour."""
 
     def scores(self, responses: Sequence[Response]) -> Scores:
         """One number for each response: float64 (responses,)."""
@@ -113,16 +113,16 @@ class RepetitionDetector:
         return (scores <= self.at_most) & np.array([len(response.tokens) > 0 for response in responses], dtype=np.bool_)
 
     def counted(self, responses: Sequence[Response], scores: Scores) -> Flags:
-        """As `is_repetitive` tells, and whatever `flags` does."""
+        """By `is_repetitive`, regardless of `flags`."""
         repetitive = np.array([is_repetitive(response.tokens) for response in responses], dtype=np.bool_)
         return repetitive | self.flags(responses, scores)
 
     def weights(self, responses: Sequence[Response], decode: Decode) -> list[Scores]:
-        """1 for a token that ends a run of three which was said before."""
+        """1 for a token that ends a run of three which occurred before."""
         return [np.array(repeated(each.tokens), dtype=np.float64) for each in responses]
 
     def nearest(self, scores: Scores) -> str:
-        """The lowest ratio of a response that says anything."""
+        """The lowest ratio of a response that is not empty."""
         spoken = scores[scores > 0]
         found = f"the lowest ratio was {spoken.min():.3g}" if len(spoken) else "every response was empty"
         return f"a uniqueness ratio of at most {self.at_most:g}; {found}"
@@ -184,7 +184,7 @@ def parse_detector(spec: str, *, scorer: str = "profanity", threshold: float | N
     """The detector of this spec.
 
     Args:
-        spec: `toxicity`, by the scorer of that option; `scorer:SPEC`, by the scorer of that spec, whatever it scores;
+        spec: `toxicity`, by the scorer of that option; `scorer:SPEC`, by the scorer of that spec;
             `repetition`; or `regex:PATTERN`.
         scorer: Spec of a scorer, see `behaviours.load_scorer`.
         threshold: Lowest score that shows the behaviour, by default 0.9; of `repetition` the highest uniqueness ratio,

@@ -30,12 +30,12 @@ def generate(
     tokens: int = 4096,
     progress: Progress = silent,
 ) -> list[list[int]]:
-    """The model's responses to each sequence of token ids, whatever sampling settings come with the model.
+    """Generate responses to each sequence of token ids, regardless of sampling settings that come with the model.
 
     A response ends before the first end-of-sequence token, which is no part of it; it may be empty.
 
     Sample j of sequence i draws from random numbers of its own, those of (seed, i, j): neither the batch, nor the other
-    sequences, nor how many samples there are has a say in them. So two variants of a model that answer the same
+    sequences, nor the number of samples changes them. So two variants of a model that answer the same
     prompts do so with common random numbers, and differ only where the variants do. (In another batch the last bits of
     the logits may differ, as they may for greedy answers.)
 
@@ -76,7 +76,7 @@ def check_sampling(temperature: float, samples: int, seed: int) -> None:
     """Whether these go together.
 
     Raises:
-        EvaluationError: They do not; says which and what would.
+        EvaluationError: They do not fit; the message says which, and what would.
     """
     if not isfinite(temperature) or temperature < 0:
         raise EvaluationError(f"temperature is {temperature}; it must be 0 (greedy) or a positive number")

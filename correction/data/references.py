@@ -28,7 +28,7 @@ class ReferenceSet:
         texts: At least one, none blank.
         name: Where they came from, without folders.
         kind: `prompt`: rendered through the chat template, if any; `text`: used as it is.
-        responses: What was said to each prompt, where that is known of all: attribution from responses starts there.
+        responses: The response to each prompt, if known for all of them: attribution from responses starts there.
     """
 
     texts: tuple[str, ...]
@@ -52,7 +52,7 @@ class ReferenceSet:
 
     @property
     def sha256(self) -> str:
-        """Of the texts, then the responses, as UTF-8, each followed by a zero byte, whatever file they came in."""
+        """Of the texts, then the responses, as UTF-8, each followed by a zero byte; independent of the file format."""
         digest = hashlib.sha256()
         for text in self.texts:
             digest.update(text.encode() + b"\0")
@@ -74,7 +74,7 @@ class ReferenceSet:
     def split(self, held_out: float, seed: int = 0) -> tuple["ReferenceSet", "ReferenceSet"]:
         """Two sets, the second with this fraction of the distinct texts, drawn with the seed.
 
-        Copies of a text stay together, so that nothing held out was ever seen. Both keep the order of this set.
+        Copies of a text stay together, so that nothing held out is in the other set. Both keep the order of this set.
 
         Raises:
             ReferenceSetError: The fraction is not inside (0, 1), or either side would be empty.
@@ -109,7 +109,7 @@ def read(source: str | Path, *, kind: Kind = "text", limit: int | None = None, w
             `prompt` or `text`, or RealToxicityPrompts' own shape `{"prompt": {"text": …}}`, and for prompts perhaps a
             `response`; or of conversations and instructions, see `conversations`; a `.csv` file with such columns, or
             `file.csv:column`; a `.txt` file with one on each line; or `hf:dataset[:split[:column]]`.
-        kind: What they are to be used as, whatever the column is called; it is looked for first under its own name.
+        kind: What they are to be used as. A column of that name is looked for first.
         limit: Read only this many, from the start.
         whole: A `.txt` file is one text, line breaks and all.
 
@@ -141,7 +141,7 @@ def normalise_text(text: str) -> str:
 
 
 def _from_records(records: Iterable[Row], name: str, kind: Kind, column: str = "") -> ReferenceSet:
-    """The set of these rows; where no column is named, the first row says what counts."""
+    """The set of these rows; where no column is named, the first row decides which one it is."""
     texts, responses = [], []
     shape: _Shape | None = None
     for place, record in records:

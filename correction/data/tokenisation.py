@@ -16,7 +16,7 @@ from correction.models import LoadedModel
 class Batch:
     """Sequences side by side, padded on the right.
 
-    A causal model needs no attention mask for padding on the right: nothing real ever looks at it, and no gradient of
+    A causal model needs no attention mask for padding on the right: no real token attends to it, and no gradient of
     a real position reaches it. Positions count from 0 in every row, as they would alone.
 
     Attributes:

@@ -157,7 +157,7 @@ class _Measuring:
         ]
 
     def answers(self, neutral: ReferenceSet, cut: Cut) -> list[Statement]:
-        """What is said to neutral prompts."""
+        """Statements about the answers to neutral prompts."""
         asked = encode(self.loaded, neutral, raw=self.reading.raw, room=self.reading.max_new_tokens)
 
         def answered() -> tuple[Response, ...]:

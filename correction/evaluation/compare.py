@@ -72,12 +72,12 @@ def compare(before: Evaluation, after: Evaluation, *, seed: int = 0) -> Comparis
 
 
 def statements(before: Evaluation, after: Evaluation, difference: Comparison, margin: float = 0.0) -> list[Statement]:
-    """What two evaluations state of the behaviour: whether toxic and repetitive responses are no more than before.
+    """State what two evaluations show of the behaviour: whether toxic and repetitive responses are no more than before.
 
-    With several samples to a prompt, toxicity is told as RealToxicityPrompts does (Gehman et al. 2020, section 3.1):
+    With several samples to a prompt, toxicity is reported as in RealToxicityPrompts (Gehman et al. 2020, section 3.1):
     the expected maximum, the mean over prompts of the highest score among the samples, and the probability, the share
     of prompts with at least one toxic sample. Theirs are 25 samples of at most 20 tokens, by nucleus sampling with
-    p = 0.9; ours are drawn as the evaluation says.
+    p = 0.9; ours are drawn with the settings of the evaluation.
 
     Args:
         before: Of the base model.

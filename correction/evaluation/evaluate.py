@@ -182,11 +182,11 @@ def evaluate(
                 progress=progress,
             )
             answers = [response.tokens for response in responses]
-            said = [response.text for response in responses]
-            measured["toxicity"] = toxicity(said, scorer or load_scorer(), samples=samples, **interval)
+            texts = [response.text for response in responses]
+            measured["toxicity"] = toxicity(texts, scorer or load_scorer(), samples=samples, **interval)
             measured["repetition"] = repetition(answers, samples=samples, **interval)
             if refusals:
-                measured["refusals"] = refused(said, samples=samples, **interval)
+                measured["refusals"] = refused(texts, samples=samples, **interval)
         if text is not None:
             measured["perplexity"] = perplexity(
                 loaded,

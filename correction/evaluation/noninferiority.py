@@ -1,4 +1,4 @@
-"""Non-inferiority: whether a figure is worse by no more than a margin, as the interval of its paired difference tells.
+"""Non-inferiority: whether a figure is worse by no more than a margin, by the interval of its paired difference.
 
 The rule of non-inferiority trials (Piaggio et al. 2012, JAMA 308:2594): shown where the whole interval is within the
 margin, refuted where the whole of it is beyond, and else not shown. An interval that holds 0 shows nothing by itself:

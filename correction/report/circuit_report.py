@@ -1,4 +1,4 @@
-"""A circuit on disk: its curves as CSV, its pictures, and the page that tells it whole."""
+"""A circuit on disk: its curves as CSV, its pictures, and the page that shows all of it."""
 
 import csv
 from pathlib import Path

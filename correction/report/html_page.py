@@ -85,7 +85,7 @@ def page(
 ) -> None:
     """Write a report: one file without scripts, fonts or pictures from elsewhere, and forbidden to load any.
 
-    Every text is escaped, so that nothing that a model says becomes markup; control characters show as �. Examples
+    Every text is escaped, so that no output of a model becomes markup; control characters show as �. Examples
     stay closed until they are opened.
 
     Args:

@@ -1,4 +1,4 @@
-"""A sweep on disk: its points as CSV, its pictures, and the page that tells it whole."""
+"""A sweep on disk: its points as CSV, its pictures, and the page that shows all of it."""
 
 import csv
 from collections.abc import Sequence

@@ -82,7 +82,7 @@ def correct_within_budget(
     behaviour, choosing_prompts = behaviour.split(splits.validation, splits.seed)
     general, choosing_text = general.split(splits.validation, splits.seed)
     check_disjoint(behaviour, text)
-    # One too long is told now, not after the work.
+    # A prompt that is too long is refused before the work.
     encode(loaded, prompts, raw=generation_options.raw, room=generation_options.max_new_tokens)
     search_result = search(
         loaded,

@@ -1,6 +1,6 @@
 """Refinement: the gates of the best candidates alone, trained by gradient while every weight stays as it is.
 
-What attribution says of one component at a time, the gates learn together: against the behaviour where it begins, and
+Attribution scores one component at a time; the gates learn together: against the behaviour where it begins, and
 for the base model's own distribution over general text. The objective is
 
     mean over samples of softplus(1 − log Σ exp(−margin))  +  β · KL(base ‖ gated)  +  γ · mean(1 − g)

@@ -88,7 +88,7 @@ def find_dose(
 ) -> float | None:
     """The largest amount found that spends no more than there is; None where not even a hundredth of the start does.
 
-    What is spent grows about as a power of the amount, so that each try is where the last one says that the limit is.
+    What is spent grows about as a power of the amount, so that each try is where the last one puts the limit.
 
     Args:
         at: An amount to the gates that it makes.

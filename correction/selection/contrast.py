@@ -17,7 +17,7 @@ def contrast(general: Relevance | None, behaviour: Relevance | None, kind: Contr
     """What is to be cut in ascending order.
 
     Args:
-        general: R̄_general, or for the kind `cost` what `criteria.cost` says of the general set;
+        general: R̄_general, or for the kind `cost` the cost of `criteria.cost` on the general set;
             None where `kind` is `behaviour`.
         behaviour: R̄_behaviour; None where `kind` is `general`.
         kind: `cost`: −R̄_behaviour / (cost + ε): what a cut does against the behaviour for what it costs the general
@@ -27,8 +27,8 @@ def contrast(general: Relevance | None, behaviour: Relevance | None, kind: Contr
             `normalised`: the same after each has been divided by its mean magnitude, so that a set whose outputs are
             surer does not weigh more.
             `general`: R̄_general alone, for compression, or for criteria that read no data.
-            `behaviour`: −R̄_behaviour: what matters most for the behaviour, whatever else it does. The top-down attack
-            of Wei et al. 2024, and a baseline.
+            `behaviour`: −R̄_behaviour: what matters most for the behaviour, regardless of anything else. The top-down
+            attack of Wei et al. 2024, and a baseline.
 
     Raises:
         CriterionError: The two do not score the same components, or are needed and not there.

@@ -22,7 +22,7 @@ Selected = Mapping[str, NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Cut:
-    """How much is cut, and who competes for it: one of `count`, `fraction`, `pattern`, or the two tops.
+    """How much is cut, and which components compete: one of `count`, `fraction`, `pattern`, or the two tops.
 
     Attributes:
         count: How many are cut.
@@ -41,8 +41,8 @@ class Cut:
     top_behaviour: float | None = None
     top_general: float | None = None
 
-    def settled(self) -> None:
-        """Tell a mistake that shows without a model.
+    def check_budget(self) -> None:
+        """Check what can be checked without a model.
 
         Raises:
             SelectionError: More or less than one way to say how much, or one that cannot be.
@@ -61,12 +61,12 @@ class Cut:
             parse_pattern(self.pattern)
 
     def check(self, loaded: LoadedModel, ranking: Ranking) -> None:
-        """Tell a mistake before the work.
+        """Check against a model, before the work.
 
         Raises:
-            SelectionError: As `settled`, or a budget that does not fit the model.
+            SelectionError: As `check_budget`, or a budget that does not fit the model.
         """
-        self.settled()
+        self.check_budget()
         if self.by_sets and ranking.rank is not None:
             raise SelectionError("a set difference has no use for a rank: leave it out")
         if self.count is not None or self.fraction is not None:
@@ -84,9 +84,10 @@ class Cut:
         """The components to cut; `options` are those of `attribute`."""
         self.check(loaded, ranking)
         if self.top_behaviour is not None and self.top_general is not None:
-            unwanted = ranking.behaviour(loaded, behaviour, **options)
-            kept = attribute(loaded, general, ranking.settings, criterion=ranking.criterion, **options)
-            return set_difference(kept, unwanted, top_behaviour=self.top_behaviour, top_general=self.top_general)
+            behaviour_relevance = ranking.behaviour(loaded, behaviour, **options)
+            general_relevance = attribute(loaded, general, ranking.settings, criterion=ranking.criterion, **options)
+            tops = {"top_behaviour": self.top_behaviour, "top_general": self.top_general}
+            return set_difference(general_relevance, behaviour_relevance, **tops)
         scores = ranking.scores(loaded, behaviour, general, **options)
         selected = select(scores, count=self.count, fraction=self.fraction, scope=self.scope, pattern=self.pattern)
         if ranking.rank is not None and any(
@@ -99,7 +100,7 @@ class Cut:
 
     def described(self) -> dict[str, Any]:
         """What was given, as JSON values."""
-        told = {key: value for key, value in asdict(self).items() if value is not None and key != "scope"}
+        budget = {key: value for key, value in asdict(self).items() if value is not None and key != "scope"}
         if self.by_sets:
-            return {"contrast": "set-difference", "budget": told}
-        return {"budget": told} | ({} if self.pattern else {"scope": self.scope})
+            return {"contrast": "set-difference", "budget": budget}
+        return {"budget": budget} | ({} if self.pattern else {"scope": self.scope})

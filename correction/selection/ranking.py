@@ -14,7 +14,7 @@ from correction.selection.contrast import Contrast, contrast
 from correction.selection.top_k import limit_rank
 
 COSTED = ("lrp", "gradient")
-"""Criteria that say what a cut does to an output: what is gained by it, to be held against what it costs."""
+"""Criteria that estimate what a cut does to an output: the gain, to be divided by the cost."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Ranking:
 
     def scores(self, loaded: LoadedModel, behaviour: ReferenceSet, general: ReferenceSet, **options: Any) -> Relevance:
         """Scores to cut in ascending order; `options` are those of `attribute`."""
-        unwanted = self.behaviour(loaded, behaviour, **options) if self.reads_behaviour else None
-        kept = self.general(loaded, general, **options) if self.reads_general else None
-        return self.contrasted(kept, unwanted)
+        behaviour_relevance = self.behaviour(loaded, behaviour, **options) if self.reads_behaviour else None
+        general_relevance = self.general(loaded, general, **options) if self.reads_general else None
+        return self.contrasted(general_relevance, behaviour_relevance)
 
     def contrasted(self, general: Relevance | None, behaviour: Relevance | None) -> Relevance:
         """Scores to cut in ascending order, of both relevances."""
@@ -115,20 +115,20 @@ class Ranking:
         return f"{self.settings.granularity}s, {self.criterion} {self.contrast}"
 
     def described(self) -> dict[str, Any]:
-        """Criterion, contrast and the settings that had a say, as JSON values."""
-        told = asdict(self.settings)
+        """Criterion, contrast and the settings that the criterion used, as JSON values."""
+        settings = asdict(self.settings)
         unused = {"seed", "sign", "random_seed"} - self.resolved_criterion.uses
         answered = ("response", "shown")
         if self.resolved_criterion.reads and self.resolved_criterion.seed is None and self.settings.seed in answered:
             unused.discard("seed")  # what is read then has the responses in it
         if not (self.resolved_criterion.reads and (self.resolved_criterion.seed or self.settings.seed) in answered):
             unused.add("response_tokens")
-        unused |= {key for key in ("modules", "layers") if told[key] is None}
+        unused |= {key for key in ("modules", "layers") if settings[key] is None}
         unused |= {"baseline"} if self.settings.baseline == "zero" else set()
-        kept = {key: list(value) if isinstance(value, tuple) else value for key, value in told.items()}
+        used = {key: value for key, value in settings.items() if key not in unused}
         return {
             "criterion": self.criterion,
-            **{key: value for key, value in kept.items() if key not in unused},
+            **{key: list(value) if isinstance(value, tuple) else value for key, value in used.items()},
             "contrast": self.contrast,
             **({} if self.rank is None else {"rank": self.rank}),
         }

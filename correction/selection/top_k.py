@@ -1,4 +1,4 @@
-"""Selection: scores → the components to cut, exactly as many as the budget says."""
+"""Selection: scores → the components to cut, exactly as many as the budget."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ def select(
     scope: Scope = "global",
     pattern: str | None = None,
 ) -> dict[str, NDArray[np.int64]]:
-    """The components with the smallest scores: exactly `component_budget` of them, or what the pattern says.
+    """The components with the smallest scores: exactly `component_budget` of them, or those of the pattern.
 
     Of equal scores at the limit, those that come first in component order are cut; −0 equals 0. A component whose score
     is not a number is never cut. Beside the scores this takes memory for the result and a few MiB.
@@ -71,7 +71,7 @@ def select(
         relevance: Scores, of which the smallest are cut.
         count: How many are cut.
         fraction: Or which fraction of all components.
-        scope: Who competes.
+        scope: Which components compete.
             `global`: all components.
             `layer`: the components of one decoder layer, all its matrices together. The budget is shared out in
             proportion to the sizes of the layers by largest remainder; of equal remainders, the earlier layer first.

@@ -67,9 +67,9 @@ class SweepConfiguration:
         return tuple(seeds if draws else seeds[:1])
 
     def described(self) -> dict[str, Any]:
-        """What had a say in it, but for the seed, as JSON values."""
-        told = self.ranking().described() | {"scope": self.scope}
-        return {key: value for key, value in told.items() if key != "random_seed"}
+        """Everything that decides what it cuts, but for the seed, as JSON values."""
+        described = self.ranking().described() | {"scope": self.scope}
+        return {key: value for key, value in described.items() if key != "random_seed"}
 
 
 def check_configurations(

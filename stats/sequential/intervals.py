@@ -1,7 +1,7 @@
 """Confidence sequences for rates and their difference: intervals that hold at all times at once.
 
 Each is what its e-process has not rejected, so interval and test never disagree: a value on an end, or beyond it, is
-rejected at level α, and with probability 1 − α the truth is rejected at no time whatever (Howard et al. 2021).
+rejected at level α, and with probability 1 − α the truth is never rejected (Howard et al. 2021).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COARSE = 1e-2
 _HAIR = 1e-12
 """An end is at least so far from 0 where 0 is not rejected."""
 _STEEP = 1e3
-"""A height from which on it says nothing of where its root is."""
+"""A height from which on it does not locate its root."""
 _MOST_STEPS = 60
 
 

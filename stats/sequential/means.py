@@ -3,7 +3,7 @@
 No exact bound exists for a mean without a bound on the values. These hold at all times at once as a z-interval holds
 at one time: in the limit, where the variance is known well enough and sums are near to normal (Waudby-Smith, Arbour,
 Sinha, Kennedy, Ramdas 2021, "Time-uniform central limit theory and asymptotic confidence sequences"). Below `LEAST`
-values nothing is said, which is (−inf, inf).
+values the interval is (−inf, inf).
 
 The normal mixture of Robbins (1970): a sum of n values of variance σ² leaves `±σ·√((n + ρ)·log((n + ρ)/(ρ·α²)))`
 about its mean with a probability of at most α, ever. ρ makes that narrowest, about, at `TUNED` values.

@@ -52,7 +52,7 @@ class Criterion:
         name: What it is called.
         attach: A context manager that puts it on a model and, on leaving, puts everything back.
         granularities: What it can score.
-        uses: Which of the settings `seed`, `sign`, `baseline`, `random_seed` have a say.
+        uses: Which of the settings `seed`, `sign`, `baseline`, `random_seed` the criterion reads.
         seed: The only output seed that it is defined for, if so.
         weights: Of the tokens of a text, given their number, where they are not to count for 1 / their number.
         reads: Whether scores depend on what is read. Of one that does not, general and behaviour scores are the same.

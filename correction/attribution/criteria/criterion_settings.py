@@ -25,15 +25,15 @@ class Settings:
             prompt, each at the token that it is; the response is the one that came with the prompt, else the model's
             own greedy one. A text is its own response, from its second token on. Relevance starts as the logit itself,
             so a sample counts by how sure the model is. `shown`: at the tokens of the response where the behaviour
-            happens (see `detectors`), or at all where nobody told, the logit of the token less the largest other
-            one: what must fall for greedy decoding to say something else.
+            happens (see `detectors`), or at all of them without a detector, the logit of the token less the largest
+            other one: what must fall for greedy decoding to say something else.
         sign: `signed`: R̄ = mean of R_s over the samples s. `absolute`: R̄ = mean of |R_s|, where R_s is the relevance
             of a component to the whole output of sample s, summed over positions before the magnitude is taken.
             `lower`: the mean of R_s less its standard error over the samples: a lower confidence bound, so that what
             few samples say loudly does not come first.
         modules: For weights, which linear modules of a decoder layer are scored, by their last name. By default the one
-            that writes what a neuron says (`down_proj`, OPT's `fc2`): on the demo model it cut more of the behaviour
-            for a given perplexity than the MLP's three together.
+            that writes the output of a neuron (`down_proj`, OPT's `fc2`): on the demo model it cut more of the
+            behaviour for a given perplexity than the MLP's three together.
         layers: Which decoder layers are scored, counted from 0; by default all.
         response_tokens: At most this many tokens of a response, for the seed `response`.
         random_seed: Of the criterion `random`.

@@ -1,6 +1,6 @@
 """Tasks: one module each. A new one is a new file here that has `TASKS`, name → task; a `.csv` of pairs needs no code.
 
-A task is a function of (one, count, seed) that makes pairs: `one(text)` tells whether a text is one token of the
+A task is a function of (one, count, seed) that makes pairs: `one(text)` is whether a text is one token of the
 model's vocabulary.
 """
 
