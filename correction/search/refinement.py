@@ -85,36 +85,37 @@ def refine(
     if not places:
         raise SelectionError("no component is better cut than kept, so there is nothing to refine")
     starts = {name: (-begun.scores[name][at]).clamp(0.02, 0.9) for name, at in places.items()}
-    dampened = {name: nn.Parameter(each.to(loaded.device)) for name, each in starts.items()}
+    dampened = {name: nn.Parameter(start.to(loaded.device)) for name, start in starts.items()}
     optimiser = torch.optim.Adam(dampened.values(), lr=settings.rate, betas=(0.9, 0.99))
     random = np.random.default_rng(settings.seed)
     onsets = [_onset(sample, settings.onset) for sample in samples]
     texts = [tuple(text[: settings.longest]) for text in general if len(text) > 1]
-    bad, read = _shuffled_forever(onsets, random), _shuffled_forever(texts, random)
+    behaviour_stream, general_stream = _shuffled_forever(onsets, random), _shuffled_forever(texts, random)
     with frozen_parameters(loaded.model):
-        known: dict[tuple[int, ...], Tensor] = {}
+        base_states: dict[tuple[int, ...], Tensor] = {}
         for step in range(1, settings.steps + 1):
             optimiser.param_groups[0]["lr"] = settings.rate * (1 - 0.9 * (step - 1) / settings.steps)
             optimiser.zero_grad()
-            shown = _take_tokens(bad, settings.tokens, lambda sample: len(sample.given) + len(sample.response))
-            rows = _take_tokens(read, settings.tokens, len)
-            base = torch.cat([_cached_states(loaded, row, known) for row in rows])
+            step_samples = _take_tokens(behaviour_stream, settings.tokens, _sample_length)
+            step_texts = _take_tokens(general_stream, settings.tokens, len)
+            base = torch.cat([_cached_states(loaded, row, base_states) for row in step_texts])
             with _gated(loaded, places, dampened):
-                batches = seeded_batches(shown, "shown", tokens=1 << 30, device=loaded.device)
-                against = torch.stack([_margin_loss(loaded, batch) for batch in batches]).sum() / len(shown)
-                kept = _states(loaded, rows)
-            divergence = _divergence(loaded, base, kept)
+                batches = seeded_batches(step_samples, "shown", tokens=1 << 30, device=loaded.device)
+                losses = torch.stack([_margin_loss(loaded, batch) for batch in batches])
+                gated = _states(loaded, step_texts)
+            behaviour_loss = losses.sum() / len(step_samples)
+            divergence = _divergence(loaded, base, gated)
             size = torch.cat(list(dampened.values())).mean()
-            (against + settings.divergence * divergence + settings.sparsity * size).backward()
+            (behaviour_loss + settings.divergence * divergence + settings.sparsity * size).backward()
             optimiser.step()
             with torch.no_grad():
-                for each in dampened.values():
-                    each.clamp_(0, 1)
+                for parameter in dampened.values():
+                    parameter.clamp_(0, 1)
             progress("refinement", step, settings.steps)
-    found = {name: torch.ones_like(score) for name, score in begun.scores.items()}
+    scores = {name: torch.ones_like(score) for name, score in begun.scores.items()}
     for name, at in places.items():
-        found[name][at] = -dampened[name].detach().cpu()
-    return Relevance(begun.granularity, found, len(samples))
+        scores[name][at] = -dampened[name].detach().cpu()
+    return Relevance(begun.granularity, scores, len(samples))
 
 
 def _onset(sample: Sample, count: int) -> Sample:
@@ -132,14 +133,18 @@ def _candidates(scores: Relevance, count: int) -> dict[str, Tensor]:
     if not count:
         return {}
     limit = flat.kthvalue(count).values
-    found = {name: (score <= limit).nonzero()[:, 0] for name, score in scores.scores.items()}
-    return {name: at for name, at in found.items() if len(at)}
+    places = {name: (score <= limit).nonzero()[:, 0] for name, score in scores.scores.items()}
+    return {name: at for name, at in places.items() if len(at)}
 
 
 def _shuffled_forever(items: Sequence[Item], random: np.random.Generator) -> Iterator[Item]:
     while True:
         for place in random.permutation(len(items)):
             yield items[place]
+
+
+def _sample_length(sample: Sample) -> int:
+    return len(sample.given) + len(sample.response)
 
 
 def _take_tokens(items: Iterator[Item], tokens: int, length: Callable[[Item], int]) -> list[Item]:

@@ -28,12 +28,12 @@ def gates_from_scores(dampened: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def graded_gates(scores: Relevance, strength: float) -> dict[str, dict[int, float]]:
     """Gates by scores of which the smallest are cut, only where they are not 1; those over 0 are left alone."""
-    found = {}
+    gates = {}
     for name, score in scores.scores.items():
         gated = gates_from_scores(-strength * score.double().view(-1).numpy())
         if len(places := np.flatnonzero(gated < 1)):
-            found[name] = dict(zip(places.tolist(), gated[places].tolist(), strict=True))
-    return found
+            gates[name] = dict(zip(places.tolist(), gated[places].tolist(), strict=True))
+    return gates
 
 
 def trained_gates(scores: Relevance, amount: float) -> dict[str, dict[int, float]]:
@@ -74,7 +74,7 @@ def union_gates(one: Gated, other: Gated) -> Gated:
 
 def gated_count(gated: Gated) -> int:
     """Components that are cut or dampened."""
-    return sum(len(each) for each in gated.values())
+    return sum(len(places) for places in gated.values())
 
 
 def find_dose(

@@ -60,7 +60,7 @@ class SearchResult:
     def front(self) -> tuple[Trial, ...]:
         """The Pareto front: those that no other one beats in both behaviour and perplexity, by perplexity."""
         front: list[Trial] = []
-        for each in sorted(self.tried, key=lambda one: (one.increase.value, one.behaviour_rate)):
-            if not front or each.behaviour_rate < front[-1].behaviour_rate:
-                front.append(each)
+        for trial in sorted(self.tried, key=lambda trial: (trial.increase.value, trial.behaviour_rate)):
+            if not front or trial.behaviour_rate < front[-1].behaviour_rate:
+                front.append(trial)
         return tuple(front)

@@ -90,17 +90,17 @@ class Validation:
         """The part of a budget that a cut spends, by its estimate on some of the text."""
         if not gated:
             return 0.0
-        found = self._few.divergence(partial(self.cut, gated))
-        value = found.perplexity_increase(confidence=self._confidence).value
-        return budget.spent(Estimate(value, value, value), found.kl_per_token().value)
+        divergence = self._few.divergence(partial(self.cut, gated))
+        value = divergence.perplexity_increase(confidence=self._confidence).value
+        return budget.spent(Estimate(value, value, value), divergence.kl_per_token().value)
 
     def tried(self, label: str, number: int, gated: Gated) -> Trial:
         """A cut, verified on all there is."""
         if not gated:
             return Trial(label, number, self._behaviour_rate(gated), Estimate(0.0, 0.0, 0.0), 0.0, gated)
-        found = self._all.divergence(partial(self.cut, gated))
-        increase = found.perplexity_increase(confidence=self._confidence)
-        return Trial(label, number, self._behaviour_rate(gated), increase, found.kl_per_token().value, gated)
+        divergence = self._all.divergence(partial(self.cut, gated))
+        increase = divergence.perplexity_increase(confidence=self._confidence)
+        return Trial(label, number, self._behaviour_rate(gated), increase, divergence.kl_per_token().value, gated)
 
     def cut(self, gated: Gated) -> AbstractContextManager[None]:
         """A context in which these components are cut."""
@@ -110,5 +110,5 @@ class Validation:
 
     def _behaviour_rate(self, gated: Gated) -> float:
         with self.cut(gated):
-            found = answer(self._loaded, self._prompts, self._detector, **self._generation_options.as_arguments())
-        return float(self._detector.counted(found.responses, found.scores).mean())
+            answered = answer(self._loaded, self._prompts, self._detector, **self._generation_options.as_arguments())
+        return float(self._detector.counted(answered.responses, answered.scores).mean())

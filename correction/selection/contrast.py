@@ -58,7 +58,7 @@ def contrast(general: Relevance | None, behaviour: Relevance | None, kind: Contr
 
 def check_same_components(one: Relevance, other: Relevance) -> None:
     """Refuse two that do not score the same components. Raises CriterionError."""
-    shapes = [{name: tuple(score.shape) for name, score in each.scores.items()} for each in (one, other)]
+    shapes = [{name: tuple(score.shape) for name, score in relevance.scores.items()} for relevance in (one, other)]
     if one.granularity != other.granularity or shapes[0] != shapes[1]:
         raise CriterionError("the two sets were scored for other components, and cannot be compared")
 

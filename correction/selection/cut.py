@@ -47,8 +47,8 @@ class Cut:
         Raises:
             SelectionError: More or less than one way to say how much, or one that cannot be.
         """
-        given = [self.count is not None, self.fraction is not None, self.pattern is not None, self.by_sets]
-        if sum(given) != 1:
+        ways = [self.count is not None, self.fraction is not None, self.pattern is not None, self.by_sets]
+        if sum(ways) != 1:
             raise SelectionError(
                 "say in one way how much to cut: a count, a fraction, a pattern, or top_behaviour with top_general"
             )

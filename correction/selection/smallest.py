@@ -45,7 +45,7 @@ def k_smallest(scores: Mapping[str, Tensor], count: int) -> dict[str, Indices]:
     flat = {name: _array(score).reshape(-1) for name, score in scores.items()}
     limit, below = _limit(flat, count)
     ties = count - below
-    found = np.empty(count, np.int64)
+    indices = np.empty(count, np.int64)
     done, taken = 0, {}
     for name, values in flat.items():
         first = done
@@ -55,10 +55,10 @@ def k_smallest(scores: Mapping[str, Tensor], count: int) -> dict[str, Indices]:
                 tied = chunk[here] == limit
                 here = here[~tied | (np.cumsum(tied) <= ties)]
                 ties -= min(ties, int(np.count_nonzero(tied)))
-            np.add(here, start, out=found[done : done + here.size])
+            np.add(here, start, out=indices[done : done + here.size])
             done += here.size
         if done > first:
-            taken[name] = found[first:done]
+            taken[name] = indices[first:done]
     return taken
 
 
@@ -79,15 +79,15 @@ def k_smallest_in_rows(name: str, scores: Tensor, count: int, extra: int = 0) ->
     """
     values = _array(scores)
     rows, columns = values.shape
-    found = np.empty(rows * count + extra, np.int64)
+    indices = np.empty(rows * count + extra, np.int64)
     done, step = 0, max(1, _CHUNK // max(1, columns))
     for first, last, share in ((0, extra, count + 1), (extra, rows, count)):
         for start in range(first, last if share else first, step):
             block = values[start : min(start + step, last)]
             here = np.flatnonzero(_smallest_of_each(name, start, block, share))
-            np.add(here, start * columns, out=found[done : done + here.size])
+            np.add(here, start * columns, out=indices[done : done + here.size])
             done += here.size
-    return found
+    return indices
 
 
 def _smallest_of_each(name: str, start: int, block: Scores, share: int) -> NDArray[np.bool_]:
@@ -159,15 +159,15 @@ def _limit(flat: Mapping[str, Scores], count: int) -> tuple[float, int]:
     low, high = _bracket(list(flat.values()), total, count)
     while True:
         seen = _count(flat, low, high, room)
-        if (found := _found(seen, low, high, count)) is not None:
-            return found
+        if (limit := _limit_in(seen, low, high, count)) is not None:
+            return limit
         if count > seen.at_most_high and interval.upper == inf:  # perhaps there is no such score
             interval.under_upper = _check_enough(flat, total, count)
         interval = interval.narrowed(low, high, seen, count)
         low, high = interval.next_bracket(room)
 
 
-def _found(seen: _Count, low: float, high: float, count: int) -> tuple[float, int] | None:
+def _limit_in(seen: _Count, low: float, high: float, count: int) -> tuple[float, int] | None:
     """The limit and how many scores are smaller, where it is `low`, `high` or among what was gathered between."""
     if seen.under_low < count <= seen.at_most_low:
         return low, seen.under_low

@@ -42,13 +42,13 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
     Raises:
         SelectionError: Something else, or not 0 < N < M.
     """
-    found = _PATTERN.fullmatch(pattern)
-    if not found:
+    match = _PATTERN.fullmatch(pattern)
+    if not match:
         raise SelectionError(
             f"pattern {pattern!r} is not N:M; write how many weights to cut, a colon, and of how many consecutive "
             "ones, as 2:4"
         )
-    n, m = int(found[1]), int(found[2])
+    n, m = int(match[1]), int(match[2])
     if not 0 < n < m:
         raise SelectionError(f"pattern {pattern!r} cuts {n} of {m} weights; N:M needs N over 0 and under M, as 2:4")
     return n, m
@@ -153,7 +153,7 @@ def limit_rank(relevance: Relevance, rank: int) -> Relevance:
 
     The rows and columns are those whose scores under 0 add up to the least.
     """
-    found = {}
+    limited = {}
     for name, score in relevance.scores.items():
         below = score.clamp_max(0)
         lines = torch.cat([below.sum(1), below.sum(0)])
@@ -163,8 +163,8 @@ def limit_rank(relevance: Relevance, rank: int) -> Relevance:
         for line in best.tolist():
             part = (line,) if line < rows else (slice(None), line - rows)
             kept[part] = score[part]
-        found[name] = kept
-    return replace(relevance, scores=found)
+        limited[name] = kept
+    return replace(relevance, scores=limited)
 
 
 def components_by_layer(selected: Mapping[str, NDArray[np.int64] | Mapping[int, float]]) -> dict[str, Any]:
@@ -172,19 +172,20 @@ def components_by_layer(selected: Mapping[str, NDArray[np.int64] | Mapping[int, 
 
     A selection may also give index → gate in the place of indices; it is passed on as it is.
     """
-    found: dict[str, dict[Any, NDArray[np.int64] | Mapping[int, float]]] = {"neurons": {}, "heads": {}, "weights": {}}
+    components: dict[str, dict[Any, NDArray[np.int64] | Mapping[int, float]]]
+    components = {"neurons": {}, "heads": {}, "weights": {}}
     for name, cut in selected.items():
         kind, _, rest = name.partition(".")
-        found[kind][rest if kind == "weights" else int(rest)] = cut
-    return found
+        components[kind][rest if kind == "weights" else int(rest)] = cut
+    return components
 
 
 def _by_layer(relevance: Relevance, size: int) -> dict[str, NDArray[np.int64]]:
     layers: dict[int, dict[str, Tensor]] = {}
     for name, score in relevance.scores.items():
-        if not (found := _LAYER.fullmatch(name)):
+        if not (match := _LAYER.fullmatch(name)):
             raise SelectionError(f"{name} is of no decoder layer; leave it out, or use scope global or row")
-        layers.setdefault(int(found[1] or found[2]), {})[name] = score
+        layers.setdefault(int(match[1] or match[2]), {})[name] = score
     order = sorted(layers)
     shares = _shares(size, [(1, sum(score.numel() for score in layers[layer].values())) for layer in order])
     selected = {}
@@ -238,8 +239,8 @@ def _shares(size: int, groups: Sequence[tuple[int, int]]) -> list[tuple[int, int
     Returns:
         For each pair: what each of its groups gets, and how many of them, the first ones, get one more.
     """
-    total = sum(number * each for number, each in groups)
-    shares = [size * each // total for _, each in groups]
+    total = sum(number * length for number, length in groups)
+    shares = [size * length // total for _, length in groups]
     left = size - sum(number * share for (number, _), share in zip(groups, shares, strict=True))
     extra = [0] * len(groups)
     for index in sorted(range(len(groups)), key=lambda index: -(size * groups[index][1] % total)):  # stable
