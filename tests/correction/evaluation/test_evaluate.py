@@ -60,7 +60,7 @@ def test_intervals_of_nothing_are_refused():
         wilson(0, 0)
     with pytest.raises(StatisticsError, match="there are 2, 3"):
         bootstrap(mean_difference, np.zeros(2), np.zeros(3))
-    with pytest.raises(EvaluationError, match="there are 0"):
+    with pytest.raises(StatisticsError, match="there are 0"):
         bootstrap(mean, np.zeros(0))
 
 
