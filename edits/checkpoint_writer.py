@@ -51,7 +51,10 @@ Tensors = Iterator[tuple[str, torch.Tensor]]
 def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
     """Write the checkpoint in `model_dir` with the components of `mask` set to zero, or dampened.
 
-    Raises `MaskNotAppliedError` and `NotRepresentableError` as `edits.cuts.cut_tensors` does, and like `rewrite`.
+    Raises:
+        MaskNotAppliedError: As `edits.cuts.cut_tensors`.
+        NotRepresentableError: As `edits.cuts.cut_tensors`.
+        NotWrittenError: As `rewrite`.
     """
     rewrite(model_dir, folder, partial(cut_tensors, mask=mask))
 

@@ -17,8 +17,11 @@ def cut_tensors(
     """Pass checkpoint tensors on, the components of `mask` multiplied by their gates (0 where cut) in copies.
 
     `weights` yields (name, tensor) in checkpoint coordinates: a matrix has shape (outputs, inputs). The products are
-    exact. Raises `MaskNotAppliedError` after the last tensor if a component was not met, or at once if a shape
-    differs; `NotRepresentableError` where a tensor's dtype cannot hold a product.
+    exact.
+
+    Raises:
+        MaskNotAppliedError: A component was not met, after the last tensor; or a shape differs, at once.
+        NotRepresentableError: A tensor's dtype cannot hold a product.
     """
     waiting: set[tuple[str, int | str]] = {("neurons", layer) for layer in mask.neurons}
     waiting |= {("heads", layer) for layer in mask.heads} | {("weights", name) for name in mask.weights}

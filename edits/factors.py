@@ -27,7 +27,10 @@ def factors(mask: Mask, folder: str | os.PathLike[str]) -> Iterator[tuple[str, t
 
     A has shape (rank, inputs), B (outputs, rank). Of all factorisations by whole rows and columns they have the
     smallest rank, but that each dampened column takes one of its own; an element that is zero already needs none.
-    Raises `MaskNotAppliedError` and `NotRepresentableError` as `edits.cuts.cut_tensors` does.
+
+    Raises:
+        MaskNotAppliedError: As `edits.cuts.cut_tensors`.
+        NotRepresentableError: As `edits.cuts.cut_tensors`.
     """
     given, to_cut = tee(tensors(folder))
     # The cut stream goes first: it is the one that raises at the end.

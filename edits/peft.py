@@ -22,11 +22,17 @@ from masks import Mask, configuration
 
 
 def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> dict[str, int]:
-    """Write `adapter_config.json` and `adapter_model.safetensors`; returns module → rank.
+    """Write `adapter_config.json` and `adapter_model.safetensors`.
 
     The factors are exact, in the checkpoint's dtype; a server adds their product to the output of the whole matrix, so
-    its results round otherwise than those of a cut matrix. Raises `NotRepresentableError` where the mask cuts what is
-    no linear module, or nothing; `NotWrittenError` where `folder` is not empty or cannot be written.
+    its results round otherwise than those of a cut matrix.
+
+    Returns:
+        Module → rank.
+
+    Raises:
+        NotRepresentableError: The mask cuts what is no linear module, or nothing.
+        NotWrittenError: `folder` is not empty or cannot be written.
     """
     for name in mask.weights:
         _check_linear(name, Path(model_dir))

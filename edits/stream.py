@@ -15,8 +15,10 @@ import masks
 def tensors(folder: str | os.PathLike[str]) -> Iterator[tuple[str, torch.Tensor]]:
     """Each tensor by name, in the order of the files. They are mapped from disk: read where used, and read-only.
 
-    Nothing in a file is executed. The folder is one that `masks.parameters` can read. Raises `CheckpointError` where
-    there is no checkpoint.
+    Nothing in a file is executed. The folder is one that `masks.parameters` can read.
+
+    Raises:
+        CheckpointError: There is no checkpoint.
     """
     for file in masks.checkpoint_files(folder).files:
         yield from read(file)

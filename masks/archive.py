@@ -48,8 +48,9 @@ class _BoundedFile(FileIO):
 def read(path: Path) -> Archive:
     """The archive in a file; no storage is read.
 
-    Raises `CheckpointError`: the format of torch before 1.6, which is no archive; cut off or damaged; an entry that is
-    compressed, encrypted, outside the file, or there twice; a pickle over its limit; big-endian values.
+    Raises:
+        CheckpointError: The format of torch before 1.6, which is no archive; cut off or damaged; an entry that is
+            compressed, encrypted, outside the file, or there twice; a pickle over its limit; big-endian values.
     """
     with _BoundedFile(path) as file:
         first = file.read(len(SIGNATURE))

@@ -31,7 +31,8 @@ class ParameterInfo:
 def parameters(model_dir: PathLike) -> dict[str, ParameterInfo]:
     """Name → `ParameterInfo` of every tensor of a checkpoint, by ascending name; no tensor is loaded.
 
-    Raises `CheckpointError`.
+    Raises:
+        CheckpointError: There is no checkpoint, or it is damaged.
     """
     entries = [entry for _, _, shard in _shards(model_dir) for entry in shard]
     entries.sort(key=lambda entry: entry.name)
@@ -69,7 +70,9 @@ def describe(model_dir: PathLike, id: str | None = None) -> BaseModel:
     """The `BaseModel` of a checkpoint: geometry and architecture from its config.json, and its fingerprint.
 
     Without `id` the model is called after its folder; a Hugging Face cache folder gives the repository's name.
-    Raises `CheckpointError`.
+
+    Raises:
+        CheckpointError: There is no checkpoint or config.json, or it is damaged.
     """
     folder = existing(model_dir)
     config = configuration(folder)

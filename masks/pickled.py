@@ -221,8 +221,9 @@ class Unpickler(pickle._Unpickler):
 def load(raw: bytes, where: str) -> dict[str, Tensor]:
     """Name → `Tensor` of a pickled state dict. What the tensors claim is left to the caller to check.
 
-    Raises `CheckpointError`: a name that is not in `GLOBALS`; an opcode, key or value that no flat state dict has; too
-    many opcodes.
+    Raises:
+        CheckpointError: A name that is not in `GLOBALS`; an opcode, key or value that no flat state dict has; too many
+            opcodes.
     """
     try:
         found = Unpickler(BytesIO(raw)).load()

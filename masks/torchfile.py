@@ -15,8 +15,11 @@ AGAIN = "download it again"
 def entries(path: Path) -> list[TensorEntry]:
     """The tensors of a state dict that torch.save wrote; their offsets count from the start of the file.
 
-    No tensor is loaded and nothing of the file is executed. Tensors may share bytes. Raises `CheckpointError`, also for
-    what torch could load: a file of torch before 1.6, a tensor that is not contiguous, objects other than tensors.
+    No tensor is loaded and nothing of the file is executed. Tensors may share bytes.
+
+    Raises:
+        CheckpointError: The file is damaged, or something that torch alone could load: a file of torch before 1.6, a
+            tensor that is not contiguous, objects other than tensors.
     """
     content = archive.read(path)
     where = f"{path}: data.pkl"
