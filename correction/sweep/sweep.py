@@ -118,6 +118,8 @@ def sweep(
     results.sort(key=lambda result: order[result.arm])  # stable: seeds and counts stay as they came
     facts = {
         "model": {
+            "id": loaded.base.id,
+            "architecture": loaded.base.architecture,
             "fingerprint": loaded.base.fingerprint,
             "dtype": str(loaded.dtype).removeprefix("torch."),
         },
