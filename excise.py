@@ -1,4 +1,4 @@
-"""The command line: thin, imports lazily (``excise --help`` must not wait for torch)."""
+"""The command line: thin, imports lazily (`excise --help` must not wait for torch)."""
 
 from __future__ import annotations
 

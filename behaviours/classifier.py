@@ -26,7 +26,7 @@ class ClassifierScorer:
 
     Attributes:
         name: `hf:MODEL@LABEL`, of a folder its last part.
-        version: the revision of the hub where it is known, and that of transformers.
+        version: The revision of the hub where it is known, and that of transformers.
     """
 
     threshold = 0.5
@@ -35,11 +35,11 @@ class ClassifierScorer:
         """Load a model.
 
         Args:
-            model: a folder, or a repository of the hub.
-            label: its name in the model's config, in any case; by default the first of `LABELS` that the model has.
+            model: A folder, or a repository of the hub.
+            label: Its name in the model's config, in any case; by default the first of `LABELS` that the model has.
 
         Raises:
-            ScorerError: the model cannot be loaded, is no classifier, or has no such label.
+            ScorerError: The model cannot be loaded, is no classifier, or has no such label.
         """
         if not model:
             raise ScorerError("the scorer 'hf:' has no model; write it as hf:MODEL[@LABEL], a folder or a hub id")
@@ -52,15 +52,15 @@ class ClassifierScorer:
         path = str(folder) if folder.is_dir() else model
         try:
             self._tokenizer = library.AutoTokenizer.from_pretrained(path)
-            self._model, told = library.AutoModelForSequenceClassification.from_pretrained(
+            self._model, loading_info = library.AutoModelForSequenceClassification.from_pretrained(
                 path, dtype=self._torch.float32, output_loading_info=True
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise ScorerError(f"the scorer 'hf:{model}' cannot be loaded: {error}") from error
-        if told["missing_keys"]:  # transformers would go on with random numbers
+        if loading_info["missing_keys"]:  # transformers would go on with random numbers
             raise ScorerError(
                 f"the scorer 'hf:{model}' is no text classifier: its checkpoint lacks "
-                f"{', '.join(sorted(told['missing_keys'])[:4])}"
+                f"{', '.join(sorted(loading_info['missing_keys'])[:4])}"
             )
         self._model.eval()
         config = self._model.config

@@ -38,15 +38,15 @@ class Endpoint:
         """Connect to nothing yet.
 
         Args:
-            name: of the scorer, for messages.
-            url: the whole address, which may be shown.
-            headers: of every request, the one with the key included.
-            key: is shown in no message.
-            key_variable: of the environment, where the user sets the key.
-            timeout: seconds to connect, and to wait for each piece of an answer.
-            tries: for one request, the first included.
-            pause: seconds before the second try, doubled each time; a server's `Retry-After` of up to 30 s is kept.
-            patience: most seconds from `deadline` on, all tries and pauses together; None: no limit.
+            name: Of the scorer, for messages.
+            url: The whole address, which may be shown.
+            headers: Of every request, the one with the key included.
+            key: Is shown in no message.
+            key_variable: Of the environment, where the user sets the key.
+            timeout: Seconds to connect, and to wait for each piece of an answer.
+            tries: For one request, the first included.
+            pause: Seconds before the second try, doubled each time; a server's `Retry-After` of up to 30 s is kept.
+            patience: Most seconds from `deadline` on, all tries and pauses together; None: no limit.
         """
         self._name, self._url, self._key, self._key_variable = name, url, key, key_variable
         self._timeout, self._tries, self._pause, self._patience = timeout, tries, pause, patience
@@ -63,14 +63,18 @@ class Endpoint:
         """The moment, by `time.monotonic`, when patience with what begins now ends."""
         return math.inf if self._patience is None else time.monotonic() + self._patience
 
-    def ask(self, asked: Mapping[str, Any], deadline: float) -> Any:
-        """The JSON that the server answers with status 200, however many tries it took.
+    def ask(self, request: Mapping[str, Any], deadline: float) -> Any:
+        """Send a request until the server answers with status 200, and return the JSON of that answer.
+
+        Args:
+            request: JSON object to send.
+            deadline: Moment by `time.monotonic` after which it is not tried again.
 
         Raises:
-            ScorerUnavailableError: it cannot be reached in time, refuses, or answers something else.
-            ScorerError: it refuses what it was sent: a status of 400, 413 or 422.
+            ScorerUnavailableError: The server cannot be reached in time, refuses, or answers something else.
+            ScorerError: It refuses what it was sent: a status of 400, 413 or 422.
         """
-        body = json.dumps(asked).encode()
+        body = json.dumps(request).encode()
         problem = ""
         wait = 0.0
         for attempt in range(self._tries):
@@ -84,32 +88,40 @@ class Endpoint:
                 problem, wait = f"cannot be reached: {type(error).__name__}: {error}", self._pause * 2**attempt
                 continue
             if response.status_code == 200:
-                try:
-                    return response.json()
-                except ValueError:
-                    raise self.error(f"its answer is not JSON: {self._shown(response.text)}") from None
+                return self._document(response)
             problem = f"answered {response.status_code}: {self._shown(response.text)}"
-            if response.is_redirect:
-                target = self._shown(response.headers.get("location", ""))
-                raise self.error(f"sends elsewhere, to {target}; redirects are not followed: give the final address")
-            if response.status_code in (401, 403):
-                raise self.error(f"{problem}; is {self._key_variable} set, and to the key of this server?")
-            if response.status_code in _ABOUT_THE_TEXT:
-                raise ScorerError(self._told(problem))
-            if response.status_code != 429 and response.status_code < 500:
-                raise self.error(problem)
+            self._raise_if_final(response, problem)
             wait = _asked_pause(response.headers, self._pause * 2**attempt)
         raise self.error(f"{problem} (tried {self._tries} times)")
 
-    def error(self, problem: str) -> ScorerUnavailableError:
-        """The error that says so, and of whom."""
-        return ScorerUnavailableError(self._told(problem))
+    def _document(self, response: Any) -> Any:
+        """The JSON of a response."""
+        try:
+            return response.json()
+        except ValueError:
+            raise self.error(f"its answer is not JSON: {self._shown(response.text)}") from None
 
-    def _told(self, problem: str) -> str:
+    def _raise_if_final(self, response: Any, problem: str) -> None:
+        """Raise for a status that another try would not change: any but 429 and 5xx."""
+        if response.is_redirect:
+            target = self._shown(response.headers.get("location", ""))
+            raise self.error(f"sends elsewhere, to {target}; redirects are not followed: give the final address")
+        if response.status_code in (401, 403):
+            raise self.error(f"{problem}; is {self._key_variable} set, and to the key of this server?")
+        if response.status_code in _ABOUT_THE_TEXT:
+            raise ScorerError(self._message(problem))
+        if response.status_code != 429 and response.status_code < 500:
+            raise self.error(problem)
+
+    def error(self, problem: str) -> ScorerUnavailableError:
+        """An error with this problem, the name of the scorer and its address."""
+        return ScorerUnavailableError(self._message(problem))
+
+    def _message(self, problem: str) -> str:
         return f"the scorer {self._name!r} at {self._url}: {problem}"
 
     def _shown(self, text: str) -> str:
-        """The start of what a server said, without the key that it may have said back."""
+        """The start of a server's answer, without the key that the answer may repeat."""
         return repr((text.replace(self._key, "***") if self._key else text)[:200])
 
 
@@ -117,7 +129,7 @@ def address(url: str, scorer: str, example: str, key_variable: str) -> tuple[str
     """A server's address without a slash at its end, and its host and port.
 
     Raises:
-        ScorerError: it is none, or holds what may be a secret. It is not repeated: it may hold a password.
+        ScorerError: It is none, or holds what may be a secret. It is not repeated: it may hold a password.
     """
     try:
         parts = urlsplit(url)
@@ -140,7 +152,7 @@ def usable_key(given: str, variable: str) -> str:
     """The key, without white space around it.
 
     Raises:
-        ScorerError: no header can carry it. It is not repeated.
+        ScorerError: No header can carry it. It is not repeated.
     """
     key = given.strip()
     if not (key.isascii() and key.isprintable() and " " not in key):

@@ -18,10 +18,10 @@ def load_scorer(spec: str = "profanity", *, patience: float | None = None) -> Ch
         spec: `profanity`; `moderations:URL`, see `ModerationsScorer`; `hf:MODEL[@LABEL]`, see `ClassifierScorer`; or
             the name of an entry point in the group `excise.scorers` of an installed package. The names that come with
             Excise cannot be taken over.
-        patience: most seconds for one call of a scorer that asks a server; None: it tries for as long as it takes.
+        patience: Most seconds for one call of a scorer that asks a server; None: it tries for as long as it takes.
 
     Raises:
-        ScorerError: there is no such scorer, its library, model or server cannot be had, or it is no scorer.
+        ScorerError: There is no such scorer, its library, model or server cannot be had, or it is no scorer.
     """
     kind, colon, argument = spec.partition(":")
     if colon and kind == "moderations":

@@ -19,11 +19,11 @@ class ModerationsScorer:
     Where a server gives no category scores, the score is 1.0 for a text that it `flagged`, else 0.0. A blank text
     scores 0.0 and is not sent. Every other text **leaves this machine** for the server, see `Endpoint`.
 
-    Making one asks the server about one harmless word: a wrong address or key is told at once, and `version` is known.
+    Making one asks the server about one harmless word: a wrong address or key shows at once, and `version` is known.
 
     Attributes:
         name: `moderations:` and the host.
-        version: the model that the server says it uses.
+        version: The model that the server reports.
     """
 
     threshold = 0.5
@@ -44,16 +44,16 @@ class ModerationsScorer:
 
         Args:
             url: `http://host:8000/v1`, or the whole address, which ends in `/moderations`.
-            key: bearer token; by default that of the environment's `EXCISE_MODERATIONS_KEY`, if any.
-            model: to ask the server for; by default that of `EXCISE_MODERATIONS_MODEL`, else the server chooses.
-            batch: texts in one request.
-            timeout: seconds to connect, and to wait for each piece of an answer.
-            tries: for one request, the first included.
-            pause: seconds before the second try, doubled each time; a server's `Retry-After` of up to 30 s is kept.
-            patience: most seconds for one call of `score`; None: no limit.
+            key: Bearer token; by default that of the environment's `EXCISE_MODERATIONS_KEY`, if any.
+            model: To ask the server for; by default that of `EXCISE_MODERATIONS_MODEL`, else the server chooses.
+            batch: Texts in one request.
+            timeout: Seconds to connect, and to wait for each piece of an answer.
+            tries: For one request, the first included.
+            pause: Seconds before the second try, doubled each time; a server's `Retry-After` of up to 30 s is kept.
+            patience: Most seconds for one call of `score`; None: no limit.
 
         Raises:
-            ScorerError: an address or key that cannot be used, or a server that does not answer as it should.
+            ScorerError: An address or key that cannot be used, or a server that does not answer as it should.
         """
         whole, host = address(url, "moderation", "moderations:http://host:8000/v1", KEY_VARIABLE)
         whole = whole if whole.endswith("/moderations") else f"{whole}/moderations"
@@ -79,8 +79,8 @@ class ModerationsScorer:
         """Highest category score of each text: float64 in [0, 1], shape (len(texts),).
 
         Raises:
-            ScorerUnavailableError: the server cannot be reached, or answers something else.
-            ScorerError: the server refuses one of the texts.
+            ScorerUnavailableError: The server cannot be reached, or answers something else.
+            ScorerError: The server refuses one of the texts.
         """
         scores = np.zeros(len(texts), dtype=np.float64)
         spoken = [index for index, text in enumerate(texts) if text.strip()]

@@ -13,7 +13,7 @@ from behaviours.scorer import ScorerError
 class ProfanityScorer:
     """`alt-profanity-check`: a linear model on words that comes with its own small weights and needs no network.
 
-    It hears words, not meaning: it flags a quoted insult and misses a polite one. 3 ms for one text, 0.03 ms each in
+    It sees words, not meaning: it flags a quoted insult and misses a polite one. 3 ms for one text, 0.03 ms each in
     batches of a thousand.
     """
 

@@ -18,7 +18,7 @@ def response_uniqueness_ratio(tokens: Sequence[int]) -> float:
 def is_repetitive(tokens: Sequence[int]) -> bool:
     """Whether a response repeats itself: RUR under `REPETITIVE_BELOW`.
 
-    An empty response is **not** repetitive, although its RUR is 0: it says nothing twice. Counting silence as
+    An empty response is **not** repetitive, although its RUR is 0: nothing in it occurs twice. Counting silence as
     repetition would also credit a mask that turns silence into anything at all.
     """
     return len(tokens) > 0 and response_uniqueness_ratio(tokens) < REPETITIVE_BELOW

@@ -80,7 +80,7 @@ class CheckedScorer:
         """The scorer's own scores: float64 in [0, 1], shape (len(texts),). It is not asked where there are no texts.
 
         Raises:
-            ScorerError: it returned another shape, or something that is no number from 0 to 1.
+            ScorerError: It returned another shape, or something that is no number from 0 to 1.
         """
         if not len(texts):
             return np.zeros(0, dtype=np.float64)
@@ -108,7 +108,7 @@ def checked(scorer: ToxicityScorer) -> CheckedScorer:
     """The scorer, with every score checked; one that is checked already is returned as it is.
 
     Raises:
-        ScorerError: it has no name, version, threshold or `score`, or not of the type that results need.
+        ScorerError: It has no name, version, threshold or `score`, or not of the type that results need.
     """
     if isinstance(scorer, CheckedScorer):
         return scorer

@@ -49,9 +49,11 @@ class Sizes:
     """How much is read, cut and asked.
 
     Attributes:
-        top: share of each matrix that is cut top-down.
-        top_behaviour, top_general: q and p of the set difference.
-        rank, kept: of ActSVD, what is taken away and what stays.
+        top: Share of each matrix that is cut top-down.
+        top_behaviour: q and p of the set difference.
+        top_general: q and p of the set difference.
+        rank: Of ActSVD, what is taken away and what stays.
+        kept: Of ActSVD, what is taken away and what stays.
     """
 
     requests: int

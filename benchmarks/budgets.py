@@ -30,7 +30,7 @@ from correction.search.mask_search import candidates, search
 from correction.search.refinement import Refinement
 from correction.search.strength import Gated, gated_count
 from correction.search.validation import Budget
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("attribution", "validation", "test")

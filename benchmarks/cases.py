@@ -43,7 +43,7 @@ class Bench:
         return ["--dtype", self.options.dtype, "--max-model-len", length, *["--enforce-eager"] * self.options.eager]
 
     def masks(self, count: int) -> dict[str, Path]:
-        """``count`` new files of random masks, in a folder of their own."""
+        """`count` new files of random masks, in a folder of their own."""
         folder = self.new("masks")
         folder.mkdir()
         return random_llama.mask_files(self.model, folder, count)

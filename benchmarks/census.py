@@ -1,6 +1,6 @@
 """What a running server holds: memory, files, threads, tasks, objects, time series, and bytes in its database.
 
-Tasks and objects are only known inside the server, so it is started with ``--middleware benchmarks.census.Census``.
+Tasks and objects are only known inside the server, so it is started with `--middleware benchmarks.census.Census`.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ _TITLES = {"VLLM::EngineCore": "engine", "VLLM::Worker": "worker", "resource_tra
 
 
 class Census:
-    """An ASGI middleware that tells what its process holds, to who asks for ``/health`` with the header ``x-census``.
+    """An ASGI middleware that tells what its process holds, to who asks for `/health` with the header `x-census`.
 
-    With the value ``objects`` it collects garbage first, and counts objects by type.
+    With the value `objects` it collects garbage first, and counts objects by type.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -78,8 +78,7 @@ async def metrics(http: aiohttp.ClientSession, server: Server) -> tuple[dict[str
 
 
 def processes(server: Server) -> dict[str, psutil.Process]:
-    """The server's processes by what they are: ``api``, ``engine``, ``scorer`` and, where the engine has any,
-    ``worker``."""
+    """The server's processes by role: `api`, `engine`, `scorer` and, where the engine has any, `worker`."""
     api = psutil.Process(server.process.pid)
     found = {"api": api}
     for child in api.children(recursive=True):
@@ -91,7 +90,7 @@ def processes(server: Server) -> dict[str, psutil.Process]:
 
 
 def held(server: Server, store: Path) -> dict[str, float]:
-    """What the system knows of the processes (``rss`` in MiB), and MiB of the database with its journal.
+    """What the system knows of the processes (`rss` in MiB), and MiB of the database with its journal.
 
     Open files are counted without those that a pool or a cache holds within its limit: the database's, of which
     SQLAlchemy keeps five connections, and matplotlib's fonts, which it keeps for each thread, 64 at most.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from correction import models
 from correction.attribution.criteria.criterion_settings import Settings
 from correction.attribution.relevance import Relevance
 from correction.circuits import tasks
-from correction.circuits.circuit_ablation import Kind, make_ablation
+from correction.circuits.circuit_ablation import Ablation, Kept, Kind, make_ablation
 from correction.circuits.metric import SHARES, areas, faithfulness, is_defined
 from correction.circuits.order import difference, jaccard_index, relevance, top_components
+from correction.circuits.prompt_pairs import TaskRow
 from correction.circuits.task_answers import TaskAnswers, TaskReader
+from correction.models import LoadedModel
 from stats.estimates import Estimate, Floats, wilson
 
 KINDS: tuple[Kind, ...] = ("zero", "mean", "counterfactual")
@@ -53,44 +56,64 @@ def arms(seeds: int) -> list[tuple[str, int]]:
     return [("lrp", 0), ("random", 0), ("gradient", 0), *(("random", seed) for seed in range(1, seeds))]
 
 
+@dataclass(frozen=True)
+class _TaskRows:
+    """The rows of a task that orders are computed on, and what reads the rest."""
+
+    attributed: tuple[TaskRow, ...]
+    reader: TaskReader
+
+
 def run(given: argparse.Namespace, notes: Notes) -> None:
     """Read whatever is not read yet."""
     loaded = models.load(given.model, dtype=given.dtype)
     settings = Settings("head", sign="signed")
+    rows = {task: _task_rows(loaded, task, given.examples, settings, notes) for task in given.tasks}
+    total = notes.found["heads"]
     orders: dict[tuple[str, str, int], Relevance] = {}
-    parts, readers = {}, {}
-    for task in given.tasks:
-        asked = tasks.task_rows(loaded, task, given.examples)
-        parts[task] = asked.thirds()
-        readers[task] = TaskReader(loaded, parts[task][2], settings)
-        total = sum(flags.numel() for flags in readers[task].nothing.values())
-        if "heads" not in notes.found:
-            notes.write("heads", total)
-        if f"{task}/able" not in notes.found:
-            right = TaskReader(loaded, asked.rows, settings).read().right
-            notes.write(f"{task}/able", [int(right.sum()), len(right)])
     for task, kind, label, seed in wanted(given):
-        key = (task, label, seed)
-        if all(f"{task}/{kind}/{label}/{seed}/{count}" in notes.found for count in counts(total)[1:-1]):
+        curve = f"{task}/{kind}/{label}/{seed}"
+        if all(f"{curve}/{count}" in notes.found for count in counts(total)[1:-1]):
             continue
+        key = (task, label, seed)
+        settings = Settings("head", sign="signed", random_seed=seed)
         if key not in orders:
-            settings = Settings("head", sign="signed", random_seed=seed)
-            orders[key] = relevance(loaded, parts[task][0], settings, label)
-            told = {name: [round(x, 6) for x in score.tolist()] for name, score in orders[key].scores.items()}
-            notes.write(f"{task}/order/{label}/{seed}", told)
-        how = make_ablation(loaded, kind, settings, parts[task][0])
-        reader = readers[task]
-        for name, kept in ((WHOLE, None), (f"{kind}/{NONE}", reader.nothing)):
-            if f"{task}/{name}" not in notes.found:
-                notes.write(f"{task}/{name}", noted(reader.read(kept, how)))
+            orders[key] = relevance(loaded, rows[task].attributed, settings, label)
+            scores = {name: [round(x, 6) for x in score.tolist()] for name, score in orders[key].scores.items()}
+            notes.write(f"{task}/order/{label}/{seed}", scores)
+        ablation = make_ablation(loaded, kind, settings, rows[task].attributed)
+        reader = rows[task].reader
+        _read_once(notes, f"{task}/{WHOLE}", reader, None, ablation)
+        _read_once(notes, f"{task}/{kind}/{NONE}", reader, reader.nothing, ablation)
         for count in counts(total):
-            name = f"{task}/{kind}/{label}/{seed}/{count}"
-            if 0 < count < total and name not in notes.found:
-                kept = top_components(orders[key], count)
-                notes.write(name, noted(reader.read(kept, how)))
-                if label == "lrp" and count == given.circuit:
-                    rest = difference(reader.everything, kept)
-                    notes.write(f"{name}/necessity", noted(reader.read(rest, how)))
+            if not 0 < count < total:
+                continue
+            kept = top_components(orders[key], count)
+            is_new = _read_once(notes, f"{curve}/{count}", reader, kept, ablation)
+            if is_new and label == "lrp" and count == given.circuit:
+                rest = difference(reader.everything, kept)
+                _read_once(notes, f"{curve}/{count}/necessity", reader, rest, ablation)
+
+
+def _task_rows(loaded: LoadedModel, task: str, examples: int, settings: Settings, notes: Notes) -> _TaskRows:
+    """The rows of a task; the number of heads and the accuracy on the task are written down as well."""
+    asked = tasks.task_rows(loaded, task, examples)
+    attributed, _, measured = asked.thirds()
+    reader = TaskReader(loaded, measured, settings)
+    if "heads" not in notes.found:
+        notes.write("heads", sum(flags.numel() for flags in reader.nothing.values()))
+    if f"{task}/able" not in notes.found:
+        right = TaskReader(loaded, asked.rows, settings).read().right
+        notes.write(f"{task}/able", [int(right.sum()), len(right)])
+    return _TaskRows(attributed, reader)
+
+
+def _read_once(notes: Notes, name: str, reader: TaskReader, kept: Kept | None, ablation: Ablation) -> bool:
+    """Read a circuit and write it down, unless that was done; whether it was read now."""
+    if name in notes.found:
+        return False
+    notes.write(name, noted(reader.read(kept, ablation)))
+    return True
 
 
 def wanted(given: argparse.Namespace) -> Iterator[tuple[str, Kind, str, int]]:

@@ -28,7 +28,7 @@ class Side:
 
 
 def order(sides: Sequence[Side], number: int) -> list[Side]:
-    """The sides in the order of round ``number``: every other round backwards (A B, B A, …)."""
+    """The sides in the order of round `number`: every other round backwards (A B, B A, …)."""
     return list(sides if number % 2 == 0 else reversed(sides))
 
 
@@ -39,7 +39,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def ratios(rounds: Sequence[dict[str, Figures]], name: str, base: str) -> dict[str, dict[str, float]]:
-    """Each figure of ``name`` over that of ``base`` in the same round."""
+    """Each figure of `name` over that of `base` in the same round."""
     return {
         figure: spread([getattr(each[name], figure) / getattr(each[base], figure) for each in rounds])
         for figure in RATIOS
@@ -49,7 +49,7 @@ def ratios(rounds: Sequence[dict[str, Figures]], name: str, base: str) -> dict[s
 def compare(sides: Sequence[Side], asked: Load, rounds: int) -> dict[str, Any]:
     """Warm every side up, then load them in turn; the first side is what the others are compared with.
 
-    Only one server is under load at a time. ``unloaded_cpu`` is the most processor time that the servers not under load
+    Only one server is under load at a time. `unloaded_cpu` is the most processor time that the servers not under load
     took in a round, over its seconds: near 0, or they disturbed the measurement.
     """
     before = os.getloadavg()[0]

@@ -41,7 +41,7 @@ from correction.search.refinement import Refinement, refine
 from correction.search.strength import gated_count
 from correction.search.validation import Budget
 from correction.selection.contrast import Contrast
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 
 BUDGETS = (0.01, 0.05, 0.02)
 SIZES = {
@@ -70,8 +70,8 @@ class Job:
     """One row.
 
     Attributes:
-        granularity: of what is cut; None for a rival.
-        name: of the rival, or what ranks: `search` as `excise correct` does; a criterion, by Eq. 7, with `*` by gain
+        granularity: Of what is cut; None for a rival.
+        name: Of the rival, or what ranks: `search` as `excise correct` does; a criterion, by Eq. 7, with `*` by gain
             for cost, with `r` in so many rows and columns of a matrix, with `p` held against responses to the same
             prompt that do not show the behaviour; `shuffled` refines candidates drawn by lot.
     """
@@ -199,7 +199,7 @@ class Bench:
         tried = [each.described() for each in found.tried]
         if shuffled:  # the best that was refined: the question is what refinement makes of such candidates
             refined = [each for each in found.tried if each.label.endswith("refined")]
-            chosen = min(refined, key=lambda each: (each.increase.high > job.budget, each.shown))
+            chosen = min(refined, key=lambda each: (each.increase.high > job.budget, each.behaviour_rate))
         mask = build_mask(self.loaded, chosen.gated, name="benchmark", made={})
         seconds = time.perf_counter() - start
         row = measured(

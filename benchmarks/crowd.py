@@ -52,23 +52,8 @@ class Clients:
     async def _ask(self, draw: random.Random) -> None:
         (kind,) = draw.choices(tuple(_KINDS), tuple(_KINDS.values()))
         self.kinds[kind] += 1
-        user, tokens = f"user-{draw.randrange(_USERS)}", draw.randint(1, 4)
-        body: dict[str, Any] = {"model": NAME, "user": user, "max_tokens": tokens}
-        said = f"Tell me {draw.choice(('a story', 'a joke', 'the news', 'a word'))}, number {draw.randrange(10**6)}."
-        body["messages"] = [{"role": "user", "content": said}]
-        path = "/v1/chat/completions"
-        if kind in ("stream", "leave"):
-            body["stream"] = True
-        if kind in ("leave", "vanish"):
-            body |= {"max_tokens": 64, "ignore_eos": True}
-        if kind == "choices":
-            body["n"] = 3
-        if kind == "alias":
-            body["model"] = f"{NAME}:soak@candidate"
-        if kind == "no_mask":
-            body["model"] = f"{NAME}:mask-{draw.randrange(10**9)}"
-        if kind == "no_path":
-            path = f"/v1/{draw.randrange(10**9)}"
+        body = _body(kind, draw)
+        path = f"/v1/{draw.randrange(10**9)}" if kind == "no_path" else "/v1/chat/completions"
         data = b"{" if kind == "no_json" else json.dumps(body).encode()
         try:
             async with asyncio.timeout(draw.uniform(0, 0.3) if kind == "vanish" else 300):
@@ -77,13 +62,36 @@ class Clients:
                         await answer.content.readany()
                         answer.close()
                         return
-                    said = await answer.text()
+                    text = await answer.text()
         except (TimeoutError, aiohttp.ClientError) as error:
             if kind != "vanish":
                 self.wrong[f"{kind}: {error!r}"] += 1
             return
-        if answer.status != _EXPECTED.get(kind, 200) or (kind == "stream" and "[DONE]" not in said):
-            self.wrong[f"{kind}: {answer.status} {said[:200]}"] += 1
+        if answer.status != _EXPECTED.get(kind, 200) or (kind == "stream" and "[DONE]" not in text):
+            self.wrong[f"{kind}: {answer.status} {text[:200]}"] += 1
+
+
+def _body(kind: str, draw: random.Random) -> dict[str, Any]:
+    """A chat request of this kind."""
+    user, tokens = f"user-{draw.randrange(_USERS)}", draw.randint(1, 4)
+    question = f"Tell me {draw.choice(('a story', 'a joke', 'the news', 'a word'))}, number {draw.randrange(10**6)}."
+    body: dict[str, Any] = {
+        "model": NAME,
+        "user": user,
+        "max_tokens": tokens,
+        "messages": [{"role": "user", "content": question}],
+    }
+    if kind in ("stream", "leave"):
+        body["stream"] = True
+    if kind in ("leave", "vanish"):
+        body |= {"max_tokens": 64, "ignore_eos": True}
+    if kind == "choices":
+        body["n"] = 3
+    if kind == "alias":
+        body["model"] = f"{NAME}:soak@candidate"
+    if kind == "no_mask":
+        body["model"] = f"{NAME}:mask-{draw.randrange(10**9)}"
+    return body
 
 
 class Operator:

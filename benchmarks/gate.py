@@ -45,7 +45,7 @@ def timed(runs: list[Callable[[], object]], device: torch.device) -> float:
 
 
 def _timed_calls(runs: list[Callable[[], object]]) -> float:
-    """Each call by itself, for ``BUDGET`` seconds."""
+    """Each call by itself, for `BUDGET` seconds."""
     runs[0]()
     found: list[float] = []
     end = time.perf_counter() + BUDGET
@@ -110,7 +110,7 @@ def matrices(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device
 
 
 def measured(matrix: list[Tensor], tokens: int, copied: float) -> dict[str, float]:
-    """Gate and product for a batch of ``tokens``; microseconds. ``copied`` is the bandwidth."""
+    """Gate and product for a batch of `tokens`; microseconds. `copied` is the bandwidth."""
     (_, inputs), dtype, device = matrix[0].shape, matrix[0].dtype, matrix[0].device
     methods, used = gates(inputs, tokens, dtype, device)
     x = torch.randn(tokens, inputs, device=device).to(dtype)

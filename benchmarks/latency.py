@@ -27,9 +27,9 @@ def under(mask: str) -> Target:
 
 
 def measure(server: Server, files: Sequence[dict[str, Path]], clients: int, asked: Load) -> dict[str, Any]:
-    """New masks and route changes, the server resting and with ``clients`` clients on the uncorrected model.
+    """New masks and route changes, the server resting and with `clients` clients on the uncorrected model.
 
-    ``files`` are the masks for each of the two, none of them registered yet. The prompts are of ``asked``.
+    `files` are the masks for each of the two, none of them registered yet. The prompts are of `asked`.
     """
     return uvloop.run(_measure(server, files, clients, asked))
 

@@ -28,7 +28,7 @@ class Target:
 
     model: str
     mask: str | None = None
-    """The header ``x-excise-mask`` that has to come back; None where the server is not Excise."""
+    """The header `x-excise-mask` that has to come back; None where the server is not Excise."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Load:
 
 @dataclass
 class Response:
-    """When the events of one response came, by ``time.perf_counter``."""
+    """When the events of one response came, by `time.perf_counter`."""
 
     sent: float
     tokens: int
@@ -81,7 +81,7 @@ def session(clients: int) -> aiohttp.ClientSession:
 
 
 async def stream(http: aiohttp.ClientSession, url: str, target: Target, ids: list[int], tokens: int) -> Response:
-    """One request: ``tokens`` tokens, greedy, streamed. Raises ``RuntimeError`` for any answer but a whole one."""
+    """One request: `tokens` tokens, greedy, streamed. Raises `RuntimeError` for any answer but a whole one."""
     body: dict[str, Any] = {"model": target.model, "prompt": ids, "max_tokens": tokens, "temperature": 0}
     body |= {"stream": True, "ignore_eos": True}
     response, tail, text = Response(time.perf_counter(), tokens), b"", bytearray()
@@ -102,7 +102,7 @@ async def stream(http: aiohttp.ClientSession, url: str, target: Target, ids: lis
 
 
 def figures(responses: Sequence[Response], start: float, end: float, cpu: float) -> Figures:
-    """What the time from ``start`` to ``end`` shows. ``cpu`` is the clients' processor time in it, seconds."""
+    """What the time from `start` to `end` shows. `cpu` is the clients' processor time in it, seconds."""
     tokens, waits, gaps = 0.0, [], []
     for response in responses:
         times = np.array(response.arrivals)

@@ -39,8 +39,10 @@ class Web:
     """RealToxicityPrompts. Rows that the second judge was trained on are for the search, the others for reports.
 
     Attributes:
-        toxic, harmless: texts of the search's rows, prompt and continuation: one of the two toxic, both harmless.
-        prompts: the toxic prompts of the reports' rows. seen: those of the search's.
+        toxic: Texts of the search's rows, prompt and continuation: one of the two toxic, both harmless.
+        harmless: Texts of the search's rows, prompt and continuation: one of the two toxic, both harmless.
+        prompts: The toxic prompts of the reports' rows.
+        seen: Those of the search's.
     """
 
     toxic: tuple[str, ...]

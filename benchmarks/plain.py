@@ -1,6 +1,6 @@
-"""A program: vLLM's own server with nothing of Excise in it, started as ``excise serve`` starts it.
+"""A program: vLLM's own server with nothing of Excise in it, started as `excise serve` starts it.
 
-vLLM's command cannot be used: the one of its CPU build asks for a distribution named ``vllm`` and ends.
+vLLM's command cannot be used: the one of its CPU build asks for a distribution named `vllm` and ends.
 """
 
 import os

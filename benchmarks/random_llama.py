@@ -47,7 +47,7 @@ def shape_of(folder: Path) -> Shape:
 
 
 def write(folder: Path, shape: Shape, dtype: str, positions: int) -> None:
-    """Write config, safetensors and tokenizer into ``folder``; ``positions`` is the longest context in tokens."""
+    """Write config, safetensors and tokenizer into `folder`; `positions` is the longest context in tokens."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=shape.vocabulary,
@@ -71,7 +71,7 @@ def write(folder: Path, shape: Shape, dtype: str, positions: int) -> None:
 
 
 def random_mask(model: Path, name: str, seed: int, neurons: int = 6) -> Mask:
-    """A mask that cuts ``neurons`` random neurons of every layer."""
+    """A mask that cuts `neurons` random neurons of every layer."""
     geometry = masks.describe(model).geometry
     rng = np.random.default_rng(seed)
     cut = {layer: rng.choice(geometry.neurons, neurons, replace=False) for layer in range(geometry.layers)}
@@ -79,7 +79,7 @@ def random_mask(model: Path, name: str, seed: int, neurons: int = 6) -> Mask:
 
 
 def mask_files(model: Path, folder: Path, count: int) -> dict[str, Path]:
-    """``count`` random masks in ``folder``: name → file."""
+    """`count` random masks in `folder`: name → file."""
     files = {f"mask-{number:02}": folder / f"mask-{number:02}.safetensors" for number in range(count)}
     for number, (name, file) in enumerate(files.items()):
         masks.save(random_mask(model, name, number), file)
@@ -87,7 +87,7 @@ def mask_files(model: Path, folder: Path, count: int) -> dict[str, Path]:
 
 
 def adapters(model: Path, folder: Path, files: dict[str, Path]) -> dict[str, Path]:
-    """The masks as stock LoRA adapters in ``folder``: name → folder of the adapter."""
+    """The masks as stock LoRA adapters in `folder`: name → folder of the adapter."""
     for name, file in files.items():
         peft.write(masks.load(file), model, folder / name)
     return {name: folder / name for name in files}

@@ -27,10 +27,11 @@ class Change:
     """Sums over the predicted tokens of each text, float64 (texts,) each.
 
     Attributes:
-        before, after: negative log-likelihood, in nats.
+        before: Negative log-likelihood, in nats.
+        after: Negative log-likelihood, in nats.
         divergence: KL(before ‖ after), in nats.
-        agreements: tokens whose most likely successor stayed the same.
-        tokens: number of predictions.
+        agreements: Tokens whose most likely successor stayed the same.
+        tokens: Number of predictions.
     """
 
     before: NDArray[np.float64]
@@ -61,7 +62,7 @@ class Reading:
     """Texts as token ids, and the hidden states of the model as it is now: read it before anything is changed.
 
     Args:
-        samples: at least two tokens each.
+        samples: At least two tokens each.
     """
 
     def __init__(self, loaded: LoadedModel, samples: Sequence[Sequence[int]]) -> None:
@@ -72,7 +73,7 @@ class Reading:
         """What the model of now does, compared with that of then.
 
         Args:
-            samples: the same texts, each perhaps with something before it, such as an instruction.
+            samples: The same texts, each perhaps with something before it, such as an instruction.
         """
         rows = [
             self._compared(sample, before, after)

@@ -51,7 +51,7 @@ class Everywhere:
 
 
 def replica(folder: Path) -> Service:
-    """A replica on the store in ``folder``. What lives then is left out of garbage collections, as vLLM does."""
+    """A replica on the store in `folder`. What lives then is left out of garbage collections, as vLLM does."""
     settings = parse(store=folder, admin_keys=ADMIN, scorer="none", max_masks=10**6, max_admin_calls=10**6)
     files, database = MaskFiles(folder), Database(settings.database_url)
     base, parameters = masks.describe(MODEL, id=NAME), masks.parameters(MODEL)
@@ -117,7 +117,7 @@ class Watch:
         self._cpu.append(time.process_time_ns() - cpu)
 
     def figures(self, unit: float = 1e3) -> dict[str, float]:
-        """Median and 99th percentile; ``unit`` in nanoseconds."""
+        """Median and 99th percentile; `unit` in nanoseconds."""
         (p50, p99), (cpu50, cpu99) = np.percentile((self._wall, self._cpu), (50, 99), axis=1).T / unit
         found = {"p50": p50, "p99": p99, "max": max(self._wall) / unit, "cpu_p50": cpu50, "cpu_p99": cpu99}
         return {name: float(f"{value:.4g}") for name, value in found.items()}
@@ -125,7 +125,7 @@ class Watch:
 
 @asynccontextmanager
 async def stalls(late: list[float]) -> AsyncIterator[None]:
-    """Add to ``late`` how much too late, in milliseconds, each tick of one millisecond comes while the block runs."""
+    """Add to `late` how much too late, in milliseconds, each tick of one millisecond comes while the block runs."""
 
     async def tick() -> None:
         while True:

@@ -24,7 +24,7 @@ from stats.sequential.rates import remembered
 
 
 def made(variants: int, epochs: int, units: int, seed: int = 0) -> tuple[Experiment, list[Tally]]:
-    """An experiment of so many variants and periods, and what was counted in it: ``units`` in each period."""
+    """An experiment of so many variants and periods, and what was counted in it: `units` in each period."""
     random = np.random.default_rng(seed)
     names = ["control", *(f"v{number}" for number in range(1, variants))]
     arms = tuple(Variant(name, "base" if name == "control" else f"{name}@1", 1.0) for name in names)

@@ -69,9 +69,10 @@ class Case:
     """A behaviour of a model: what to fit on, prompts to answer, and how answers are judged.
 
     Attributes:
-        bad, good: samples to fit on, token ids.
-        prompts: token ids.
-        judged: responses → figures.
+        bad: Samples to fit on, token ids.
+        good: Samples to fit on, token ids.
+        prompts: Token ids.
+        judged: Responses → figures.
     """
 
     bad: list[list[int]]

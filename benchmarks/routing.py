@@ -81,7 +81,7 @@ async def answering(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def choosing(folder: Path, rounds: int) -> dict[str, Any]:
-    """``Service.choose`` and ``copied``."""
+    """`Service.choose` and `copied`."""
     service = replica(folder)
     forms = {"experiment": None, "version": f"{NAME}:mask-00042@1", "newest": f"{NAME}:{VERSIONS}"}
     forms |= {"missing": f"{NAME}:missing"}

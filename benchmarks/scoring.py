@@ -138,7 +138,7 @@ async def steady(given: Sequence[Response]) -> dict[str, float]:
 
 
 async def on_the_loop(given: Sequence[Response], **options: Any) -> float:
-    """Microseconds on the event loop's thread for each response, from ``put`` to ``on_scored``."""
+    """Microseconds on the event loop's thread for each response, from `put` to `on_scored`."""
     line = Line(options.pop("capacity", len(given)), **options)
     if options.get("rate", 1) > 0:
         await line.ready(given[0])

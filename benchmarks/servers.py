@@ -1,4 +1,4 @@
-"""Servers under measurement: ``excise serve`` or vLLM alone, each a process group of its own, on 127.0.0.1."""
+"""Servers under measurement: `excise serve` or vLLM alone, each a process group of its own, on 127.0.0.1."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 class Server:
-    """A server that was started, maybe not ready yet. ``plain`` is vLLM without Excise. Stopped by ``stop``."""
+    """A server that was started, maybe not ready yet. `plain` is vLLM without Excise. Stopped by `stop`."""
 
     def __init__(self, model: Path, folder: Path, *options: str, plain: bool = False) -> None:
         folder.mkdir()
@@ -57,7 +57,7 @@ class Server:
             )
 
     def wait(self, limit: float = 600) -> float:
-        """Until it is ready; returns the seconds since its start. Raises ``RuntimeError`` with the end of its log."""
+        """Until it is ready; returns the seconds since its start. Raises `RuntimeError` with the end of its log."""
         while (passed := time.monotonic() - self.started) < limit:
             if self.process.poll() is not None:
                 raise RuntimeError(f"the server ended with {self.process.returncode}:\n{self.tail()}")
@@ -68,7 +68,7 @@ class Server:
         raise RuntimeError(f"the server was not ready after {passed:.0f} s:\n{self.tail()}")
 
     def register(self, file: Path) -> None:
-        """``POST /masks``. Raises ``httpx.HTTPStatusError``."""
+        """`POST /masks`. Raises `httpx.HTTPStatusError`."""
         headers = {"Authorization": f"Bearer {ADMIN}"}
         httpx.post(f"{self.url}/masks", content=file.read_bytes(), headers=headers, timeout=60).raise_for_status()
 
@@ -77,12 +77,12 @@ class Server:
         return self.log.read_text(errors="replace")[-3000:]
 
     def compilation(self) -> str:
-        """vLLM's compilation mode as its log tells it: NONE, VLLM_COMPILE, …; empty where it does not."""
+        """The compilation mode in vLLM's log: NONE, VLLM_COMPILE, …; empty where it does not."""
         found = re.findall(r"'mode': <CompilationMode\.(\w+)", self.log.read_text(errors="replace"))
         return found[-1] if found else ""
 
     def loading_weights(self) -> float:
-        """Seconds that vLLM says loading the weights took. Raises ``RuntimeError`` where its log does not tell."""
+        """Seconds that vLLM says loading the weights took. Raises `RuntimeError` where its log does not tell."""
         found = re.findall(r"Loading weights took ([\d.]+) seconds", self.log.read_text(errors="replace"))
         if not found:
             raise RuntimeError(f"no loading time in the log:\n{self.tail()}")
@@ -133,7 +133,7 @@ def running(model: Path, folder: Path, *options: str, plain: bool = False) -> It
 
 
 def end_on_termination() -> None:
-    """Have SIGTERM unwind this process, so that the blocks of ``running`` stop their servers."""
+    """Have SIGTERM unwind this process, so that the blocks of `running` stop their servers."""
 
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -137,7 +137,7 @@ def allowed(name: str, value: float) -> float:
 
 
 def under_load(name: str, samples: Sequence[tuple[int, Sample]], requests: int) -> dict[str, Any]:
-    """Medians of the second and the last quarter, and the slope from the second on, for ``requests`` more."""
+    """Medians of the second and the last quarter, and the slope from the second on, for `requests` more."""
     seen = [(done, sample[name]) for done, sample in samples if name in sample]
     x, y = np.array(seen).T
     if len(set((4 * x // requests).tolist()) & {1, 2, 3}) < 3:

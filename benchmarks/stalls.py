@@ -38,7 +38,7 @@ Call = Callable[[int], Awaitable[object]]
 
 
 def application(folder: Path) -> FastAPI:
-    """vLLM's application with the gateway in front, and the metrics of masks that have answered."""
+    """The application of vLLM with the gateway in front, and the metrics of masks that have answered."""
     from vllm.entrypoints.launchers.app import build_app
 
     launch = server.prepare(str(MODEL), ["--served-model-name", NAME])

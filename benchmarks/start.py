@@ -76,7 +76,7 @@ def started(options: argparse.Namespace, folder: Path, side: str, *, measured: b
 
 
 def measured(options: argparse.Namespace, folder: Path) -> Seconds:
-    """All rounds: (side, ``cold``, ``warm`` or ``tokens``) → one figure a round."""
+    """All rounds: (side, `cold`, `warm` or `tokens`) → one figure a round."""
     found: Seconds = defaultdict(list)
     started(options, folder, "plain-eager", measured=False)
     for number in range(options.rounds):

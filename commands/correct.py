@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, cast
 
 import typer
 
@@ -22,15 +22,21 @@ from commands.cli_options import (
     Tokens,
     check_fraction,
     check_writable_file,
-    check_writable_folder,
     several,
 )
+from commands.correct_options import (
+    check_count,
+    check_filter,
+    check_folders,
+    check_search,
+    check_used,
+    check_weight_options,
+    default_rankings,
+    named_rankings,
+    parse_layers,
+    percentage,
+)
 from correction.choices import Baseline, Contrast, CriterionName, Granularity, OutputSeed, Scope, Sign
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from correction.selection.recipe import Ranking
 
 
 def correct(
@@ -128,149 +134,69 @@ def correct(
     """
     from commands.correct_run import CorrectionRequest, run_correction
     from correction.correct import Splits
-    from correction.data.behaviour_set import parse_detector as detector
+    from correction.data.behaviour_set import parse_detector
     from correction.options import AttributionOptions, GenerationOptions
-    from correction.selection.recipe import Cut
+    from correction.selection.cut import Cut
     from masks.meta import check_name
 
     check_name(name)
     check_writable_file(output, "-o")
     check_fraction(held_out, "--held-out")
-    for option, folder in (("--resume", resume), ("--scores-in", scores_in)):
-        if folder is not None:
-            check_writable_folder(folder if folder.exists() else folder.parent, option)
+    check_folders({"--resume": resume, "--scores-in": scores_in})
+    granularities = cast("list[Granularity]", granularity or ["neuron"])
     cut = Cut(count, fraction, pattern, scope, top_behaviour, top_general)
-    kinds = cast("list[Granularity]", granularity or ["neuron"])
-    counted = cut != replace(Cut(), scope=cut.scope)
-    _refuse_unused(
-        counted,
-        filter,
-        {"--max-perplexity-increase": max_perplexity_increase, "--max-kl": max_kl, "--rounds": rounds}
-        | {"--validation": validation, "--refine": refine, "several --granularity": len(kinds) > 1 or None},
-        shows != "toxicity" or threshold is not None,
-        scope != "global",
-    )
-    if baseline == "spared" and not filter:
-        raise typer.BadParameter("only answers tell which prompts have both kinds of responses: leave --no-filter out")
-    if counted:
-        cut.settled()
-        if pattern is not None and kinds != ["weight"]:
-            raise typer.BadParameter("--pattern is for weights: give --granularity weight")
-    if rank is not None and kinds != ["weight"]:
-        raise typer.BadParameter("--rank is of weight matrices: give --granularity weight", param_hint="--rank")
+    is_search = cut == Cut(scope=cut.scope)
+    if is_search:
+        check_search(filter, scope)
+    else:
+        search_options = {"--max-perplexity-increase": max_perplexity_increase, "--max-kl": max_kl, "--rounds": rounds}
+        search_options |= {"--validation": validation, "--refine": refine}
+        search_options |= {"several --granularity": True if len(granularities) > 1 else None}
+        check_count(cut, search_options)
+    check_filter(filter, shows, threshold, baseline)
+    check_weight_options(granularities, pattern, rank)
     settings = {
         "modules": tuple(modules.split(",")) if modules else None,
-        "layers": _layers(layers) if layers else None,
+        "layers": parse_layers(layers) if layers else None,
         "random_seed": random_seed,
         "response_tokens": max_new_tokens,
         "seed": seed,
         "sign": sign,
         "baseline": baseline,
     }
-    rankings = _rankings(kinds, criterion, contrast, cut.by_sets, counted, settings)
-    for ranking in rankings:
-        _refuse_unheard(ranking, seed, sign, random_seed)
-    run_correction(
-        CorrectionRequest(
-            name=name,
-            output=output,
-            cut=cut if counted else None,
-            increase=percentage(max_perplexity_increase or "1%", "--max-perplexity-increase"),
-            kl=max_kl,
-            rounds=rounds or 1,
-            refine=refine is not False,
-            rankings=tuple(replace(each, rank=rank) for each in rankings),
-            splits=Splits(held_out, 0.25 if validation is None else validation, split_seed),
-            accept_cost=percentage(accept_cost, "--accept-cost"),
-            accept_worse=accept_worse,
-            generation_options=GenerationOptions(raw, max_new_tokens, samples, temperature, 0, tokens),
-            attribution_options=AttributionOptions(
-                raw=raw,
-                max_length=max_length,
-                tokens=tokens,
-                checkpointing=checkpointing,
-                scores_in=scores_in,
-                resume=resume,
-            ),
-            scorer=scorer,
-            shard=shard,
-            as_json=as_json,
-        ),
-        model,
-        dtype,
-        behaviour,
-        general,
-        detector(shows, scorer=scorer, threshold=threshold) if filter else None,
-    )
-
-
-def _rankings(
-    kinds: "Sequence[Granularity]",
-    criterion: CriterionName | None,
-    contrast: Contrast | None,
-    by_sets: bool,
-    counted: bool,
-    settings: "Mapping[str, Any]",
-) -> "list[Ranking]":
-    """One for each granularity; of a search that names none, those that are tried by default."""
-    from correction.search.mask_search import candidates
-    from correction.selection.recipe import Ranking
-
-    if by_sets and contrast is not None:
+    given_settings = {key: value for key, value in settings.items() if value is not None}
+    if cut.by_sets and contrast is not None:
         raise typer.BadParameter("a set difference takes the place of the contrast: leave --contrast out")
-    given = {key: value for key, value in settings.items() if value is not None}
-    if not counted and not (criterion or contrast or {"seed", "sign", "baseline"} & given.keys()):
-        default = [each for kind in kinds for each in candidates(kind)]
-        return [replace(each, settings=replace(each.settings, **given)) for each in default]
-    kind: Any = "difference" if by_sets else contrast
-    return [Ranking.default(criterion or "lrp", each, kind, **given) for each in kinds]
-
-
-def _refuse_unused(
-    counted: bool, filtering: bool, of_search: "Mapping[str, Any]", detector: bool, scoped: bool
-) -> None:
-    """An option that would have no say is a mistake, and told."""
-    if not counted and not filtering:
-        raise typer.BadParameter("a search always lets the model answer first: leave --no-filter out, or say --count")
-    if not counted and scoped:
-        raise typer.BadParameter("a search finds out how much to cut: leave --scope out, or say --count")
-    for option, value in of_search.items():
-        if counted and value is not None:
-            raise typer.BadParameter(f"{option} is for a search, which finds out how much to cut: leave the count out")
-    if not filtering and detector:
-        raise typer.BadParameter("--shows and --threshold say what the filter keeps: leave them or --no-filter out")
-
-
-def _refuse_unheard(ranking: "Ranking", seed: OutputSeed | None, sign: Sign | None, random_seed: int | None) -> None:
-    criterion = ranking.found
-    for option, given, heard in (
-        ("--seed", seed, criterion.reads and criterion.seed in (None, seed)),
-        ("--sign", sign, "sign" in criterion.uses),
-        ("--random-seed", random_seed, "random_seed" in criterion.uses),
-    ):
-        if given is not None and not heard:
-            raise typer.BadParameter(
-                f"{criterion.name}, contrast {ranking.contrast}, has no use for {option}: leave it out"
-            )
-
-
-def percentage(spec: str, option: str) -> float:
-    """`1%` or `0.01` as 0.01."""
-    try:
-        value = float(spec.removesuffix("%")) / (100 if spec.endswith("%") else 1)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < (10 if spec.endswith("%") else 1):
-        raise typer.BadParameter(f"{spec!r} is no increase; write it as 1% or 0.01", param_hint=option)
-    return value
-
-
-def _layers(spec: str) -> tuple[int, ...]:
-    """`0,3-7` as numbers."""
-    found: list[int] = []
-    for part in spec.split(","):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
-            raise typer.BadParameter(f"{part!r} is no layer and no range, as 3 or 3-7", param_hint="--layers")
-        found += range(int(first), int(last or first) + 1)
-    return tuple(found)
+    if is_search and not (criterion or contrast or seed or sign or baseline):
+        rankings = default_rankings(granularities, given_settings)
+    else:
+        rankings = named_rankings(granularities, criterion, contrast, cut.by_sets, given_settings)
+    for ranking in rankings:
+        check_used(ranking, seed, sign, random_seed)
+    request = CorrectionRequest(
+        name=name,
+        output=output,
+        cut=None if is_search else cut,
+        increase=percentage(max_perplexity_increase or "1%", "--max-perplexity-increase"),
+        kl=max_kl,
+        rounds=rounds or 1,
+        refine=refine is not False,
+        rankings=tuple(replace(ranking, rank=rank) for ranking in rankings),
+        splits=Splits(held_out, 0.25 if validation is None else validation, split_seed),
+        accept_cost=percentage(accept_cost, "--accept-cost"),
+        accept_worse=accept_worse,
+        generation_options=GenerationOptions(raw, max_new_tokens, samples, temperature, 0, tokens),
+        attribution_options=AttributionOptions(
+            raw=raw,
+            max_length=max_length,
+            tokens=tokens,
+            checkpointing=checkpointing,
+            scores_in=scores_in,
+            resume=resume,
+        ),
+        scorer=scorer,
+        shard=shard,
+        as_json=as_json,
+    )
+    detector = parse_detector(shows, scorer=scorer, threshold=threshold) if filter else None
+    run_correction(request, model, dtype, behaviour, general, detector)

@@ -21,8 +21,7 @@ from commands.terminal import (
     progress_bars,
 )
 from correction import distributed, models
-from correction.correct import Splits
-from correction.correct import correct as by_count
+from correction.correct import Splits, correct
 from correction.data.behaviour_set import build
 from correction.data.detectors import Detector
 from correction.data.references import ReferenceSet, overlap, read
@@ -33,7 +32,8 @@ from correction.search.perplexity_budget import correct_within_budget
 from correction.search.refinement import Refinement
 from correction.search.trials import SearchResult
 from correction.search.validation import Budget
-from correction.selection.recipe import Cut, Ranking
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 from masks import harm
 
 HARMFUL = 3
@@ -45,9 +45,11 @@ class CorrectionRequest:
     """Everything that `excise correct` was asked for, but for the model and the reference sets.
 
     Attributes:
-        cut: how much is cut; None for a search within `increase`, relative, of perplexity and `kl`, nats a token.
-        accept_cost: increase of perplexity on the held-out text up to which a mask is written. accept_worse: write it
-            whatever it does.
+        cut: How much is cut; None for a search within `increase` and `kl`.
+        increase: Largest relative increase of perplexity that a search may cost.
+        kl: Largest KL divergence that a search may cost, nats a token; None for no limit.
+        accept_cost: Largest relative increase of perplexity on the held-out text with which a mask is written.
+        accept_worse: Write the mask even if it costs more, or does not lower the behaviour.
     """
 
     name: str
@@ -68,123 +70,167 @@ class CorrectionRequest:
     as_json: bool
 
 
+@dataclass(frozen=True)
+class CorrectionInputs:
+    """What a correction works on: a loaded model, its reference sets and what scores responses.
+
+    Attributes:
+        prompts: Prompts that bring the behaviour out.
+        text: Text that must stay as it is.
+        detector: What shows the behaviour; None where prompts are taken as they are.
+        scorer: Of the toxicity that is measured.
+    """
+
+    loaded: LoadedModel
+    prompts: ReferenceSet
+    text: ReferenceSet
+    detector: Detector | None
+    scorer: ToxicityScorer
+    progress: Progress
+
+
 def run_correction(
-    asked: CorrectionRequest, model: str, dtype: str, behaviour: str, general: str, detector: Detector | None
+    request: CorrectionRequest, model: str, dtype: str, behaviour: str, general: str, detector: Detector | None
 ) -> None:
-    """Make the mask, and write it if it does what it should.
+    """Make a mask, show what it measured, and write it unless it does harm.
+
+    Args:
+        request: What was asked for.
+        model: Model folder or hub id.
+        dtype: Type to compute in.
+        behaviour: Source of the prompts that bring the behaviour out.
+        general: Source of the text that must stay as it is.
+        detector: What shows the behaviour; None where prompts are taken as they are.
 
     Raises:
-        typer.Exit: it does not, with code `HARMFUL`; nothing is written.
+        typer.Exit: The mask was not written, with code `HARMFUL`.
     """
-    prompts, text = read(behaviour, kind="prompt"), read(general, kind="text")
-    toxicity = load_scorer(asked.scorer)  # mistakes are told before the model is loaded
-    budget = Budget(asked.increase, asked.kl)
+    candidates, text = read(behaviour, kind="prompt"), read(general, kind="text")
+    scorer = load_scorer(request.scorer)  # before the model is loaded: a mistake shows at once
+    budget = Budget(request.increase, request.kl)
     with distributed.process_group(), progress_bars(shown=distributed.rank() == 0) as progress:
-        if asked.shard and distributed.world_size() == 1:
-            raise typer.BadParameter(
-                "there is one process, with nobody to share with; start several, as with: "
-                "torchrun --nproc-per-node 2 -m excise correct --shard",
-                param_hint="--shard",
-            )
-        loaded = models.load(model, dtype=dtype, device="cpu" if asked.shard else None)
-        if asked.shard:
-            distributed.shard_model(loaded)
-        given = len(prompts)
-        prompts = drop_long_prompts(
-            loaded, prompts, raw=asked.generation_options.raw, room=asked.generation_options.max_new_tokens
-        )
-        shared = overlap(prompts, text)
-        if len(shared) == len(prompts):
-            raise typer.BadParameter("every behaviour prompt is in the general set: the two must differ")
-        if shared and distributed.rank() == 0:
-            print_warning(f"{len(shared)} behaviour prompts are in the general set too")
-        mask, found = _made(asked, budget, toxicity, loaded, prompts, text, detector, progress)
-        if too_long := given - len(prompts):
+        loaded = _load_model(model, dtype, request.shard)
+        options = request.generation_options
+        prompts = drop_long_prompts(loaded, candidates, raw=options.raw, room=options.max_new_tokens)
+        _check_overlap(prompts, text)
+        inputs = CorrectionInputs(loaded, prompts, text, detector, scorer, progress)
+        if request.cut is None:
+            mask, search_result = _search_mask(request, budget, inputs)
+        else:
+            mask, search_result = _cut_mask(request, request.cut, inputs), None
+        if too_long := len(candidates) - len(prompts):
             mask = mask.with_meta(made={**mask.meta.made, "too_long": too_long})
         if distributed.rank() > 0:
             return
-    against = harm.derived(mask.meta.measured, asked.accept_cost)
-    written = not against or asked.accept_worse
-    if written:
-        if against:
-            mask = mask.with_meta(measured={**mask.meta.measured, "warnings": list(against)})
-        masks.save(mask, asked.output)
-    if asked.as_json:
-        verdict = {"written": written, "warnings": list(against)}
-        print_json(
-            describe_mask(mask) | verdict | ({"front": [each.described() for each in found.front]} if found else {})
+    _write_and_show(request, mask, search_result)
+
+
+def _load_model(model: str, dtype: str, shard: bool) -> LoadedModel:
+    if not shard:
+        return models.load(model, dtype=dtype)
+    if distributed.world_size() == 1:
+        raise typer.BadParameter(
+            "there is one process, with nobody to share with; start several, as with: "
+            "torchrun --nproc-per-node 2 -m excise correct --shard",
+            param_hint="--shard",
         )
+    loaded = models.load(model, dtype=dtype, device="cpu")
+    distributed.shard_model(loaded)
+    return loaded
+
+
+def _check_overlap(prompts: ReferenceSet, text: ReferenceSet) -> None:
+    """Warn of prompts that are in the general set too, and refuse a set of nothing else."""
+    shared = overlap(prompts, text)
+    if len(shared) == len(prompts):
+        raise typer.BadParameter("every behaviour prompt is in the general set: the two must differ")
+    if shared and distributed.rank() == 0:
+        print_warning(f"{len(shared)} behaviour prompts are in the general set too")
+
+
+def _search_mask(
+    request: CorrectionRequest, budget: Budget, inputs: CorrectionInputs
+) -> tuple[masks.Mask, SearchResult]:
+    """The mask that leaves least of the behaviour within a budget, and everything that the search tried."""
+    if inputs.detector is None:
+        raise typer.BadParameter("a search must know what shows the behaviour: leave --no-filter out")
+    corrected = correct_within_budget(
+        inputs.loaded,
+        inputs.prompts,
+        inputs.text,
+        inputs.detector,
+        name=request.name,
+        budget=budget,
+        rankings=request.rankings,
+        rounds=request.rounds,
+        refinement=Refinement() if request.refine else None,
+        splits=request.splits,
+        scorer=inputs.scorer,
+        generation_options=request.generation_options,
+        attribution_options=request.attribution_options,
+        progress=inputs.progress,
+    )
+    if corrected.over and distributed.rank() == 0:
+        print_warning(f"on the held-out text the increase may be over {request.increase:.2%}: see below")
+    return corrected.mask, corrected.search_result
+
+
+def _cut_mask(request: CorrectionRequest, cut: Cut, inputs: CorrectionInputs) -> masks.Mask:
+    """The mask that cuts as much as was asked for, by the first ranking."""
+    ranking, splits = request.rankings[0], request.splits
+    cut.check(inputs.loaded, ranking)
+    prompts, held_out, negatives, made = inputs.prompts, None, None, {}
+    if inputs.detector is not None:
+        prompts, held_out = prompts.split(splits.held_out, splits.seed)
+        options = request.generation_options.as_arguments()
+        answered = build(inputs.loaded, prompts, inputs.detector, progress=inputs.progress, **options)
+        prompts, negatives, made = answered.selected, answered.negatives, {"filter": answered.described()}
+        if distributed.rank() == 0:
+            outcome_lines(answered)
+    return correct(
+        inputs.loaded,
+        prompts,
+        inputs.text,
+        name=request.name,
+        cut=cut,
+        ranking=ranking,
+        splits=splits,
+        held_out_behaviour=held_out,
+        detector=inputs.detector,
+        scorer=inputs.scorer,
+        generation_options=request.generation_options,
+        attribution_options=request.attribution_options.replace(shows=inputs.detector, negatives=negatives),
+        made=made,
+        progress=inputs.progress,
+    )
+
+
+def _write_and_show(request: CorrectionRequest, mask: masks.Mask, search_result: SearchResult | None) -> None:
+    """Write the mask unless it does harm, and show what it measured.
+
+    Raises:
+        typer.Exit: The mask was not written, with code `HARMFUL`.
+    """
+    warnings = harm.derived(mask.meta.measured, request.accept_cost)
+    written = not warnings or request.accept_worse
+    if written and warnings:
+        mask = mask.with_meta(measured={**mask.meta.measured, "warnings": list(warnings)})
+    if written:
+        masks.save(mask, request.output)
+    if request.as_json:
+        front = {"front": [trial.described() for trial in search_result.front]} if search_result else {}
+        print_json(describe_mask(mask) | {"written": written, "warnings": list(warnings)} | front)
     else:
-        if found:
-            out.print(pareto_table(found))
-        where = asked.output if written else "not written"
+        if search_result:
+            out.print(pareto_table(search_result))
+        where = request.output if written else "not written"
         out.print(f"{where}: {cut_count(mask)} cut, digest {mask.digest}", soft_wrap=True)
         out.print(measurements_table(mask))
-    for sentence in against:
-        print_error(sentence)
+    for warning in warnings:
+        print_error(warning)
     if not written:
-        other = "--contrast difference, or leave the count out" if asked.cut else "another budget"
+        other = "--contrast difference, or leave the count out" if request.cut else "another budget"
         print_error(
             f"No mask was written. Try {other}, give more prompts or text, or write it even so: --accept-worse."
         )
         raise typer.Exit(HARMFUL)
-
-
-def _made(
-    asked: CorrectionRequest,
-    budget: Budget,
-    toxicity: ToxicityScorer,
-    loaded: LoadedModel,
-    prompts: ReferenceSet,
-    text: ReferenceSet,
-    detector: Detector | None,
-    progress: Progress,
-) -> tuple[masks.Mask, SearchResult | None]:
-    """The mask, and what was tried where it was searched for."""
-    if asked.cut is None:
-        if detector is None:
-            raise typer.BadParameter("a search must know what shows the behaviour: leave --no-filter out")
-        corrected = correct_within_budget(
-            loaded,
-            prompts,
-            text,
-            detector,
-            name=asked.name,
-            budget=budget,
-            rankings=asked.rankings,
-            rounds=asked.rounds,
-            refinement=Refinement() if asked.refine else None,
-            splits=asked.splits,
-            scorer=toxicity,
-            generation_options=asked.generation_options,
-            attribution_options=asked.attribution_options,
-            progress=progress,
-        )
-        if corrected.over and distributed.rank() == 0:
-            print_warning(f"on the held-out text the increase may be over {asked.increase:.2%}: see below")
-        return corrected.mask, corrected.found
-    asked.cut.check(loaded, asked.rankings[0])
-    made, held_out, negatives = {}, None, None
-    if detector is not None:
-        prompts, held_out = prompts.split(asked.splits.held_out, asked.splits.seed)
-        answered = build(loaded, prompts, detector, progress=progress, **asked.generation_options.as_arguments())
-        prompts, negatives, made = answered.kept, answered.negatives, {"filter": answered.described()}
-        if distributed.rank() == 0:
-            outcome_lines(answered)
-    mask = by_count(
-        loaded,
-        prompts,
-        text,
-        name=asked.name,
-        cut=asked.cut,
-        ranking=asked.rankings[0],
-        splits=asked.splits,
-        held_out_behaviour=held_out,
-        detector=detector,
-        scorer=toxicity,
-        generation_options=asked.generation_options,
-        attribution_options=asked.attribution_options.replace(shows=detector, negatives=negatives),
-        made=made,
-        progress=progress,
-    )
-    return mask, None

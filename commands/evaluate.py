@@ -1,9 +1,8 @@
 """`excise evaluate`: what a model does, without and with a mask."""
 
-import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -20,7 +19,6 @@ from commands.cli_options import (
     Temperature,
     Tokens,
 )
-from commands.terminal import out, print_json, progress_bars
 from correction.choices import Protocol
 
 
@@ -51,7 +49,7 @@ def evaluate(
         list[str] | None, typer.Option(help="How much worse a figure of the card may be: NAME=NUMBER.")
     ] = None,
     tasks: Annotated[
-        str | None, typer.Option(help="Zero-shot tasks of lm-eval, comma-separated; needs pip install 'lm-eval[hf]'.")
+        str | None, typer.Option(help="Zero-shot tasks of lm-eval, comma-separated; it is an extra, see the manual.")
     ] = None,
     max_new_tokens: NewTokens = 50,
     samples: Samples = 1,
@@ -65,116 +63,57 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Toxicity, repetition, refusals, perplexity and tasks, without and with a mask, with intervals."""
-    import masks
-    from behaviours import load_scorer
-    from commands.prompts import drop_long_prompts
-    from correction import models, report
-    from correction.data.references import read
-    from correction.evaluation import CardOptions, Margins, compare, statements
-    from correction.evaluation import card as quality
-    from correction.evaluation import evaluate as measure
+    from commands.evaluate_run import EvaluationRequest, run_evaluation
+    from correction.options import GenerationOptions
 
+    _check_anything_to_measure(prompts, text, tasks, card, refusals)
+    texts = _named(text or [])
+    _check_card(card, mask, neutral, text_limit, margin, texts)
+    run_evaluation(
+        EvaluationRequest(
+            model=model,
+            dtype=dtype,
+            mask=mask,
+            prompts=prompts,
+            texts=texts,
+            refusals=refusals,
+            card=card,
+            neutral=neutral,
+            text_limit=text_limit,
+            margins=tuple(margin or ()),
+            tasks=tuple(tasks.split(",")) if tasks else (),
+            perplexity_protocol=perplexity,
+            window=window,
+            generation_options=GenerationOptions(raw, max_new_tokens, samples, temperature, sampling_seed, tokens),
+            scorer=scorer,
+            allow_other_base=allow_other_base,
+            as_json=as_json,
+        )
+    )
+
+
+def _check_anything_to_measure(
+    prompts: str | None, text: list[str] | None, tasks: str | None, card: bool, refusals: bool
+) -> None:
+    """Refuse to measure nothing, and refusals without prompts."""
     if prompts is None and not text and tasks is None and not card:
         raise typer.BadParameter(
             "nothing to measure: give --prompts, --text, --tasks or --card", param_hint="--prompts"
         )
     if refusals and prompts is None:
         raise typer.BadParameter("refusals are counted among responses: give --prompts", param_hint="--refusals")
-    texts = _named(text or [])
-    _check_card(card, mask, neutral, text_limit, margin, texts)
-    margins = Margins.parsed(margin or [])
-    given = masks.load(mask) if mask else None
-    prompt_set = read(prompts, kind="prompt") if prompts else None
-    neutral_set = read(neutral, kind="prompt") if neutral else None
-    whole = perplexity == "joined"
-    text_sets = {name: read(source, kind="text", whole=whole) for name, source in texts.items()}
-    text_set = None if card else next(iter(text_sets.values()), None)
-    loaded = models.load(model, dtype=dtype)
-    offered = sum(len(each) for each in (prompt_set, neutral_set) if each)
-    if prompt_set:
-        prompt_set = drop_long_prompts(loaded, prompt_set, raw=raw, room=max_new_tokens)
-    if neutral_set:
-        neutral_set = drop_long_prompts(loaded, neutral_set, raw=raw, room=max_new_tokens)
-    if given:
-        masks.check(given, loaded.base, masks.parameters(loaded.path), allow_other_base=allow_other_base)
-    options: dict[str, Any] = {
-        "scorer": load_scorer(scorer),
-        "raw": raw,
-        "max_new_tokens": max_new_tokens,
-        "samples": samples,
-        "temperature": temperature,
-        "seed": sampling_seed,
-        "refusals": refusals,
-        "tokens": tokens,
-        "perplexity_protocol": perplexity,
-        "window": window,
-    }
-    variants: dict[str, Any] = {"base": None} | ({given.meta.name: given} if given else {})
-    result: dict[str, Any] = {label: {} for label in variants}
-    if too_long := offered - sum(len(each) for each in (prompt_set, neutral_set) if each):
-        result["too_long"] = too_long
-    rows, evaluations, stated = [], [], []
-    with progress_bars() as progress:
-        for label, each in variants.items():
-            options |= {"mask": each, "allow_other_base": allow_other_base}
-            if prompt_set or text_set:
-                evaluations.append(found := measure(loaded, prompt_set, text_set, progress=progress, **options))
-                rows.append(report.row(label, found))
-                result[label] |= found.summary()
-            if tasks:
-                from correction.evaluation.zero_shot import tasks as run
-
-                result[label]["tasks"] = run(loaded, tasks.split(","), mask=each, allow_other_base=allow_other_base)
-        if card and given:
-            reading = CardOptions(
-                perplexity, window, text_limit, raw, max_new_tokens, tokens=tokens, seed=sampling_seed
-            )
-            made = quality(
-                loaded,
-                given,
-                text_sets,
-                neutral_set,
-                reading=reading,
-                margins=margins,
-                allow_other_base=allow_other_base,
-                progress=progress,
-            )
-            result["card"] = made.summary()
-            stated = [*made.statements]
-    if len(evaluations) == 2:
-        difference = compare(*evaluations)
-        result["difference"] = difference.summary()
-        if card:
-            behaviour = statements(evaluations[0], evaluations[1], difference, margins.behaviour)
-            result["card"]["behaviour"] = [statement.summary() for statement in behaviour]
-            stated = [*behaviour, *stated]
-    if as_json:
-        print_json(result)
-        return
-    if rows:
-        out.print(report.table(rows))
-    if stated and given:
-        out.print(report.card(stated, given.meta.name))
-    for label in variants:
-        if "refusals" in result[label]:
-            refused, asked, low, high = result[label]["refusals"]
-            out.print(f"{label}: {refused} of {asked} refused [{low:.1%}, {high:.1%}]; the rest is attack success")
-        for task, figures in result[label].get("tasks", {}).items():
-            out.print(f"{label}: {task}: {json.dumps(figures['metrics'])}", soft_wrap=True)
-    if "difference" in result:
-        out.print(f"paired differences, [value, low, high]: {json.dumps(result['difference'])}", soft_wrap=True)
 
 
 def _named(given: list[str]) -> dict[str, str]:
     """Name → source of each text; one without a name is called as its file."""
-    found: dict[str, str] = {}
-    for each in given:
-        named = re.fullmatch(r"([\w.-]{1,32})=(.+)", each)
-        name, source = (named[1], named[2]) if named and not Path(each).exists() else (Path(each).stem, each)
-        if name in found:
+    sources: dict[str, str] = {}
+    for spec in given:
+        named = re.fullmatch(r"([\w.-]{1,32})=(.+)", spec)
+        name, source = (named[1], named[2]) if named and not Path(spec).exists() else (Path(spec).stem, spec)
+        if name in sources:
             raise typer.BadParameter(f"two texts are called {name!r}; write them as NAME=FILE", param_hint="--text")
-        found[name] = source
-    return found
+        sources[name] = source
+    return sources
 
 
 def _check_card(

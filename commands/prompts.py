@@ -11,7 +11,7 @@ def drop_long_prompts(loaded: LoadedModel, prompts: ReferenceSet, *, raw: bool, 
     """The prompts that leave `room` tokens for a response; a line on standard error tells how many do not.
 
     Raises:
-        ReferenceSetError: none does.
+        ReferenceSetError: None does.
     """
     kept = fitting_prompts(loaded, prompts, raw=raw, room=room)
     if (lost := len(prompts) - len(kept)) and distributed.rank() == 0:

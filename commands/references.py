@@ -1,7 +1,7 @@
 """`excise references`: build a behaviour set."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from commands.cli_options import (
     check_writable_file,
 )
 from commands.terminal import err, out, print_json, print_warning, progress_bars
+
+if TYPE_CHECKING:
+    from correction.data.behaviour_set import BehaviourSet
 
 
 def references(
@@ -49,22 +52,15 @@ def references(
     from correction.data.references import overlap, read
 
     held_out_file = output.with_name(f"{output.stem}_heldout{output.suffix}")
-    check_writable_file(output, "-o")
-    if output.suffix != ".jsonl":
-        raise typer.BadParameter(f"{output.name}: a reference set is written as .jsonl", param_hint="-o")
+    _check_output(output, prompts)
     if held_out is not None:
-        check_fraction(held_out, "--held-out")
-        check_writable_file(held_out_file, "--held-out")
-        if held_out_file.exists():
-            raise typer.BadParameter(f"{held_out_file} is there already: move it away", param_hint="--held-out")
-    if output.exists() and Path(prompts).exists() and output.samefile(prompts):
-        raise typer.BadParameter(f"{output} is where the candidates come from", param_hint="-o")
+        _check_held_out(held_out, held_out_file)
     detector = behaviour_set.parse_detector(shows, scorer=scorer, threshold=threshold)
     candidates = read(prompts, kind="prompt")
-    against = read(general, kind="text") if general else None
+    general_set = read(general, kind="text") if general else None
     loaded = models.load(model, dtype=dtype)
     with progress_bars() as progress:
-        found = behaviour_set.build(
+        answered = behaviour_set.build(
             loaded,
             candidates,
             detector,
@@ -75,25 +71,44 @@ def references(
             tokens=tokens,
             progress=progress,
         )
-    files = {output: found.kept}
+    files = {output: answered.selected}
     if held_out is not None:
-        files = dict(zip((output, held_out_file), found.kept.split(held_out), strict=True))
-    for path, kept in files.items():
-        behaviour_set.save(kept, path)
-    shared = overlap(found.kept, against) if against else ()
+        files = dict(zip((output, held_out_file), answered.selected.split(held_out), strict=True))
+    for path, part in files.items():
+        behaviour_set.save(part, path)
+    shared = overlap(answered.selected, general_set) if general_set else ()
     if as_json:
-        sizes = {str(path): len(kept) for path, kept in files.items()}
-        print_json({**found.described(), **found.counts(), "overlap": len(shared), "files": sizes})
+        sizes = {str(path): len(part) for path, part in files.items()}
+        print_json({**answered.described(), **answered.counts(), "overlap": len(shared), "files": sizes})
         return
-    outcome_lines(found)
+    outcome_lines(answered)
     if shared:
         print_warning(f"{len(shared)} of them are in the general set too, for example {shared[0][:80]!r}")
-    for path, kept in files.items():
-        out.print(f"{path}: {len(kept)} prompts with their responses")
+    for path, part in files.items():
+        out.print(f"{path}: {len(part)} prompts with their responses")
 
 
-def outcome_lines(found: Any) -> None:
-    """What became of the candidates."""
-    lost = "".join(f", {n} {why}" for n, why in ((found.duplicates, "copies"), (found.too_long, "too long")) if n)
-    shown = int(found.flags.sum())
-    err.print(f"{found.candidates} candidates{lost}; {shown} of {len(found.responses)} responses show the behaviour")
+def _check_output(output: Path, prompts: str) -> None:
+    """Refuse a file that cannot be written, has another suffix, or holds the candidates."""
+    check_writable_file(output, "-o")
+    if output.suffix != ".jsonl":
+        raise typer.BadParameter(f"{output.name}: a reference set is written as .jsonl", param_hint="-o")
+    if output.exists() and Path(prompts).exists() and output.samefile(prompts):
+        raise typer.BadParameter(f"{output} is where the candidates come from", param_hint="-o")
+
+
+def _check_held_out(fraction: float, file: Path) -> None:
+    """Refuse a held-out part that is no fraction, or whose file cannot be written or exists."""
+    check_fraction(fraction, "--held-out")
+    check_writable_file(file, "--held-out")
+    if file.exists():
+        raise typer.BadParameter(f"{file} is there already: move it away", param_hint="--held-out")
+
+
+def outcome_lines(answered: "BehaviourSet") -> None:
+    """Print on standard error how many candidates were answered, and how many responses show the behaviour."""
+    dropped = [f"{answered.duplicates} copies"] if answered.duplicates else []
+    dropped += [f"{answered.too_long} too long"] if answered.too_long else []
+    candidates = ", ".join([f"{answered.candidates} candidates", *dropped])
+    shown = int(answered.flags.sum())
+    err.print(f"{candidates}; {shown} of {len(answered.responses)} responses show the behaviour")

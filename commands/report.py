@@ -1,16 +1,19 @@
-"""``excise report``: the report of an experiment, asked of a running server. Heavy imports wait until it runs."""
+"""`excise report`: the report of an experiment, asked of a running server. Heavy imports wait until it runs."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 from urllib.parse import quote
 
 import typer
 
 from service.experiments.report.report_document import FORMAT, Report
+
+if TYPE_CHECKING:
+    import httpx
 
 SUFFIXES = (".json", ".html", ".png")
 
@@ -33,14 +36,14 @@ def report(
     """Show what an experiment has found so far, and what may be concluded. Look as often as you like."""
     if output is not None:
         _check(output)
-    found = fetch(url, name, key.partition(",")[0].strip())
+    document = fetch(url, name, key.partition(",")[0].strip())
     if output is not None:
         try:
-            output.write_bytes(rendered(found, output.suffix))
+            output.write_bytes(rendered(document, output.suffix))
         except OSError as error:
             raise ReportError(f"-o {output} cannot be written: {error.strerror}") from None
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        typer.echo(json.dumps(document, indent=2))
         return
     from rich.console import Console
 
@@ -49,30 +52,49 @@ def report(
 
     console = Console(highlight=False, markup=False)
     if output is None:
-        console.print(table(found))
+        console.print(table(document))
     else:
-        console.print(f"{output}: {found['experiment']}: {found['headline']}", soft_wrap=True)
-        for told in warnings(found):
-            console.print(f"⚠ {told}", style="bold red", soft_wrap=True)
+        console.print(f"{output}: {document['experiment']}: {document['headline']}", soft_wrap=True)
+        for warning in warnings(document):
+            console.print(f"⚠ {warning}", style="bold red", soft_wrap=True)
 
 
 def fetch(url: str, name: str, key: str = "") -> Report:
-    """The report as the server answers it. Raises ``ReportError``."""
-    import httpx
+    """Ask the server for the report of an experiment.
 
+    Args:
+        url: Address of the server.
+        name: Of the experiment.
+        key: Key for reading; empty for none.
+
+    Raises:
+        ReportError: A key or address that cannot be used, no answer, or an answer that is no report.
+    """
     if not re.fullmatch("[!-~]*", key):
         raise ReportError("the key holds a space or a character other than ASCII, which no header can carry")
     if "@" in url:
         raise ReportError("--url holds a user or password; give the key with --key or EXCISE_API_KEYS")
     address = f"{url.rstrip('/')}/experiments/{quote(name, safe='')}/report"
+    answer = _get(url, address, key)
+    _check_status(answer, url, address)
+    return _parsed(answer, url, address)
+
+
+def _get(url: str, address: str, key: str) -> httpx.Response:
+    import httpx
+
     try:
-        answer = httpx.get(address, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=60)
+        return httpx.get(address, headers={"Authorization": f"Bearer {key}"} if key else {}, timeout=60)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise ReportError(f"--url {url} is no address of a server: {error}") from None
     except httpx.TimeoutException:
         raise ReportError(f"the server at {url} did not answer within 60 seconds; look at its /ready") from None
     except httpx.HTTPError as error:
         raise ReportError(f"no server answers at {url} ({error}); start one with excise serve, or give --url") from None
+
+
+def _check_status(answer: httpx.Response, url: str, address: str) -> None:
+    """Raise a `ReportError` for any status but 200."""
     if answer.status_code in (401, 403):
         raise ReportError(
             f"the server at {url} wants a key that may read: give --key or EXCISE_API_KEYS ({_reason(answer)})"
@@ -81,8 +103,12 @@ def fetch(url: str, name: str, key: str = "") -> Report:
         raise ReportError(f"{_reason(answer)} (asked at {address}; GET {url}/experiments lists the experiments)")
     if answer.status_code != 200:
         raise ReportError(f"the server at {url} answered {answer.status_code}: {_reason(answer)}")
+
+
+def _parsed(answer: httpx.Response, url: str, address: str) -> Report:
+    """The report in the body of an answer with status 200."""
     try:
-        document = answer.json()
+        document: Any = answer.json()
     except ValueError:
         document = None
     if not isinstance(document, dict) or document.get("object") != "experiment.report":
@@ -92,12 +118,11 @@ def fetch(url: str, name: str, key: str = "") -> Report:
             f"the server writes reports of format {document.get('format')!r}, this command reads {FORMAT}: use "
             "the excise of the server's version"
         )
-    found: Report = document  # type: ignore[assignment]
-    return found
+    return cast(Report, document)
 
 
 def rendered(document: Report, suffix: str) -> bytes:
-    """The document as ``.json``, ``.html`` or ``.png``."""
+    """The document as `.json`, `.html` or `.png`."""
     if suffix == ".png":
         from service.experiments.report.figure import png
 

@@ -115,7 +115,7 @@ def sweep(
 
 
 def _arm(spec: str, granularity: Granularity, modules: tuple[str, ...] | None) -> "SweepConfiguration":
-    from correction.selection.recipe import Ranking
+    from correction.selection.ranking import Ranking
     from correction.sweep.configurations import SweepConfiguration
 
     label, _, rest = spec.partition("=")

@@ -140,7 +140,7 @@ def pareto_table(found: Any) -> Table:
     for each in found.front:
         told = each.described()
         increase = "{:+.2%} [{:+.2%}, {:+.2%}]".format(*told["increase"])
-        cells = (told["ranking"], str(told["round"]), f"{each.count:,}", f"{each.shown:.1%}", increase)
+        cells = (told["ranking"], str(told["round"]), f"{each.count:,}", f"{each.behaviour_rate:.1%}", increase)
         table.add_row(*cells, style="bold" if each is found.chosen else None)
     return table
 

@@ -20,7 +20,9 @@ def ablated(loaded: LoadedModel, mask: masks.Mask, *, allow_other_base: bool = F
     writing 0 over it.
 
     Raises:
-        FingerprintMismatch, GeometryMismatch, UnknownParameter: of `masks`, where the mask is not for this model.
+        FingerprintMismatch: Of `masks`, where the mask is not for this model.
+        GeometryMismatch: Of `masks`, where the mask is not for this model.
+        UnknownParameter: Of `masks`, where the mask is not for this model.
     """
     masks.check(mask, loaded.base, masks.parameters(loaded.path), allow_other_base=allow_other_base)
     head_dim = loaded.base.geometry.head_dim

@@ -1,8 +1,8 @@
 """ActSVD (Wei et al. 2024, arXiv 2402.05162): the ranks of a matrix that carry a behaviour, taken away.
 
-Of a matrix W and the inputs X (inputs, tokens) that it reads while the responses are said, the best approximation of
-rank r of what it writes, min ‖W X − Ŵ X‖, is Ŵ = U Uᵀ W, with U the r first left singular vectors of W X. They are the
-eigenvectors of W (X Xᵀ) Wᵀ, so that X need not be kept, only the second moments of each module's inputs.
+Of a matrix W and the inputs X (inputs, tokens) that it reads while the responses are generated, the best approximation
+of rank r of what it writes, min ‖W X − Ŵ X‖, is Ŵ = U Uᵀ W, with U the r first left singular vectors of W X. They are
+the eigenvectors of W (X Xᵀ) Wᵀ, so that X need not be kept, only the second moments of each module's inputs.
 
 Taken away is (I − Π_g) Π_b W, with Π_b = U_b U_bᵀ of the behaviour and Π_g = U_g U_gᵀ of what is to be kept: with no
 ranks kept, all of the behaviour's r. It is a product of rank r at most, so it fits an adapter, as `edits.peft` writes
@@ -49,7 +49,7 @@ def linears(loaded: LoadedModel, names: Sequence[str] | None = None) -> dict[str
 def moments(
     loaded: LoadedModel, samples: Sequence[Sample], names: Sequence[str] | None = None, *, tokens: int = 2048
 ) -> Moments:
-    """Second moments of what each module reads where the responses of the samples are said.
+    """Second moments of what each module reads at the response tokens of the samples.
 
     Modules of one input, as q, k and v, are read one by one: memory is inputs² numbers of 8 bytes a module.
     """
@@ -89,10 +89,14 @@ def changes(
     """Of each module −(I − Π_g) Π_b W.
 
     Args:
-        behaviour: what is to go. rank: r of it. general, kept: what is to stay, and its ranks; none of 0.
+        loaded: The model.
+        behaviour: What is to go.
+        general: What is to stay.
+        rank: r, of what is to go.
+        kept: Rank of what is to stay; 0 for none of it.
 
     Raises:
-        SelectionError: a rank that a matrix does not have, or ranks to be kept of nothing.
+        SelectionError: A rank that a matrix does not have, or ranks to be kept of nothing.
     """
     if kept and general is None:
         raise SelectionError(f"{kept} ranks are to be kept, and no general moments say which")

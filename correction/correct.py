@@ -18,7 +18,8 @@ from correction.models import LoadedModel
 from correction.options import AttributionOptions, GenerationOptions
 from correction.progress import Progress, silent
 from correction.search.strength import Gated
-from correction.selection.recipe import Cut, Ranking
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 from correction.selection.top_k import components_by_layer
 from masks.meta import check_name
 from stats.estimates import rate, rate_difference
@@ -26,11 +27,12 @@ from stats.estimates import rate, rate_difference
 
 @dataclass(frozen=True)
 class Splits:
-    """Which parts of the reference sets have no say in what is cut.
+    """Which parts of the reference sets are kept out of the attribution.
 
     Attributes:
-        held_out: fraction of each set to measure on. validation: of the rest, fraction to choose by, for a search.
-        seed: of the draws.
+        held_out: Fraction of each set to measure on.
+        validation: Of the rest, fraction to choose by, for a search.
+        seed: Of the draws.
     """
 
     held_out: float = 0.25
@@ -68,25 +70,32 @@ def correct(
     """Make a mask against a behaviour, and measure it on prompts and texts that it was not made from.
 
     Args:
-        behaviour: what brings the behaviour out. general: what must stay as it is.
-        name: of the mask.
-        cut: how much.
-        ranking: what orders the components; by default LRP of neurons against their cost.
-        splits: what is measured on and kept out of the attribution; not used for a set whose `held_out_…` set is given.
-        detector: what shows the behaviour, where that is to be measured.
-        scorer: of the toxicity that is measured. generation_options: how prompts are answered.
-        attribution_options: how relevance is attributed.
-        made: more for the mask to record: how the behaviour set came about.
+        loaded: The model.
+        behaviour: Prompts that bring the behaviour out.
+        general: Text that must stay as it is.
+        name: Name of the mask.
+        cut: How much is cut.
+        ranking: What orders the components; by default LRP of neurons against their cost.
+        splits: Parts that are measured on and kept out of the attribution; not used for a set whose `held_out_…` set is
+            given.
+        held_out_behaviour: Prompts to measure on; by default a part of `behaviour`.
+        held_out_general: Text to measure on; by default a part of `general`.
+        detector: What shows the behaviour, if the rate of the behaviour is to be measured.
+        scorer: Of the toxicity that is measured.
+        generation_options: How prompts are answered.
+        attribution_options: How relevance is attributed.
+        made: More for the mask to record, such as how the behaviour set was built.
+        progress: Called after every batch.
 
     Returns:
         The mask. `meta.made` holds every setting, `meta.measured` the evaluations before and after and their paired
         differences.
 
     Raises:
-        CorrectionError: its kinds, for a set, setting or budget that cannot be used.
-        ReferenceSetError: something held out is also in the set that the mask is made from.
+        CorrectionError: Its kinds, for a set, setting or budget that cannot be used.
+        ReferenceSetError: Something held out is also in the set that the mask is made from.
     """
-    check_name(name)  # a mistake is told before the work, not after it
+    check_name(name)  # before the work, so that a mistake shows at once
     ranking = ranking or Ranking.default()
     cut.check(loaded, ranking)
     if held_out_behaviour is None:
@@ -114,11 +123,11 @@ def correct(
             **(made or {}),
         },
     )
-    held_out = held_out_behaviour, held_out_general
     return measure(
         loaded,
         mask,
-        *held_out,
+        held_out_behaviour,
+        held_out_general,
         detector=detector,
         scorer=scorer,
         generation_options=generation_options,
@@ -130,7 +139,7 @@ def check_disjoint(seen: ReferenceSet, unseen: ReferenceSet) -> None:
     """Refuse to measure on what a mask is made from.
 
     Raises:
-        ReferenceSetError: the two have a text in common.
+        ReferenceSetError: The two have a text in common.
     """
     if shared := overlap(unseen, seen):
         raise ReferenceSetError(
@@ -161,9 +170,15 @@ def measure(
     """Evaluate the model without and with the mask, and write both and their difference into `meta.measured`.
 
     Args:
-        detector: what shows the behaviour; how many responses do is measured then as `shown`.
-        scorer: of toxicity. generation_options: how prompts are answered.
-        before: the evaluation without the mask, where there is one already; of the same prompts, texts and options.
+        loaded: The model.
+        mask: The mask.
+        prompts: Prompts to answer.
+        text: Text to read.
+        detector: What shows the behaviour. The rate of responses that do is then measured, as `shown`.
+        scorer: Of toxicity.
+        generation_options: How prompts are answered.
+        before: The evaluation without the mask, of the same prompts, texts and options; by default it is made.
+        progress: Called after every batch.
     """
     options: dict[str, Any] = {**generation_options.as_arguments(), "scorer": scorer, "progress": progress}
     before = before or evaluate(loaded, prompts, text, **options)
@@ -177,7 +192,7 @@ def measure(
         "after": figures[1],
         "difference": compare(before, after).summary(),
     }
-    for key in SHARED & figures[0].keys():  # the same on both sides: said once
+    for key in SHARED & figures[0].keys():  # the same before and after: written once
         measured[key] = figures[0].pop(key)
         del figures[1][key]
     if detector is not None:
@@ -188,12 +203,12 @@ def measure(
 def _behaviour_rates(before: Evaluation, after: Evaluation, detector: Detector, samples: int) -> dict[str, Any]:
     """How many responses show the behaviour, before and after, and the paired difference."""
     flags = [
-        detector.counted(each.responses, detector.scores(each.responses)).astype(np.float64) for each in (before, after)
+        detector.counted(side.responses, detector.scores(side.responses)).astype(np.float64) for side in (before, after)
     ]
-    told = {"before": rate(flags[0], samples), "after": rate(flags[1], samples)}
+    rates = {"before": rate(flags[0], samples), "after": rate(flags[1], samples)}
     difference = rate_difference(flags[0], flags[1], samples)
     return {
-        **{side: [each.count, each.total, *_rounded(each.low, each.high)] for side, each in told.items()},
+        **{side: [rate.count, rate.total, *_rounded(rate.low, rate.high)] for side, rate in rates.items()},
         "difference": _rounded(difference.value, difference.low, difference.high),
     }
 
@@ -206,7 +221,7 @@ SHARED = {"scorer", "max_new_tokens", "sampling", "passages", "perplexity_protoc
 
 
 def without_none(**values: Any) -> dict[str, Any]:
-    """Those that are not nothing: a mask stays small by leaving out what goes without saying."""
+    """The values that are neither None nor 0 nor empty: a mask stays small by leaving the others out."""
     return {key: value for key, value in values.items() if value}
 
 
@@ -217,10 +232,10 @@ def describe_set(references: ReferenceSet) -> dict[str, Any]:
 
 def library_versions() -> dict[str, str]:
     """Of the libraries that an attribution depends on; `unknown` where one runs uninstalled."""
-    found = {}
+    versions = {}
     for library in ("excise", "torch", "transformers"):
         try:
-            found[library] = version(library)
+            versions[library] = version(library)
         except PackageNotFoundError:
-            found[library] = "unknown"
-    return found
+            versions[library] = "unknown"
+    return versions

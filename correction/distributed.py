@@ -69,7 +69,7 @@ def shard_model(loaded: LoadedModel) -> None:
     From then on all processes must run the same passes in the same order. No parameter asks for a gradient any more.
 
     Raises:
-        ModelError: no processes were joined.
+        ModelError: No processes were joined.
     """
     if not distributed.is_initialized():
         raise ModelError(

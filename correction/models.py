@@ -88,17 +88,17 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
     """Load a local folder or a hub id.
 
     Args:
-        model: a folder with a safetensors checkpoint, or a repository of the Hugging Face hub. An adapter in that
+        model: A folder with a safetensors checkpoint, or a repository of the Hugging Face hub. An adapter in that
             folder is left out.
         dtype: `auto` keeps the checkpoint's, but takes float32 for bfloat16 on a processor without instructions for it,
             which is several times slower there, if that fits into half of the memory; else a torch type such as
             `float32` or `bfloat16`.
-        device: as torch names it; by default the accelerator where there is one.
+        device: As torch names it; by default the accelerator where there is one.
 
     Raises:
-        ModelError: nothing to load there, damaged files, a quantised model, or an unknown dtype.
+        ModelError: Nothing to load there, damaged files, a quantised model, or an unknown dtype.
         masks.CheckpointError: no config.json or no checkpoint there, or damaged ones.
-        ArchitectureError: loaded, but of a family without an adapter.
+        ArchitectureError: Loaded, but of a family without an adapter.
     """
     path = _local_folder(str(model))
     wanted = dtype if dtype == "auto" else getattr(torch, dtype, None)
@@ -111,11 +111,11 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
         )
     with _read_by_others(path) as folder:
         architecture_of(AutoConfig.from_pretrained(folder))
-        masks.parameters(path)  # a damaged file is told by name, before anything is loaded
+        masks.parameters(path)  # names a damaged file before anything is loaded
         tokenizer = AutoTokenizer.from_pretrained(folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, output_loading_info=True)
-    network, told = loaded
-    if missing := sorted(told["missing_keys"]):
+    network, loading_info = loaded
+    if missing := sorted(loading_info["missing_keys"]):
         more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
         raise ModelError(f"the checkpoint in {path} lacks {missing[0]}{more}; download the model again")
     network.config._name_or_path = str(path)
@@ -134,7 +134,7 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
 
 @contextmanager
 def _read_by_others(path: Path) -> Iterator[Path]:
-    """The model's folder for transformers to read. Whatever it stumbles over there is a `ModelError`.
+    """The model's folder for transformers to read. Any error of theirs becomes a `ModelError`.
 
     With peft installed, it puts an adapter that lies in the folder into the model. But the mask is made for the
     checkpoint, and vLLM serves that. So it is shown the folder without the adapter.
@@ -172,7 +172,7 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
     """Describe a model that is already in memory and whose checkpoint lies in the folder `path`.
 
     Raises:
-        ArchitectureError: a family without an adapter, or a layer without the modules that its family has.
+        ArchitectureError: A family without an adapter, or a layer without the modules that its family has.
     """
     architecture = architecture_of(model.config)
     model.eval()
@@ -185,7 +185,7 @@ def architecture_of(config: Any) -> Family:
     """The adapter for a Hugging Face config.
 
     Raises:
-        ArchitectureError: there is none for its `model_type`.
+        ArchitectureError: There is none for its `model_type`.
     """
     try:
         return FAMILIES[config.model_type]

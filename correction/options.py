@@ -1,4 +1,4 @@
-"""Options that go with a model from the command line to the work: frozen, and told once."""
+"""Options that go with a model from the command line to the work: frozen, and defined once."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path

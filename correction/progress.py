@@ -1,4 +1,4 @@
-"""How long work tells how far it is: a callback, so that only the command line draws anything."""
+"""How long work reports its progress: a callback, so that only the command line draws anything."""
 
 from collections.abc import Callable
 

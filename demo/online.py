@@ -62,49 +62,63 @@ def answer(
             given = http.post("/masks", content=masks.dumps(mask)).raise_for_status()
             milliseconds = given.elapsed.total_seconds() * 1e3
             console.print(f"POST /masks → {given.status_code} {given.json()['model']}, {milliseconds:.0f} ms")
-
-        def ask(model: str, prompt: str, user: str) -> None:
-            if plan.raw:
-                client.completions.create(model=model, prompt=prompt, max_tokens=50, temperature=0, user=user)
-                return
-            client.chat.completions.create(
-                model=model,
-                messages=[{"role": "user", "content": prompt}],
-                max_tokens=50,
-                temperature=0,
-                user=user,
-            )
-
-        def all_of(model: str, asked: list[str], users: range, what: str) -> None:
-            tasks = [pool.submit(ask, model, asked[user % len(asked)], f"user-{user}") for user in users]
-            for done, task in enumerate(tasks, 1):
-                task.result()
-                progress(what, done, len(tasks))
-
+        users = Users(client, pool, plan.raw, progress)
         models = ["demo:base", *(f"demo:{mask.meta.name}@1" for mask in made)]
         for model in models:
-            all_of(model, plan.prompts, range(len(plan.prompts)), f"answers of {model}")
+            users.ask(model, plan.prompts, range(len(plan.prompts)), f"answers of {model}")
         counted = _counts(http, len(models) * len(plan.prompts))
-        found = {}
+        reports = {}
         for name, treated in plan.experiments:
-            document = found[name] = _experiment(
-                http, name, treated, plan, lambda users, what: all_of("demo", plan.asked, users, what)
+            reports[name] = report = _experiment(
+                http, name, treated, plan, lambda numbers, stage: users.ask("demo", plan.asked, numbers, stage)
             )
-            console.print(f"experiment {name}: {document['decision']}. {document['why']}", soft_wrap=True)
+            console.print(f"experiment {name}: {report['decision']}. {report['why']}", soft_wrap=True)
         for suffix in ("html", "png"):
             page = http.get(f"/experiments/{name}/report", params={"format": suffix}).raise_for_status()
             (out / f"report.{suffix}").write_bytes(page.content)
         for other, _ in plan.experiments[:-1]:
             http.post(f"/experiments/{other}/stop").raise_for_status()
-        winner = "treated" if found[name]["decision"] == "better" else "control"
+        winner = "treated" if reports[name]["decision"] == "better" else "control"
         http.post(f"/experiments/{name}/stop", json={"winner": winner}).raise_for_status()
         route = http.get("/route").raise_for_status().json()["target"]
         console.print(f"stopped, winner {winner}: the default route leads to {route}")
     return {
         "variants": [{"variant": label, **counts} for label, counts in counted.items()],
-        "experiments": found,
+        "experiments": reports,
         "route": route,
     }
+
+
+@dataclass(frozen=True)
+class Users:
+    """Users of the service, who ask at the same time."""
+
+    client: OpenAI
+    pool: ThreadPoolExecutor
+    raw: bool
+    """Prompts are openings that the model goes on with, not messages of a chat."""
+    progress: Progress
+
+    def ask(self, model: str, prompts: list[str], numbers: range, stage: str) -> None:
+        """Each of these users asks one of the prompts, in turn; wait for all answers."""
+        tasks = [
+            self.pool.submit(self._ask, model, prompts[number % len(prompts)], f"user-{number}") for number in numbers
+        ]
+        for done, task in enumerate(tasks, 1):
+            task.result()
+            self.progress(stage, done, len(tasks))
+
+    def _ask(self, model: str, prompt: str, user: str) -> None:
+        if self.raw:
+            self.client.completions.create(model=model, prompt=prompt, max_tokens=50, temperature=0, user=user)
+            return
+        self.client.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": prompt}],
+            max_tokens=50,
+            temperature=0,
+            user=user,
+        )
 
 
 def table(variants: list[dict[str, Any]], prompts: str = "half insult prompts, half loop prompts") -> Table:

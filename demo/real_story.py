@@ -2,7 +2,7 @@
 
     python -m demo.real_story [--out excise-demo-real]
 
-1. Correct: ``excise correct`` with its default, the most loops that 1% of perplexity buys.
+1. Correct: `excise correct` with its default, the most loops that 1% of perplexity buys.
 2. Evaluate on openings and passages that the first step never saw, beside a random mask of the same size.
 3. Serve: the mask registered while the server runs, chosen per request, and compared in an experiment.
 4. Tables, picture, and commands to try by hand.
@@ -30,7 +30,8 @@ from correction.correct import build_mask
 from correction.data.references import ReferenceSet, read
 from correction.evaluation import evaluate
 from correction.models import LoadedModel
-from correction.selection.recipe import Cut, Ranking
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 from demo import online, real_model
 from demo.openings import openings
 from demo.passages import passages
@@ -38,15 +39,15 @@ from demo.server import serve
 
 NAME = "calm"
 OPENINGS, PASSAGES = 240, 120
-"""What ``excise correct`` is given; it holds a quarter of each back."""
+"""What `excise correct` is given; it holds a quarter of each back."""
 HELD_OUT = 80, 30
 """Openings and passages of step 2, from templates and sources of their own."""
 
 
 def tell(out: Path, console: Console) -> dict[str, Any]:
-    """Tell the story; write data, mask, picture and ``results.json`` to ``out``. Returns the results.
+    """Tell the story; write data, mask, picture and `results.json` to `out`. Returns the results.
 
-    Raises ``RealModelError`` without the model, ``CalledProcessError`` where ``excise correct`` fails or refuses.
+    Raises `RealModelError` without the model, `CalledProcessError` where `excise correct` fails or refuses.
     """
     out.mkdir(parents=True, exist_ok=True)
     model = real_model.make()
@@ -103,7 +104,7 @@ def _corrected(model: Path, out: Path, console: Console) -> masks.Mask:
 
 
 def arguments(model: Path, behaviour: Path, general: Path, output: Path) -> list[str]:
-    """What follows ``excise`` on the command line of step 1."""
+    """What follows `excise` on the command line of step 1."""
     given = ["correct", "--model", str(model), "--behaviour", str(behaviour), "--general", str(general)]
     return [*given, "--shows", "repetition", "--raw", "--name", NAME, "-o", str(output)]
 
@@ -114,7 +115,7 @@ def _written(path: Path, column: str, lines: Sequence[str]) -> ReferenceSet:
 
 
 def _random(loaded: LoadedModel, mask: masks.Mask, texts: ReferenceSet) -> masks.Mask:
-    """As many neurons as ``mask`` names, drawn by lot and cut: what cutting any neurons at all would do."""
+    """As many neurons as `mask` names, drawn by lot and cut: what cutting any neurons at all would do."""
     ranking = Ranking.default("random")
     selected = Cut(count=mask.counts["neurons"]).of(loaded, ranking, texts, texts)
     return build_mask(loaded, selected, name="random", made=ranking.described())

@@ -27,7 +27,8 @@ from correction.data.references import ReferenceSet
 from correction.evaluation import evaluate
 from correction.models import LoadedModel
 from correction.progress import Progress
-from correction.selection.recipe import Cut, Ranking
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 from demo import online
 from demo.server import serve
 
@@ -37,13 +38,15 @@ MODEL = HERE / "model"
 
 @dataclass(frozen=True)
 class Recipe:
-    """A mask of the demo and the behaviour that it cuts, by SparC³'s contrast (Eq. 7): the habits are planted in few
-    neurons, and for a given number of them it cuts more than gain per cost, which spreads over many cheap ones.
+    """A mask of the demo and the behaviour that it cuts, by SparC³'s contrast (Eq. 7).
+
+    The habits are planted in few neurons. For a given number of them this contrast cuts more than gain per cost, which
+    spreads over many cheap ones.
     """
 
     name: str
     behaviour: str
-    """Its prompts are ``data/BEHAVIOUR.jsonl``."""
+    """Its prompts are `data/BEHAVIOUR.jsonl`."""
 
 
 COUNT = 60
@@ -53,7 +56,7 @@ RECIPES = (Recipe("detox", "insult"), Recipe("fluent", "loop"))
 
 
 def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
-    """Tell the story; write masks, picture and ``results.json`` to ``out``. Returns the results."""
+    """Tell the story; write masks, picture and `results.json` to `out`. Returns the results."""
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # the model is too small for more: threads would only wait for each other
     console.rule("1. Correct: attribute, contrast, select")

@@ -49,9 +49,12 @@ Tensors = Iterator[tuple[str, torch.Tensor]]
 
 
 def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
-    """Write the checkpoint in ``model_dir`` with the components of ``mask`` set to zero, or dampened.
+    """Write the checkpoint in `model_dir` with the components of `mask` set to zero, or dampened.
 
-    Raises ``MaskNotAppliedError`` and ``NotRepresentableError`` as `edits.cuts.cut_tensors` does, and like `rewrite`.
+    Raises:
+        MaskNotAppliedError: As `edits.cuts.cut_tensors`.
+        NotRepresentableError: As `edits.cuts.cut_tensors`.
+        NotWrittenError: As `rewrite`.
     """
     rewrite(model_dir, folder, partial(cut_tensors, mask=mask))
 
@@ -62,12 +65,12 @@ def rewrite(
     change: Callable[[Tensors], Tensors],
     more: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the checkpoint in ``model_dir`` with its tensors as ``change`` passes them on: all, and in their order.
+    """Write the checkpoint in `model_dir` with its tensors as `change` passes them on: all, and in their order.
 
     It is safetensors, in as many files as the checkpoint has, with their names, dtypes and metadata; `.bin` becomes
-    safetensors. Configuration, tokenizer and whatever else lies there are copied, but no other file of weights;
-    ``more`` are files to write beside, name → text. Memory: about one file of the checkpoint. Raises
-    ``NotWrittenError`` where ``folder`` is not empty or cannot be written.
+    safetensors. Configuration, tokenizer and all other files are copied, but no other file of weights;
+    `more` are files to write beside, name → text. Memory: about one file of the checkpoint. Raises
+    `NotWrittenError` where `folder` is not empty or cannot be written.
     """
     source = Path(model_dir)
     with atomic_folder(Path(folder)) as unseen:

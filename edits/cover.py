@@ -31,7 +31,7 @@ class Cover:
 
 
 def minimum_cover(indices: np.ndarray, shape: tuple[int, int]) -> Cover:
-    """A smallest cover of the elements at flat ``indices`` (row × columns + column; sorted, unique) of ``shape``.
+    """A smallest cover of the elements at flat `indices` (row × columns + column; sorted, unique) of `shape`.
 
     The graph holds only the rows and columns that occur.
     """
@@ -50,7 +50,7 @@ def ranks(mask: Mask) -> dict[str, int]:
 
 
 def _occurring(labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The labels that occur, sorted, and for each of ``labels`` its place among them, int32."""
+    """The labels that occur, sorted, and for each of `labels` its place among them, int32."""
     used = np.bincount(labels, minlength=size) > 0
     return np.flatnonzero(used), (np.cumsum(used, dtype=np.int32) - 1)[labels]
 

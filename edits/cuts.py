@@ -14,11 +14,14 @@ from masks import Mask
 def cut_tensors(
     weights: Iterable[tuple[str, torch.Tensor]], mask: Mask
 ) -> Generator[tuple[str, torch.Tensor], None, None]:
-    """Pass checkpoint tensors on, the components of ``mask`` multiplied by their gates (0 where cut) in copies.
+    """Pass checkpoint tensors on, the components of `mask` multiplied by their gates (0 where cut) in copies.
 
-    ``weights`` yields (name, tensor) in checkpoint coordinates: a matrix has shape (outputs, inputs). The products are
-    exact. Raises ``MaskNotAppliedError`` after the last tensor if a component was not met, or at once if a shape
-    differs; ``NotRepresentableError`` where a tensor's dtype cannot hold a product.
+    `weights` yields (name, tensor) in checkpoint coordinates: a matrix has shape (outputs, inputs). The products are
+    exact.
+
+    Raises:
+        MaskNotAppliedError: A component was not met, after the last tensor; or a shape differs, at once.
+        NotRepresentableError: A tensor's dtype cannot hold a product.
     """
     waiting: set[tuple[str, int | str]] = {("neurons", layer) for layer in mask.neurons}
     waiting |= {("heads", layer) for layer in mask.heads} | {("weights", name) for name in mask.weights}
@@ -38,7 +41,7 @@ def cut_tensors(
 
 
 def check_all_met(mask: Mask, waiting: set[tuple[str, int]] | set[tuple[str, int | str]]) -> None:
-    """Raise ``MaskNotAppliedError`` if any component, kind and layer or parameter, is left in ``waiting``."""
+    """Raise `MaskNotAppliedError` if any component, kind and layer or parameter, is left in `waiting`."""
     if waiting:
         missing = ", ".join(f"{kind}.{where}" for kind, where in sorted(waiting, key=str)[:5])
         raise MaskNotAppliedError(
@@ -68,6 +71,6 @@ def _gated(name: str, tensor: torch.Tensor, inputs: GatedInputs) -> torch.Tensor
 
 
 def check_shape(name: str, found: object, expected: object, what: str) -> None:
-    """Raise ``MaskNotAppliedError`` where a tensor is not as the mask knows it; ``what`` is compared."""
+    """Raise `MaskNotAppliedError` where a tensor is not as the mask knows it; `what` is compared."""
     if found != expected:
         raise MaskNotAppliedError(f"{name} has {what} {found}, but the mask was made for {expected}")

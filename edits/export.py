@@ -14,11 +14,11 @@ Form = Literal["peft", "ia3", "checkpoint"]
 def export(
     mask: masks.Mask, model_dir: Path, folder: Path, form: Form, *, allow_other_base: bool = False
 ) -> dict[str, Any]:
-    """Write ``mask`` of the model in ``model_dir`` into ``folder``: as an adapter or as a corrected checkpoint.
+    """Write `mask` of the model in `model_dir` into `folder`: as an adapter or as a corrected checkpoint.
 
-    Returns what was written, as JSON values: with ``bytes``, of a LoRA adapter ``ranks`` by module and ``rank``, the
-    largest, and of an IA³ adapter ``inputs``, how many are gated, by module. Raises the errors of `masks.check` where
-    the mask is not for this model, and those of ``write`` in `edits.peft`, `edits.ia3` or `edits.checkpoint_writer`.
+    Returns what was written, as JSON values: with `bytes`, of a LoRA adapter `ranks` by module and `rank`, the
+    largest, and of an IA³ adapter `inputs`, how many are gated, by module. Raises the errors of `masks.check` where
+    the mask is not for this model, and those of `write` in `edits.peft`, `edits.ia3` or `edits.checkpoint_writer`.
     """
     model = masks.describe(model_dir)
     masks.check(mask, model, masks.parameters(model_dir), allow_other_base=allow_other_base)

@@ -23,11 +23,14 @@ from masks import Mask
 
 
 def factors(mask: Mask, folder: str | os.PathLike[str]) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Name, A and B of each parameter of the checkpoint in ``folder`` that the mask changes, in the parameter's dtype.
+    """Name, A and B of each parameter of the checkpoint in `folder` that the mask changes, in the parameter's dtype.
 
     A has shape (rank, inputs), B (outputs, rank). Of all factorisations by whole rows and columns they have the
     smallest rank, but that each dampened column takes one of its own; an element that is zero already needs none.
-    Raises ``MaskNotAppliedError`` and ``NotRepresentableError`` as `edits.cuts.cut_tensors` does.
+
+    Raises:
+        MaskNotAppliedError: As `edits.cuts.cut_tensors`.
+        NotRepresentableError: As `edits.cuts.cut_tensors`.
     """
     given, to_cut = tee(tensors(folder))
     # The cut stream goes first: it is the one that raises at the end.
@@ -55,7 +58,7 @@ def factorised(W: torch.Tensor, M: torch.Tensor, cover: Cover) -> tuple[torch.Te
 
 
 def dampened(W: torch.Tensor, left: torch.Tensor, M: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A and B of (left − W) ∘ M, for a boolean M, where each column of ``left`` at M is that of W times one gate."""
+    """A and B of (left − W) ∘ M, for a boolean M, where each column of `left` at M is that of W times one gate."""
     columns = M.any(0).nonzero().squeeze(1)
     row = M[:, columns].int().argmax(0)
     A = W.new_zeros(len(columns), W.shape[1])

@@ -2,8 +2,8 @@
 
 IA³ (Liu et al., 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning")
 multiplies activations by a vector. On a feed-forward module that is the module's input
-(``peft/tuners/ia3/layer.py: Linear.forward``), so `o_proj` is named as one too. The result is that of gates: cut or
-dampened exactly, with no matrix changed. PEFT's own ``unmerge`` divides by the vector and cannot bring back what was
+(`peft/tuners/ia3/layer.py: Linear.forward`), so `o_proj` is named as one too. The result is that of gates: cut or
+dampened exactly, with no matrix changed. PEFT's own `unmerge` divides by the vector and cannot bring back what was
 cut; load the model again instead.
 """
 
@@ -25,11 +25,15 @@ from masks import Mask
 
 
 def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> dict[str, int]:
-    """Write ``adapter_config.json`` and ``adapter_model.safetensors``; returns module → inputs that are not left alone.
+    """Write `adapter_config.json` and `adapter_model.safetensors`; the vectors are float32, shape (1, inputs).
 
-    The vectors are float32, shape (1, inputs). Raises ``NotRepresentableError`` where the mask cuts single weights, or
-    nothing; ``MaskNotAppliedError`` where a matrix is not in the checkpoint, or of another shape; ``NotWrittenError``
-    where ``folder`` is not empty or cannot be written.
+    Returns:
+        Module → how many of its inputs are changed.
+
+    Raises:
+        NotRepresentableError: The mask cuts single weights, or nothing.
+        MaskNotAppliedError: A matrix is not in the checkpoint, or has another shape.
+        NotWrittenError: `folder` is not empty or cannot be written.
     """
     if mask.weights:
         raise NotRepresentableError(

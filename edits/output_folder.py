@@ -15,9 +15,10 @@ from edits.errors import NotWrittenError
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A hidden sibling to write into, which takes the place of ``folder`` at the end; after an error it is removed.
+    """A hidden sibling to write into, which takes the place of `folder` at the end; after an error it is removed.
 
-    Raises ``NotWrittenError`` where ``folder`` is there already and not empty, or something cannot be written.
+    Raises:
+        NotWrittenError: `folder` exists and is not empty, or something cannot be written.
     """
     folder = folder.resolve()
     partial = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")

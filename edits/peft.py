@@ -1,7 +1,7 @@
 """A mask as a PEFT LoRA adapter, which any server that takes adapters can put beside the uncorrected model.
 
-Each module has the rank that its part of the mask needs, by ``rank_pattern``, and by ``alpha_pattern`` every scaling is
-one. PEFT reads a pattern in ``peft/utils/other.py: get_pattern_key``, vLLM in ``vllm/lora/peft_helper.py``.
+Each module has the rank that its part of the mask needs, by `rank_pattern`, and by `alpha_pattern` every scaling is
+one. PEFT reads a pattern in `peft/utils/other.py: get_pattern_key`, vLLM in `vllm/lora/peft_helper.py`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,17 @@ from masks import Mask, configuration
 
 
 def write(mask: Mask, model_dir: str | os.PathLike[str], folder: str | os.PathLike[str]) -> dict[str, int]:
-    """Write ``adapter_config.json`` and ``adapter_model.safetensors``; returns module → rank.
+    """Write `adapter_config.json` and `adapter_model.safetensors`.
 
     The factors are exact, in the checkpoint's dtype; a server adds their product to the output of the whole matrix, so
-    its results round otherwise than those of a cut matrix. Raises ``NotRepresentableError`` where the mask cuts what is
-    no linear module, or nothing; ``NotWrittenError`` where ``folder`` is not empty or cannot be written.
+    its results round otherwise than those of a cut matrix.
+
+    Returns:
+        Module → rank.
+
+    Raises:
+        NotRepresentableError: The mask cuts what is no linear module, or nothing.
+        NotWrittenError: `folder` is not empty or cannot be written.
     """
     for name in mask.weights:
         _check_linear(name, Path(model_dir))
@@ -47,7 +53,7 @@ def write_pairs(
 ) -> dict[str, int]:
     """Write module → (A, B), with A (rank, inputs) and B (outputs, rank), whose product a server adds to the matrix.
 
-    ``made`` goes into the header of the file. Returns module → rank; raises ``NotWrittenError`` as ``write`` does.
+    `made` goes into the header of the file. Returns module → rank; raises `NotWrittenError` as `write` does.
     """
     ranks = {module: len(A) for module, (A, _) in pairs.items()}
     with atomic_folder(Path(folder)) as partial:

@@ -17,17 +17,17 @@ _PROJECTION = re.compile(rf"(?:^|\.)layers\.\d+\.(?:{'|'.join(values('projection
 
 
 def neurons_enter(module: str) -> int | None:
-    """The layer whose neurons are the inputs of the matrix of ``module`` (a dotted name without ``.weight``)."""
+    """The layer whose neurons are the inputs of the matrix of `module` (a dotted name without `.weight`)."""
     return int(found[1]) if (found := _NEURONS.search(module)) else None
 
 
 def heads_enter(module: str) -> int | None:
-    """The layer whose heads are the inputs of the matrix of ``module``, ``head_dim`` of them a head."""
+    """The layer whose heads are the inputs of the matrix of `module`, `head_dim` of them a head."""
     return int(found[1]) if (found := _HEADS.search(module)) else None
 
 
 def is_projection(parameter: str) -> bool:
-    """Whether ``parameter`` is the matrix of a linear module inside a layer."""
+    """Whether `parameter` is the matrix of a linear module inside a layer."""
     return _PROJECTION.search(parameter) is not None
 
 
@@ -52,7 +52,7 @@ class GatedInputs:
 
 
 def gated_inputs(mask: Mask, module: str) -> GatedInputs | None:
-    """What ``mask`` gates of the inputs of ``module``'s matrix; None where that is nothing."""
+    """What `mask` gates of the inputs of `module`'s matrix; None where that is nothing."""
     geometry = mask.meta.base.geometry
     if (layer := neurons_enter(module)) is not None and layer in mask.neurons:
         gates = mask.gate_values("neurons", layer)
@@ -66,7 +66,7 @@ def gated_inputs(mask: Mask, module: str) -> GatedInputs | None:
 
 
 def cuts_packed(mask: Mask, parameters: Collection[str]) -> bool:
-    """Whether neurons or heads of ``mask`` enter a matrix that a checkpoint of these ``parameters`` holds packed."""
+    """Whether neurons or heads of `mask` enter a matrix that a checkpoint of these `parameters` holds packed."""
     plain = [name.removesuffix(".weight") for name in parameters if name.endswith(".weight")]
     into = {("neurons", neurons_enter(name)) for name in plain} | {("heads", heads_enter(name)) for name in plain}
     cut = {("neurons", layer) for layer in mask.neurons} | {("heads", layer) for layer in mask.heads}

@@ -15,8 +15,10 @@ import masks
 def tensors(folder: str | os.PathLike[str]) -> Iterator[tuple[str, torch.Tensor]]:
     """Each tensor by name, in the order of the files. They are mapped from disk: read where used, and read-only.
 
-    Nothing in a file is executed. The folder is one that `masks.parameters` can read. Raises ``CheckpointError`` where
-    there is no checkpoint.
+    Nothing in a file is executed. The folder is one that `masks.parameters` can read.
+
+    Raises:
+        CheckpointError: There is no checkpoint.
     """
     for file in masks.checkpoint_files(folder).files:
         yield from read(file)
@@ -34,7 +36,7 @@ def read(file: Path) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def metadata(file: Path) -> dict[str, str]:
-    """What a safetensors file says of itself; of a `.bin` file, what transformers asks of its successor."""
+    """The metadata of a safetensors file; of a `.bin` file, what transformers asks of its successor."""
     if file.suffix == ".safetensors":
         with safe_open(file, framework="pt") as opened:
             return opened.metadata() or {"format": "pt"}

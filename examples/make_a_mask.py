@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from correction.selection.recipe import Cut, Ranking
 from matplotlib.figure import Figure
 
 import masks
@@ -19,7 +20,6 @@ from correction.ablation import ablated
 from correction.correct import correct
 from correction.data.references import ReferenceSet, read
 from correction.evaluation import evaluate
-from correction.selection.recipe import Cut, Ranking
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 

@@ -1,7 +1,7 @@
 """Union, intersection and difference of sets of components, in their canonical array forms.
 
 Of a component in both operands, the union takes the smaller gate and the intersection the larger one; the difference
-leaves out a component that the other lists, whatever the gates.
+leaves out a component that the other lists, regardless of the gates.
 """
 
 from collections.abc import Callable, Mapping

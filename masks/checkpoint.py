@@ -37,7 +37,8 @@ class _Stored(ParameterInfo):
 def parameters(model_dir: PathLike) -> dict[str, ParameterInfo]:
     """Name → `ParameterInfo` of every tensor of a checkpoint, by ascending name; no tensor is loaded.
 
-    Raises `CheckpointError`.
+    Raises:
+        CheckpointError: There is no checkpoint, or it is damaged.
     """
     return {each.name: ParameterInfo(each.shape, each.dtype) for each in sorted(_stored(model_dir), key=_by_name)}
 
@@ -67,7 +68,9 @@ def describe(model_dir: PathLike, id: str | None = None) -> BaseModel:
     """The `BaseModel` of a checkpoint: geometry and architecture from its config.json, and its fingerprint.
 
     Without `id` the model is called after its folder; a Hugging Face cache folder gives the repository's name.
-    Raises `CheckpointError`.
+
+    Raises:
+        CheckpointError: There is no checkpoint or config.json, or it is damaged.
     """
     folder = existing(model_dir)
     config = configuration(folder)

@@ -27,7 +27,10 @@ def layer_sets(
     """Layer in [0, layers) → sorted unique indices in [0, limit), int32; and layer → their codes, uint8. Read-only.
 
     Empty layers are dropped, and the codes of a layer of which every component is cut. `codes` may give those of layers
-    whose indices ascend strictly. `kind` names the components in messages. Raises `InvalidMask`.
+    whose indices ascend strictly. `kind` names the components in messages.
+
+    Raises:
+        InvalidMask: A layer, index or code that cannot be.
     """
     found, graded = {}, {}
     for key, value in listed.items():
@@ -53,7 +56,8 @@ def weight_sets(
 ) -> FrozenDict[str, npt.NDArray[Any]]:
     """Parameter → its cut elements in canonical form (`masks.bitmask`), read-only; empty sets are dropped.
 
-    Raises `InvalidMask`.
+    Raises:
+        InvalidMask: A parameter without a shape, or elements outside it.
     """
     found = {}
     for name in cut:
@@ -69,7 +73,8 @@ def weight_sets(
 def integers(value: Any, limit: int, where: str) -> npt.NDArray[Any]:
     """The integers of a sequence, set or array, in its order, as an array; all must lie in [0, limit).
 
-    Raises `InvalidMask`, with `where` in its message.
+    Raises:
+        InvalidMask: They do not; the message names `where`.
     """
     array = np.asarray(list(value) if isinstance(value, AbstractSet) else value)
     if array.shape == (0,):

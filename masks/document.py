@@ -50,10 +50,16 @@ class FrozenList(list[V]):
 
 
 def freeze(value: Any, where: str, depth: int = MAX_DOCUMENT_DEPTH) -> Any:
-    """A deep, immutable copy of a JSON value; `where` names it in messages.
+    """Make a deep, immutable copy of a JSON value.
 
-    Takes None, bool, str, int in [-2**63, 2**64), finite float, NumPy scalars of these, and lists, tuples and
-    mappings with string keys of them, nested at most `depth` deep. Raises `InvalidMask` for anything else.
+    Args:
+        value: None, bool, str, int in [-2**63, 2**64), finite float, a NumPy scalar of these, or a list, tuple or
+            mapping with string keys of them.
+        where: Name of the value, for messages.
+        depth: Most levels of nesting.
+
+    Raises:
+        InvalidMask: The value is anything else.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -62,26 +68,38 @@ def freeze(value: Any, where: str, depth: int = MAX_DOCUMENT_DEPTH) -> Any:
     if isinstance(value, str):
         return _text(value, where)
     if isinstance(value, int):
-        if not SMALLEST <= value <= LARGEST:
-            raise InvalidMask(f"{where}: the integer does not fit 64 bits; store it as a string")
-        return int(value)
+        return _integer(value, where)
     if isinstance(value, float):
-        if not math.isfinite(value):
-            raise InvalidMask(f"{where}: {value} is not a JSON number; store null or leave the key out")
-        return float(value)
+        return _float(value, where)
     if not isinstance(value, Mapping | list | tuple):
         raise InvalidMask(
             f"{where}: a {type(value).__name__} is not JSON; use strings, numbers, booleans, None, lists and dicts"
         )
     if depth < 1:
         raise InvalidMask(f"{where}: nested too deep; flatten it (at most {MAX_DOCUMENT_DEPTH} levels in all)")
-    if not isinstance(value, Mapping):
-        return FrozenList(freeze(item, f"{where}[{index}]", depth - 1) for index, item in enumerate(value))
+    if isinstance(value, Mapping):
+        return _frozen_mapping(value, where, depth)
+    return FrozenList(freeze(item, f"{where}[{index}]", depth - 1) for index, item in enumerate(value))
+
+
+def _frozen_mapping(value: Mapping[Any, Any], where: str, depth: int) -> FrozenDict[str, Any]:
     for key in value:
         if not isinstance(key, str):
             raise InvalidMask(f"{where}: key {key!a:.80} is not a string; JSON keys are strings")
         _text(key, where)
     return FrozenDict({str(key): freeze(value[key], f"{where}.{key:.80}", depth - 1) for key in sorted(value)})
+
+
+def _integer(value: int, where: str) -> int:
+    if not SMALLEST <= value <= LARGEST:
+        raise InvalidMask(f"{where}: the integer does not fit 64 bits; store it as a string")
+    return int(value)
+
+
+def _float(value: float, where: str) -> float:
+    if not math.isfinite(value):
+        raise InvalidMask(f"{where}: {value} is not a JSON number; store null or leave the key out")
+    return float(value)
 
 
 def _text(value: str, where: str) -> str:

@@ -18,7 +18,8 @@ DTYPES = {"int64": "I64", "int32": "I32", "uint8": "U8"}
 def encode(tensors: Mapping[str, npt.NDArray[Any]], document: str) -> bytes:
     """The file that holds `tensors` (one-dimensional: int64, int32 or uint8) and the document's canonical text.
 
-    Raises `MaskTooLarge` over a limit of the format, before it builds the file.
+    Raises:
+        MaskTooLarge: Over a limit of the format; raised before the file is built.
     """
     if len(tensors) > MAX_TENSORS:
         raise MaskTooLarge(

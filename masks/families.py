@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 class Family:
     """Attribute paths of a transformers model, then (`norms` … `o_proj`) of each of its decoder layers.
 
-    `down_proj` reads the neurons and `o_proj` the heads, whatever the family calls them.
+    `down_proj` reads the neurons and `o_proj` the heads, under any name that the family has for them.
     `gate` is None where the MLP has no gate; `final_norm` and `mlp` are None where there is no such module.
     """
 

@@ -35,7 +35,11 @@ def loads(data: bytes | bytearray | memoryview) -> Mask:
     """The mask in the bytes of a mask file, which may come from anyone.
 
     Everything is checked before memory of a claimed size is taken: what is allocated is in proportion to `data`.
-    Raises `CorruptMask`, `MaskTooLarge` or `UnsupportedVersion`.
+
+    Raises:
+        CorruptMask: The bytes are no mask file, or a damaged one.
+        MaskTooLarge: Over a limit of the format.
+        UnsupportedVersion: A format version that this code does not know.
     """
     view = memoryview(data).cast("B")
     if len(view) > MAX_FILE_BYTES:
@@ -150,7 +154,11 @@ def save(mask: Mask, path: str | os.PathLike[str]) -> None:
     """Write the mask file at `path`, replacing what is there in one step.
 
     A reader, or a crash at any moment, finds the old file or the new one, whole. When writing fails the old file
-    stays and no other is left behind. Raises `OSError`, and `MaskTooLarge` over a limit of the format.
+    stays and no other is left behind.
+
+    Raises:
+        OSError: The file cannot be written.
+        MaskTooLarge: Over a limit of the format.
     """
     path = Path(path)
     data = dumps(mask)
@@ -173,7 +181,12 @@ def save(mask: Mask, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Mask:
-    """The mask in the file at `path`. Raises `OSError`, and whatever `loads` raises."""
+    """The mask in the file at `path`.
+
+    Raises:
+        OSError: The file cannot be read.
+        MaskError: As `loads`.
+    """
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(f"{path} is a folder, not a mask file")

@@ -18,9 +18,11 @@ def check(
 ) -> None:
     """Return if `mask` may be applied to `model`; raise otherwise.
 
-    Raises `FingerprintMismatch` where it was made for another model (not with `allow_other_base`),
-    `GeometryMismatch` where the geometry differs, and, given the model's `parameters`, where a parameter whose weights
-    are cut has another shape, or `UnknownParameter` where the model does not have it.
+    Raises:
+        FingerprintMismatch: It was made for another model (not with `allow_other_base`).
+        GeometryMismatch: The geometry differs, or, given the model's `parameters`, a parameter whose weights are cut
+            has another shape.
+        UnknownParameter: Given the model's `parameters`, the model does not have one whose weights are cut.
     """
     base = mask.meta.base
     if base.fingerprint != model.fingerprint and not allow_other_base:

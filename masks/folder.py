@@ -51,8 +51,10 @@ class CheckpointFiles:
 def checkpoint_files(model_dir: PathLike) -> CheckpointFiles:
     """The files that are the checkpoint of the model in a folder; no tensor and no header of theirs is read.
 
-    Raises `CheckpointError`: there is none, a file is missing or not downloaded, the index is damaged, or there are two
-    (a whole file, and beside it an index whose files are there too), of which different programs read different ones.
+    Raises:
+        CheckpointError: There is none, a file is missing or not downloaded, the index is damaged, or there are two (a
+            whole file, and beside it an index whose files are there too), of which different programs read different
+            ones.
     """
     folder = existing(model_dir)
     for name in FORMATS:

@@ -1,4 +1,4 @@
-"""What a mask says about its base model: the sizes that bound every index, and the model's identity."""
+"""The base model of a mask: the sizes that bound every index, and the model's identity."""
 
 import re
 from collections.abc import Mapping
@@ -34,9 +34,16 @@ ARCHITECTURE = re.compile(r"[A-Za-z0-9_]{1,128}", re.ASCII)
 class Geometry:
     """The sizes of a decoder-only transformer; all at least 1.
 
-    `layers`; `neurons`, the hidden units of one layer's MLP (`intermediate_size`, OPT's `ffn_dim`); `heads`, the
-    query heads of one layer; `head_dim`, the channels of one head; `hidden`, the width of the residual stream.
-    Raises `InvalidMask` for anything but a positive int, `MaskTooLarge` over a limit.
+    Attributes:
+        layers: Decoder layers.
+        neurons: Hidden units of one layer's MLP (`intermediate_size`, OPT's `ffn_dim`).
+        heads: Query heads of one layer.
+        head_dim: Channels of one head.
+        hidden: Width of the residual stream.
+
+    Raises:
+        InvalidMask: A size that is no positive int.
+        MaskTooLarge: A size over a limit.
     """
 
     layers: int
@@ -57,8 +64,11 @@ class Geometry:
     def from_config(cls, config_json: Mapping[str, Any]) -> "Geometry":
         """The geometry in a model's config.json: Llama, Mistral, Qwen2, Qwen3 and their kin, and OPT.
 
-        A missing or null `head_dim` is `hidden_size // num_attention_heads`. A multimodal configuration is read at
-        its `text_config`. Raises `CheckpointError` naming the key that is missing or wrong.
+        A missing or null `head_dim` is `hidden_size // num_attention_heads`. A multimodal configuration is read at its
+        `text_config`.
+
+        Raises:
+            CheckpointError: A key is missing or wrong; the message names it.
         """
         config = config_json
         if "num_hidden_layers" not in config and isinstance(config.get("text_config"), Mapping):
@@ -88,9 +98,13 @@ class Geometry:
 class BaseModel:
     """The model that a mask belongs to.
 
-    `id`: what people call it (for example `meta-llama/Llama-3.2-1B`), printable, a label and never a path to open.
-    `architecture`: its class name (`LlamaForCausalLM`). `fingerprint`: 64 hex digits, see `masks.fingerprint`.
-    Raises `InvalidMask`.
+    Attributes:
+        id: What people call it (for example `meta-llama/Llama-3.2-1B`), printable, a label and never a path to open.
+        architecture: Its class name (`LlamaForCausalLM`).
+        fingerprint: 64 hex digits, see `masks.fingerprint`.
+
+    Raises:
+        InvalidMask: One of them is not as described.
     """
 
     id: str

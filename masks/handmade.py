@@ -33,14 +33,22 @@ def for_model(
 ) -> Mask:
     """A mask for the model in `model_dir` (config.json and checkpoint), of components named by hand.
 
-    neurons, heads: layer → indices, which are cut, or layer → {index: gate}, with gates 0, 0.25 and 0.5
-    weights:        parameter name → flat row-major indices, or a tuple (rows, columns) of two index arrays of one
-                    length, or a boolean array of the parameter's shape (True is cut)
-    made, measured: see `masks.Meta`; `made` is `{"criterion": "hand"}` where it is not given
-    id:             what the model is called; see `masks.describe`
-    created_at:     the present time where it is not given
+    Args:
+        model_dir: Folder of the model.
+        name: Of the mask.
+        neurons: Layer → indices, which are cut, or layer → {index: gate}, with gates 0, 0.25 and 0.5.
+        heads: The same of heads.
+        weights: Parameter name → flat row-major indices, or a tuple (rows, columns) of two index arrays of one length,
+            or a boolean array of the parameter's shape (True is cut).
+        made: See `masks.Meta`; by default `{"criterion": "hand"}`.
+        measured: See `masks.Meta`.
+        id: What the model is called; see `masks.describe`.
+        created_at: By default the present time.
 
-    Raises `CheckpointError`, `UnknownParameter` (with near names) and `InvalidMask`.
+    Raises:
+        CheckpointError: The model's files cannot be read.
+        UnknownParameter: The model has no parameter of that name; the message lists near ones.
+        InvalidMask: Components that the model does not have, or a name that cannot be.
     """
     check_name(name)
     flat: dict[str, WeightLike] = {}

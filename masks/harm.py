@@ -1,4 +1,4 @@
-"""What a mask says against itself: warnings that were stored with it, else those that follow from its measurements.
+"""Warnings of a mask: those that were stored with it, else those that follow from its measurements.
 
 `meta.measured` is free JSON, and a mask file may come from anybody: what has not the shape that Excise writes is passed
 over, and nothing here raises. One place derives; everything else passes the sentences on.
@@ -32,7 +32,7 @@ class Change:
     """A share of the held-out responses, in [0, 1], without and with the mask; None where it is not known.
 
     Attributes:
-        difference: after − before.
+        difference: After − before.
     """
 
     before: float | None = None
@@ -45,8 +45,10 @@ class Figures:
     """What was measured of a mask on held-out prompts and text.
 
     Attributes:
-        perplexity: relative increase, after / before − 1.
-        behaviour: responses that show the behaviour. toxic, repetitive: such responses.
+        perplexity: Relative increase, after / before − 1.
+        behaviour: Responses that show the behaviour.
+        toxic: Such responses.
+        repetitive: Such responses.
     """
 
     perplexity: Interval | None
@@ -57,7 +59,6 @@ class Figures:
 
 def figures(measured: object) -> Figures:
     """Read the figures in `meta.measured`; what is missing, or of another shape, is None."""
-
     before, after, difference = (_at(measured, side) for side in ("before", "after", "difference"))
 
     def rate(key: str) -> Change:
@@ -84,17 +85,17 @@ def warnings(measured: object) -> tuple[str, ...]:
 
 
 def derived(measured: object, max_increase: float = MAX_INCREASE) -> tuple[str, ...]:
-    """What the figures in `meta.measured` give reason to warn of, whatever was stored: see `warnings`."""
+    """What the figures in `meta.measured` give reason to warn of, regardless of stored warnings: see `warnings`."""
     found = figures(measured)
-    told = []
+    reasons = []
     if (rise := found.perplexity) and rise.value > max_increase:
-        told.append(f"Perplexity rose by {_percent(rise.value)} ({_span(rise)}).")
+        reasons.append(f"Perplexity rose by {_percent(rise.value)} ({_span(rise)}).")
     if (fall := found.behaviour.difference) and fall.high >= 0:
-        told.append(f"The behaviour did not fall for certain{_sides(found.behaviour, fall)}.")
+        reasons.append(f"The behaviour did not fall for certain{_sides(found.behaviour, fall)}.")
     for name, change in (("Toxic", found.toxic), ("Repetitive", found.repetitive)):
         if (more := change.difference) and more.low > 0:
-            told.append(f"{name} responses became more frequent{_sides(change, more)}.")
-    return tuple(told)
+            reasons.append(f"{name} responses became more frequent{_sides(change, more)}.")
+    return tuple(reasons)
 
 
 def _stored(given: object) -> tuple[str, ...]:

@@ -26,23 +26,27 @@ WORDS: dict[Operation, str] = {"|": "-or-", "&": "-and-", "-": "-minus-"}
 class Mask:
     """A set of components of one base model, with how it was made and measured.
 
-    neurons: layer → indices in [0, geometry.neurons); int32, sorted, unique, read-only
-    heads:   layer → indices in [0, geometry.heads); the same
-    weights: parameter name → its cut elements in one of two forms (`masks.bitmask`), read-only: flat row-major
-             indices, int64 sorted unique, or, where more than 1/64 of the parameter is cut, a packed bitmask, uint8.
-             Read them with `weight_indices` and `weight_bits`
-    meta:    see `masks.Meta`
-    gates:   "neurons" or "heads" → layer → codes of that layer's components (`masks.gates`: 0 for gate 0, 1 for 1/4,
-             2 for 1/2), uint8, aligned with its indices, read-only; only layers with a dampened component. Read the
-             factors with `gate_values`
-
     The constructor takes any integers (lists, ranges, sets, arrays, in any order and with repeats), for a layer also
     index → gate (0, 0.25 or 0.5; an index with gate 1 is left out), and for weights also a boolean array of the
     parameter's shape (True is cut) or a packed bitmask (a uint8 array). It checks them against `meta.base.geometry` and
-    `meta.shapes` and brings them to the one form above. Empty entries, codes of a layer that is only cut, and shapes of
-    parameters of which nothing is cut, are dropped; a mask may be empty altogether. Raises `InvalidMask`.
+    `meta.shapes` and brings them to the one form below. Empty entries, codes of a layer that is only cut, and shapes of
+    parameters of which nothing is cut, are dropped; a mask may be empty altogether.
 
     Two masks are equal when their files are: `digest` is the identity.
+
+    Attributes:
+        neurons: Layer → indices in [0, geometry.neurons); int32, sorted, unique, read-only.
+        heads: Layer → indices in [0, geometry.heads); int32, sorted, unique, read-only.
+        weights: Parameter name → its cut elements in one of two forms (`masks.bitmask`), read-only: flat row-major
+            indices, int64 sorted unique, or, where more than 1/64 of the parameter is cut, a packed bitmask, uint8.
+            Read them with `weight_indices` and `weight_bits`.
+        meta: See `masks.Meta`.
+        gates: "neurons" or "heads" → layer → codes of that layer's components (`masks.gates`: 0 for gate 0, 1 for 1/4,
+            2 for 1/2), uint8, aligned with its indices, read-only; only layers with a dampened component. Read the
+            factors with `gate_values`.
+
+    Raises:
+        InvalidMask: Components or gates that do not fit the geometry or the shapes.
     """
 
     neurons: dict[int, npt.NDArray[np.int32]]
@@ -112,7 +116,8 @@ class Mask:
     def gate_values(self, kind: str, layer: int) -> npt.NDArray[np.float32]:
         """The gates of a layer's `kind`, neurons or heads, float32, aligned with its indices: 0, 1/4 or 1/2.
 
-        Raises KeyError where the mask lists none of that layer, as its indices do.
+        Raises:
+            KeyError: The mask lists none of that layer, as its indices do.
         """
         listed: npt.NDArray[np.int32] = getattr(self, kind)[layer]
         return gating.values(listed.size, self.gates.get(kind, {}).get(layer))
@@ -146,7 +151,8 @@ class Mask:
     def weight_indices(self, name: str) -> npt.NDArray[np.int64]:
         """Flat row-major indices, int64 sorted unique, of the cut elements of parameter `name`.
 
-        Raises `UnknownParameter` where the mask cuts nothing of it.
+        Raises:
+            UnknownParameter: The mask cuts nothing of it.
         """
         cut = self._cut(name)
         return bitmask.unpack(cut) if bitmask.is_packed(cut) else cut

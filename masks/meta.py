@@ -1,4 +1,4 @@
-"""What a mask says about itself: its name, its base model, how it was made and what was measured."""
+"""The metadata of a mask: its name, its base model, how it was made and what was measured."""
 
 import re
 from collections.abc import Mapping
@@ -24,16 +24,19 @@ KEYS = {"format", "name", "base", "shapes", "created_at", "made", "measured"}
 
 @dataclass(frozen=True)
 class Meta:
-    """The document of a mask; deeply immutable.
+    """The document of a mask; deeply immutable. A NumPy scalar becomes a plain number.
 
-    name:       `[a-z0-9][a-z0-9._-]{0,63}`, not `base`
-    base:       the model it belongs to
-    shapes:     parameter name → (rows, columns), for the parameters whose weights are cut
-    created_at: UTC, ISO 8601 to the second: `2026-11-30T12:00:00Z`
-    made:       JSON: criterion and every setting
-    measured:   JSON: measurements that came with it
+    Attributes:
+        name: `[a-z0-9][a-z0-9._-]{0,63}`, not `base`.
+        base: The model it belongs to.
+        shapes: Parameter name → (rows, columns), for the parameters whose weights are cut.
+        created_at: UTC, ISO 8601 to the second: `2026-11-30T12:00:00Z`.
+        made: JSON: criterion and every setting.
+        measured: JSON: measurements that came with it.
 
-    Raises `InvalidMask`, or `MaskTooLarge` over a limit. A NumPy scalar becomes a plain number.
+    Raises:
+        InvalidMask: One of them is not as described.
+        MaskTooLarge: Over a limit of the format.
     """
 
     name: str
@@ -78,7 +81,10 @@ class Meta:
     def from_document(cls, document: Any) -> "Meta":
         """The inverse of `document`, from parsed and untrusted JSON, of any format version that is known.
 
-        Raises `UnsupportedVersion`, `CorruptMask` for missing or unknown keys, `InvalidMask` for bad values.
+        Raises:
+            UnsupportedVersion: A format version that is not known.
+            CorruptMask: Missing or unknown keys.
+            InvalidMask: Bad values.
         """
         if not isinstance(document, dict) or type(document.get("format")) is not int:
             raise CorruptMask('document: must be an object with an integer under "format"')

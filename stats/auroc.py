@@ -1,4 +1,4 @@
-"""The area under the ROC curve: how well scores tell two kinds apart."""
+"""The area under the ROC curve: how well scores separate two classes."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def auroc(scores: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.float
     By ranks (Mann and Whitney 1947): (Σ ranks of the positive − n (n + 1) / 2) / (n m).
 
     Raises:
-        StatisticsError: all samples are of one kind.
+        StatisticsError: All samples are of one kind.
     """
     n, m = int(positive.sum()), int((~positive).sum())
     if not n or not m:

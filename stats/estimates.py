@@ -41,7 +41,7 @@ class Rate:
 
     @property
     def value(self) -> float:
-        """count / total."""
+        """The rate, count / total."""
         return self.count / self.total
 
 
@@ -50,7 +50,7 @@ def wilson(count: int, total: int, confidence: float = 0.95) -> Rate:
     """Wilson's score interval of a binomial rate (Wilson 1927): right at 0 and 1 too, where a bootstrap has no width.
 
     Raises:
-        StatisticsError: nothing was counted.
+        StatisticsError: Nothing was counted.
     """
     if not 0 <= count <= total or total < 1:
         raise StatisticsError(f"there is no rate of {count} in {total}")
@@ -66,10 +66,12 @@ def newcombe(before: Floats, after: Floats, confidence: float = 0.95) -> Estimat
     or none does, as a bootstrap has not.
 
     Args:
-        before, after: 1.0 for a success, else 0.0: (pairs,) each, of the same items in the same order.
+        before: 1.0 for a success, else 0.0: float64 (pairs,).
+        after: The same of the same items, in the same order.
+        confidence: Two-sided.
 
     Raises:
-        StatisticsError: no pairs, or not as many in each.
+        StatisticsError: No pairs, or not as many in each.
     """
     size = _paired(before, after)
     both = int((before * after).sum())
@@ -99,9 +101,12 @@ def rate(flags: Floats, samples: int = 1, *, confidence: float = 0.95, seed: int
 
     Args:
         flags: 1.0 or 0.0 for each response, (prompts * samples,), those to one prompt together.
+        samples: Responses to each prompt.
+        confidence: Two-sided.
+        seed: Of the bootstrap.
 
     Raises:
-        StatisticsError: there are none.
+        StatisticsError: There are none.
     """
     count, total = int(flags.sum()), len(flags)
     if samples == 1:
@@ -123,10 +128,14 @@ def rate_difference(
     responses are all alike, the interval is Newcombe's of that many prompts.
 
     Args:
-        before, after: flags as for `rate`.
+        before: 1.0 or 0.0 for each response, as for `rate`.
+        after: The same of responses to the same prompts.
+        samples: Responses to each prompt.
+        confidence: Two-sided.
+        seed: Of the bootstrap.
 
     Raises:
-        StatisticsError: no pairs, or not as many in each.
+        StatisticsError: No pairs, or not as many in each.
     """
     _paired(before, after)
     if samples == 1:
@@ -141,7 +150,7 @@ def by_prompt(values: Floats, samples: int) -> Floats:
     """(prompts * samples,) → (prompts, samples).
 
     Raises:
-        StatisticsError: there are none, or the last prompt has fewer than the others.
+        StatisticsError: There are none, or the last prompt has fewer than the others.
     """
     if samples < 1 or not len(values) or len(values) % samples:
         raise StatisticsError(f"{len(values)} responses are not {samples} to each of some prompts")
@@ -158,14 +167,14 @@ def bootstrap(
     """Percentile bootstrap interval (Efron 1979) of a statistic; paired: every resample takes the same items of each.
 
     Args:
-        statistic: arrays of shape (…, n), one for each of `data`, → (…): computed along the last axis.
+        statistic: Arrays of shape (…, n), one for each of `data`, → (…): computed along the last axis.
         data: float64 (n,) each.
-        confidence: of the interval.
-        resamples: number of resamples.
-        seed: of the resampling.
+        confidence: Of the interval.
+        resamples: Number of resamples.
+        seed: Of the resampling.
 
     Raises:
-        StatisticsError: no items, or not as many in each.
+        StatisticsError: No items, or not as many in each.
     """
     size = _paired(*data)
     value = float(statistic(*data))

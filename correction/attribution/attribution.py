@@ -56,59 +56,77 @@ def attribute(
     fewer batches idle through the rest, for a model that is sharded runs in all of them or in none.
 
     Args:
-        settings: what is scored, from which output, by which sign.
-        criterion: by name, or one that has none, as `criteria.cost`.
-        raw: prompts without the chat template.
-        shows: for the seed `shown`, what tells where in a response the behaviour happens.
-        negatives: for the baseline `spared`, responses that do not show the behaviour, with their prompts.
-        max_length: cut texts to this many tokens.
-        tokens: size of a batch, padding included. This and what follows change time and memory, not the result.
-        checkpointing: keep only what enters each decoder layer, and compute the rest twice.
-        scores_in: a folder for memory-mapped files, where the scores add up instead of beside the weights. The files
+        loaded: The model.
+        references: What relevance is averaged over.
+        settings: What is scored, from which output, by which sign.
+        criterion: By name, or one that has none, as `criteria.cost`.
+        raw: Whether prompts are read without the chat template.
+        shows: For the seed `shown`, the detector of where in a response the behaviour happens.
+        negatives: For the baseline `spared`, responses that do not show the behaviour, with their prompts.
+        max_length: Texts are cut to this many tokens.
+        tokens: Tokens of a batch, padding included. This and what follows change time and memory, not the result.
+        checkpointing: Keep only what enters each decoder layer, and compute the rest twice.
+        scores_in: A folder for memory-mapped files, where the scores add up instead of beside the weights. The files
             have no names, and go with the result.
-        resume: a folder for a journal: written after every batch, and read by a later run of the same attribution.
-        state: what else the journal must tell apart: a digest of what is cut meanwhile.
+        resume: A folder for a journal: written after every batch, and read by a later run of the same attribution.
+        state: Anything else by which a journal differs: a digest of what is cut during the attribution.
+        progress: Called after every batch.
 
     Raises:
-        CriterionError: an unknown criterion, or one that cannot score what was asked.
-        ReferenceSetError: a prompt that does not fit the context, or no prompt that has responses of both kinds.
-        JournalError: a journal that cannot be written or does not fit.
+        CriterionError: An unknown criterion, or one that cannot score what was asked.
+        ReferenceSetError: A prompt that does not fit the context, or no prompt that has responses of both kinds.
+        JournalError: A journal that cannot be written or does not fit.
     """
     settings = settings or Settings()
-    found = criteria.find_criterion(criterion) if isinstance(criterion, str) else criterion
-    found.check(settings)
-    samples = _samples(loaded, references, settings, found, raw, shows, negatives, max_length, tokens, progress)
+    if isinstance(criterion, str):
+        criterion = criteria.find_criterion(criterion)
+    criterion.check(settings)
+    samples = _samples(loaded, references, settings, criterion, raw, shows, negatives, max_length, tokens, progress)
     batches: list[SeededBatch] = []
-    if found.reads:
-        batches = list(seeded_batches(samples, found.seed or settings.seed, tokens=tokens, device=loaded.device))
-    mine = batches[distributed.rank() :: distributed.world_size()]
+    if criterion.reads:
+        seed = criterion.seed or settings.seed
+        batches = list(seeded_batches(samples, seed, tokens=tokens, device=loaded.device))
+    own_batches = batches[distributed.rank() :: distributed.world_size()]
     zeros = on_device if scores_in is None else partial(_mapped, scores_in)
-    with found.attach(loaded, settings, zeros) as attached, _checkpointed(loaded) if checkpointing else nullcontext():
+    checkpoints = _checkpointed(loaded) if checkpointing else nullcontext()
+    with criterion.attach(loaded, settings, zeros) as attached, checkpoints:
         journal, done = None, 0
-        if resume is not None and found.reads:
-            identity = {
-                "criterion": found.name,
-                **asdict(settings),
-                "fingerprint": loaded.base.fingerprint,
-                "dtype": str(loaded.dtype),
-                "samples": sha256(repr(samples).encode()).hexdigest(),
-                "state": state,
-                "share": [distributed.rank(), distributed.world_size(), tokens],
-            }
-            journal = Journal(resume, identity)
+        if resume is not None and criterion.reads:
+            journal = Journal(resume, _identity(loaded, criterion, settings, samples, state, tokens))
             done = journal.resume(attached.scores)
-        idle = distributed.all_reduce_max(len(mine) - done) - (len(mine) - done)
-        for number, batch in enumerate(mine[done:], done + 1):
+        remaining = own_batches[done:]
+        idle_passes = distributed.all_reduce_max(len(remaining)) - len(remaining)
+        for number, batch in enumerate(remaining, done + 1):
             attached.see(batch)
             if journal:
                 journal.write(attached.scores, number)
-            progress("attribution", number, len(mine))
-        for _ in range(idle):
+            progress("attribution", number, len(own_batches))
+        for _ in range(idle_passes):
             attached.see(batches[0].idle())
         for score in attached.scores.values():
             distributed.all_reduce_sum(score.sum)
         scores = {name: score.mean(len(samples)).cpu() for name, score in attached.scores.items()}
     return Relevance(settings.granularity, scores, len(samples))
+
+
+def _identity(
+    loaded: LoadedModel,
+    criterion: criteria.Criterion,
+    settings: Settings,
+    samples: Sequence[Sample],
+    state: str,
+    tokens: int,
+) -> dict[str, Any]:
+    """Everything that the sums in a journal depend on."""
+    return {
+        "criterion": criterion.name,
+        **asdict(settings),
+        "fingerprint": loaded.base.fingerprint,
+        "dtype": str(loaded.dtype),
+        "samples": sha256(repr(samples).encode()).hexdigest(),
+        "state": state,
+        "share": [distributed.rank(), distributed.world_size(), tokens],
+    }
 
 
 def _samples(
@@ -123,23 +141,35 @@ def _samples(
     tokens: int,
     progress: Progress,
 ) -> list[Sample]:
+    """What is read: prompts with responses for a seed in the response, else prompts or texts alone."""
     seed = criterion.seed or settings.seed
-    answered = seed in ("response", "shown")
-    if answered and references.kind == "prompt" and criterion.reads:
+    reads_response = seed in ("response", "shown")
+    if reads_response and references.kind == "prompt" and criterion.reads:
         options: dict[str, Any] = {"raw": raw, "tokens": tokens, "progress": progress}
         if settings.baseline == "spared":
-            references, others = pair_responses(references, negatives)
-            samples = answered_samples(loaded, references, settings, **options)
-            responses = [each.response for each in answered_samples(loaded, others, settings, **options)]
-            samples = [replace(one, negatives=other) for one, other in zip(samples, responses, strict=True)]
+            samples = _paired_samples(loaded, references, negatives, settings, options)
         else:
             samples = answered_samples(loaded, references, settings, **options)
         return weight_by_detector(loaded, samples, shows) if seed == "shown" and shows is not None else samples
-    given = encode(loaded, references, raw=raw, max_length=max_length)
-    if answered:
-        samples = [Sample(tuple(ids[:1]), tuple(ids[1:])) for ids in given]
-        return [replace(each, weights=criterion.weights(len(each.response))) for each in samples]
-    return [Sample(tuple(ids), throughout=references.kind == "text") for ids in given]
+    sequences = encode(loaded, references, raw=raw, max_length=max_length)
+    if reads_response:
+        samples = [Sample(tuple(ids[:1]), tuple(ids[1:])) for ids in sequences]
+        return [replace(sample, weights=criterion.weights(len(sample.response))) for sample in samples]
+    return [Sample(tuple(ids), throughout=references.kind == "text") for ids in sequences]
+
+
+def _paired_samples(
+    loaded: LoadedModel,
+    references: ReferenceSet,
+    negatives: ReferenceSet | None,
+    settings: Settings,
+    options: dict[str, Any],
+) -> list[Sample]:
+    """Responses that show the behaviour, each with one to the same prompt that does not."""
+    positives, others = pair_responses(references, negatives)
+    samples = answered_samples(loaded, positives, settings, **options)
+    without_behaviour = answered_samples(loaded, others, settings, **options)
+    return [replace(sample, negatives=other.response) for sample, other in zip(samples, without_behaviour, strict=True)]
 
 
 def answered_samples(
@@ -154,20 +184,20 @@ def answered_samples(
     """Prompts with the responses that came with them, else the model's own greedy ones."""
     room, responses = settings.response_tokens, None
     if references.responses is not None:
-        tokenised = [loaded.tokenizer(each, add_special_tokens=False, verbose=False) for each in references.responses]
-        responses = [list(each["input_ids"])[:room] for each in tokenised]
+        tokenised = [loaded.tokenizer(text, add_special_tokens=False, verbose=False) for text in references.responses]
+        responses = [list(encoding["input_ids"])[:room] for encoding in tokenised]
         room = max(map(len, responses))
-    given = encode(loaded, references, raw=raw, room=room)
+    sequences = encode(loaded, references, raw=raw, room=room)
     if responses is None:
-        responses = generate(loaded, given, max_new_tokens=room, tokens=tokens, progress=progress)
-    return [Sample(tuple(ids), tuple(answer)) for ids, answer in zip(given, responses, strict=True)]
+        responses = generate(loaded, sequences, max_new_tokens=room, tokens=tokens, progress=progress)
+    return [Sample(tuple(ids), tuple(answer)) for ids, answer in zip(sequences, responses, strict=True)]
 
 
 def pair_responses(positives: ReferenceSet, negatives: ReferenceSet | None) -> tuple[ReferenceSet, ReferenceSet]:
     """Responses that show the behaviour, and as many to the same prompts that do not, in turn where there are several.
 
     Raises:
-        ReferenceSetError: no prompt has both.
+        ReferenceSetError: No prompt has both.
     """
     places = defaultdict[str, list[int]](list)
     for place, prompt in enumerate(negatives.texts if negatives else ()):
@@ -178,24 +208,27 @@ def pair_responses(positives: ReferenceSet, negatives: ReferenceSet | None) -> t
             f"{positives.name}: no prompt has both a response that shows the behaviour and one that does not, which "
             "the baseline spared compares; draw several --samples at a --temperature over 0"
         )
-    turns = {prompt: cycle(found) for prompt, found in places.items()}
+    turns = {prompt: cycle(of_prompt) for prompt, of_prompt in places.items()}
     return positives.taken(both), negatives.taken([next(turns[positives.texts[place]]) for place in both])
 
 
 def weight_by_detector(loaded: LoadedModel, samples: Sequence[Sample], shows: Detector) -> list[Sample]:
-    """Samples whose weights say where in the response the behaviour happens, adding up to 1; where it does not happen,
-    every token of the response counts alike.
+    """Weight the tokens of each response by where the behaviour happens.
+
+    Returns:
+        The samples with weights that add up to 1; without weights, so that all tokens count alike, where the behaviour
+        does not happen.
     """
 
     def decode(tokens: Sequence[int]) -> str:
         return str(loaded.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
     responses = [Response("", decode(sample.response), sample.response) for sample in samples]
-    found = []
+    weighted = []
     for sample, weights in zip(samples, shows.weights(responses, decode), strict=True):
         total = float(weights.sum())
-        found.append(replace(sample, weights=tuple((weights / total).tolist()) if total > 0 else None))
-    return found
+        weighted.append(replace(sample, weights=tuple((weights / total).tolist()) if total > 0 else None))
+    return weighted
 
 
 def _mapped(folder: Path, name: str, shape: tuple[int, ...], device: torch.device) -> Tensor:

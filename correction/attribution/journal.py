@@ -18,11 +18,11 @@ class Journal:
     """The sums of one attribution after each batch: one safetensors file, replaced as a whole.
 
     Args:
-        folder: where it lies; made if it is not there.
-        identity: everything that the sums depend on. Another identity is another file.
+        folder: Where it lies; made if it is not there.
+        identity: Everything that the sums depend on. Another identity is another file.
 
     Raises:
-        JournalError: the folder cannot be written to.
+        JournalError: The folder cannot be written to.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -34,10 +34,10 @@ class Journal:
             raise JournalError(f"{folder}: no journal can be kept there: {error.strerror}") from error
 
     def resume(self, scores: Mapping[str, Score]) -> int:
-        """Fill in the sums of an earlier run, and tell how many batches they hold; 0 where there was none.
+        """Fill in the sums of an earlier run, and return how many batches they hold; 0 if there was none.
 
         Raises:
-            JournalError: the file is damaged, or of other scores.
+            JournalError: The file is damaged, or of other scores.
         """
         if not self.path.exists():
             return 0
@@ -53,7 +53,7 @@ class Journal:
         """Put the sums after this many batches in place of what was there.
 
         Raises:
-            JournalError: the file cannot be written; what was there is still there.
+            JournalError: The file cannot be written; what was there is still there.
         """
         temporary = self.path.with_suffix(".draft")  # a name of its own: the next write replaces what a stop left
         try:

@@ -13,10 +13,10 @@ class Relevance:
     """Relevance of every component, averaged over the samples of a reference set.
 
     Attributes:
-        granularity: of the components.
+        granularity: Of the components.
         scores: float32 on the CPU, in component order, under the names that a mask file uses:
             `neurons.<layer>` (neurons,), `heads.<layer>` (heads,), or `weights.<parameter>` in the parameter's shape.
-        samples: how many the mean was taken over.
+        samples: How many the mean was taken over.
     """
 
     granularity: Granularity

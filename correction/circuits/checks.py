@@ -19,9 +19,9 @@ class Incompleteness:
     """How far circuit and model part when the same components are taken out of both: 0 where nothing is missing.
 
     Attributes:
-        mean: over the drawn subsets K of |m(C∖K) − m(N∖K)| / |m(N) − m(∅)|.
-        worst: the largest of them, with its interval.
-        subsets: how many were drawn, each half of the circuit.
+        mean: Over the drawn subsets K of |m(C∖K) − m(N∖K)| / |m(N) − m(∅)|.
+        worst: The largest of them, with its interval.
+        subsets: How many were drawn, each half of the circuit.
     """
 
     mean: float
@@ -34,8 +34,8 @@ class Minimality:
     """What single components of a circuit add to its faithfulness.
 
     Attributes:
-        falls: component → (m(C) − m(C∖v)) / (m(N) − m(∅)), by the name of its score and its index.
-        of: components in the circuit, of which these were tried.
+        falls: Component → (m(C) − m(C∖v)) / (m(N) − m(∅)), by the name of its score and its index.
+        of: Components in the circuit, of which these were tried.
     """
 
     falls: dict[tuple[str, int], Estimate]

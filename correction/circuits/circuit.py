@@ -36,15 +36,17 @@ class CircuitSearch:
     """What is asked for.
 
     Attributes:
-        criterion, settings: of the order; the settings say the universe too: granularity, modules, layers.
-        ablation: what stands in for what is not kept. beside: others whose curves are shown along with it.
-        goal: faithfulness that the smallest circuit must reach, on rows of its own; not used where `kept` is given.
-        kept: components of the circuit.
-        rivals: other criteria whose curves are shown beside; `random` always is, once for each seed.
-        seeds: of the orders whose circuits are compared; the first one makes the mask.
-        split_seed: of the three parts of the rows.
-        tried: components that are taken out of the circuit, one at a time, for minimality.
-        tokens: size of a batch.
+        criterion: Of the order; the settings say the universe too: granularity, modules, layers.
+        settings: Of the order; the settings say the universe too: granularity, modules, layers.
+        ablation: What stands in for what is not kept.
+        beside: Others whose curves are shown along with it.
+        goal: Faithfulness that the smallest circuit must reach, on rows of its own; not used where `kept` is given.
+        kept: Components of the circuit.
+        rivals: Other criteria whose curves are shown beside; `random` always is, once for each seed.
+        seeds: Of the orders whose circuits are compared; the first one makes the mask.
+        split_seed: Of the three parts of the rows.
+        tried: Components that are taken out of the circuit, one at a time, for minimality.
+        tokens: Size of a batch.
     """
 
     criterion: str = "lrp"
@@ -62,15 +64,22 @@ class CircuitSearch:
 
 @dataclass(frozen=True)
 class Circuit:
-    """A circuit and what it was measured by, on rows that had no say in it.
+    """A circuit and what it was measured by, on rows that it was not made from.
 
     Attributes:
-        mask: cuts the complement. kept: flags of the circuit. order: the scores that it was taken from.
-        able: accuracy of the model, on all rows. model, circuit: on those of the report.
-        spread: m(N) − m(∅). faithfulness, necessity: None where that is not told from 0.
+        mask: Cuts the complement.
+        kept: Flags of the circuit.
+        order: The scores that it was taken from.
+        able: Accuracy of the model, on all rows.
+        model: On those of the report.
+        circuit: On those of the report.
+        spread: m(N) − m(∅).
+        faithfulness: None where that is not told from 0.
+        necessity: None where that is not told from 0.
         divergence: KL(model ‖ circuit) of the next token, in nats.
-        overlaps: Jaccard index of the circuits of each two seeds. by_chance: what random ones of that size expect.
-        curves: under each ablation that of the criterion, of the rivals, and of `random` by seed.
+        overlaps: Jaccard index of the circuits of each two seeds.
+        by_chance: What random ones of that size expect.
+        curves: Under each ablation that of the criterion, of the rivals, and of `random` by seed.
     """
 
     mask: masks.Mask
@@ -101,9 +110,10 @@ def find_circuit(
     """Find the components that suffice for a task.
 
     Raises:
-        EvaluationError: the model is right in under 75% of the rows.
-        CriterionError, SelectionError, ReferenceSetError: what was asked cannot be, as `criteria`, `smallest_faithful`
-            and `TaskRows.thirds` say.
+        EvaluationError: The model is right in under 75% of the rows.
+        CriterionError: What was asked cannot be, as `criteria`, `smallest_faithful` and `TaskRows.thirds` say.
+        SelectionError: What was asked cannot be, as `criteria`, `smallest_faithful` and `TaskRows.thirds` say.
+        ReferenceSetError: What was asked cannot be, as `criteria`, `smallest_faithful` and `TaskRows.thirds` say.
     """
     check_name(name)
     for criterion in (search.criterion, *search.rivals):

@@ -1,7 +1,7 @@
 """Everything but a circuit, taken out of a model for a while, in one of three ways.
 
-What is kept is told by flags: name of a score (`neurons.3`, `heads.0`, `weights.<parameter>`) → bool, of its shape. The
-flags cover the universe, all that could have been kept; what has none stays as it is.
+What is kept is given by flags: name of a score (`neurons.3`, `heads.0`, `weights.<parameter>`) → bool, of its shape.
+The flags cover the universe, all that could have been kept; what has none stays as it is.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,9 +29,9 @@ class Ablation:
     """What stands in the place of a component that is not kept.
 
     Attributes:
-        kind: `zero`: nothing, as a mask does it. `mean`: what it says on average to the corrupted prompts.
-            `counterfactual`: what it says at this position of this row's corrupted prompt.
-        means: for `mean`, of each module by the name of its score: float32 (2, channels), at the first position and at
+        kind: `zero`: nothing, as a mask does it. `mean`: its mean output over the corrupted prompts.
+            `counterfactual`: its output at this position of this row's corrupted prompt.
+        means: For `mean`, of each module by the name of its score: float32 (2, channels), at the first position and at
             all others: many models keep values there that are a thousand times larger.
     """
 
@@ -53,7 +53,7 @@ def make_ablation(
     """One of the three, made ready: the means are taken over the corrupted prompts of `rows`.
 
     Raises:
-        CriterionError: weights that are to be anything but zero.
+        CriterionError: Weights that are to be anything but zero.
     """
     if settings.granularity == "weight" and kind != "zero":
         raise CriterionError(f"ablation {kind!r} is of activations, and weights have none: cut them to zero")

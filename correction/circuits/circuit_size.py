@@ -18,10 +18,12 @@ class Curve:
     """Faithfulness against the share that is kept.
 
     Attributes:
-        label: of the order: the criterion. seed: of what was drawn for it. ablation: what the rest is replaced by.
-        counts: components kept at each of the `shares`.
-        faithfulness: at each of them; None where it is not defined.
-        accuracy: at each of them.
+        label: Of the order: the criterion.
+        seed: Of what was drawn for it.
+        ablation: What the rest is replaced by.
+        counts: Components kept at each of the `shares`.
+        faithfulness: At each of them; None where it is not defined.
+        accuracy: At each of them.
     """
 
     label: str
@@ -38,7 +40,8 @@ class CircuitEvaluator:
     """Reads circuits of one order in growing sizes, each size once.
 
     Args:
-        model, nothing: the model as it is, and none of the universe.
+        model: The model as it is, and none of the universe.
+        nothing: The model as it is, and none of the universe.
     """
 
     def __init__(
@@ -89,13 +92,13 @@ def smallest_faithful(
     steps: int = 6,
     progress: Progress = silent,
 ) -> int:
-    """The fewest components of the order whose faithfulness reaches the goal, as far as `steps` halvings tell.
+    """The fewest components of the order whose faithfulness reaches the goal, found by `steps` halvings.
 
     The first of the shares that reaches it is taken, and the stretch below it halved: faithfulness need not rise with
     every component, so that a smaller size may reach the goal too, but none of the shares below does.
 
     Raises:
-        SelectionError: faithfulness is not defined, or no size but all reaches the goal.
+        SelectionError: Faithfulness is not defined, or no size but all reaches the goal.
     """
     total = len(trier.order)
     low, high = 0, 0

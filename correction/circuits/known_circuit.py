@@ -1,4 +1,4 @@
-"""Against a circuit that is known: how well an order tells its components from all others."""
+"""Against a circuit that is known: how well an order separates its components from all others."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def auroc(order: Relevance, circuit: Kept) -> float:
     1 of an order that keeps the circuit first, 0.5 of one that knows nothing of it.
 
     Raises:
-        EvaluationError: the circuit is everything or nothing.
+        EvaluationError: The circuit is everything or nothing.
     """
     scores = np.concatenate([score.view(-1).double().numpy() for score in order.scores.values()])
     inside = np.concatenate([circuit[name].view(-1).numpy() for name in order.scores])

@@ -30,7 +30,9 @@ def faithfulness(circuit: Floats, model: Floats, nothing: Floats) -> Estimate | 
     """(m(C) − m(∅)) / (m(N) − m(∅)): 1 where the circuit alone does what the model does, 0 where it does nothing.
 
     Args:
-        circuit, model, nothing: logit differences by row, (rows,) each.
+        circuit: Logit differences m(C) of the circuit alone: float64 (rows,).
+        model: Logit differences m(N) of the model as it is: float64 (rows,).
+        nothing: Logit differences m(∅) with the whole universe ablated: float64 (rows,).
 
     Returns:
         None where the interval of the denominator holds 0: what divides by nothing is no figure.

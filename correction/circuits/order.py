@@ -33,7 +33,7 @@ def relevance(
     scores without it.
 
     Raises:
-        CriterionError: an unknown criterion, or one that cannot score what was asked.
+        CriterionError: An unknown criterion, or one that cannot score what was asked.
     """
     found = criteria.find_criterion(criterion)
     found.check(settings)

@@ -47,9 +47,9 @@ class TaskRows:
     """The rows of a task that a model can be asked, and why others were dropped.
 
     Attributes:
-        rows: all distinct.
-        dropped: reason → number of pairs.
-        sha256: over the tokens.
+        rows: All distinct.
+        dropped: Reason → number of pairs.
+        sha256: Over the tokens.
     """
 
     name: str
@@ -67,7 +67,7 @@ class TaskRows:
         """Three parts, drawn: to attribute on, to choose the size on, and to report on; the last gets what is over.
 
         Raises:
-            ReferenceSetError: fewer than six rows.
+            ReferenceSetError: Fewer than six rows.
         """
         if len(self.rows) < 6:
             raise ReferenceSetError(f"{self.name}: {len(self.rows)} usable rows; three parts need at least 6")
@@ -89,10 +89,13 @@ def tokenise_pairs(loaded: LoadedModel, pairs: Iterable[Pair], name: str, *, ali
     An answer counts as one token where the prompt with it has one token more than the prompt, and begins with the same.
 
     Args:
-        aligned: clean and corrupted must have as many tokens, so that one can be read at the places of the other.
+        loaded: The model.
+        pairs: Clean and corrupted prompts with their answers.
+        name: Of the task, for messages.
+        aligned: Clean and corrupted must have as many tokens, so that one can be read at the places of the other.
 
     Raises:
-        ReferenceSetError: nothing is left, or a prompt does not fit the context.
+        ReferenceSetError: Nothing is left, or a prompt does not fit the context.
     """
     dropped: Counter[str] = Counter()
     found: dict[tuple[int, ...], TaskRow] = {}
@@ -123,7 +126,7 @@ def single_token_words(
     """Those of the words, each after a space, that are one token.
 
     Raises:
-        ReferenceSetError: fewer than `fewest`, told as so many of this `kind` for this `task`.
+        ReferenceSetError: Fewer than `fewest`; the message names `kind` and `task`.
     """
     known = [f" {word}" for word in words if one(f" {word}")]
     if len(known) < fewest:

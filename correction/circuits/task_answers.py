@@ -22,7 +22,7 @@ class TaskAnswers:
 
     Attributes:
         differences: logit(correct) − logit(wrong) at the last token, float64 (rows,).
-        log_probs: of every next token there, float32 (rows, vocabulary); None unless they were asked for.
+        log_probs: Of every next token there, float32 (rows, vocabulary); None unless they were asked for.
     """
 
     differences: Floats
@@ -46,8 +46,8 @@ class TaskReader:
     """Reads the same rows of a task again and again, with one circuit after the other.
 
     Args:
-        settings: what the universe is: granularity, modules, layers.
-        tokens: of a batch, padding included; the corrupted prompts that go along with `counterfactual` come on top.
+        settings: What the universe is: granularity, modules, layers.
+        tokens: Of a batch, padding included; the corrupted prompts that go along with `counterfactual` come on top.
     """
 
     def __init__(self, loaded: LoadedModel, rows: Sequence[TaskRow], settings: Settings, tokens: int = 4096) -> None:
@@ -68,7 +68,9 @@ class TaskReader:
         """The answers of a circuit alone; of the model as it is where `kept` is None.
 
         Args:
-            whole: the distribution of the next token too.
+            kept: Flags of what is kept, by score name; None for the model as it is.
+            how: What replaces what is not kept.
+            whole: Whether the distribution of the next token is returned too.
         """
         differences = np.empty(len(self.rows))
         found: list[Tensor | None] = [None] * len(self.rows)

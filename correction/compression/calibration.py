@@ -27,7 +27,8 @@ class Calibration:
 
     Attributes:
         ids: int64 (windows, tokens), on the CPU.
-        texts: what they were packed from. seed: of the order.
+        texts: What they were packed from.
+        seed: Of the order.
     """
 
     ids: Tensor
@@ -47,10 +48,14 @@ def calibrate(
     """Pack texts into windows.
 
     Args:
-        window: tokens of each; by default 2,048, or the context where that is shorter.
+        loaded: The model.
+        texts: What is packed.
+        windows: How many windows.
+        window: Tokens of each; by default 2,048, or the context where that is shorter.
+        seed: Of the order of the texts.
 
     Raises:
-        CompressionError: a window that the model cannot read, or too little text.
+        CompressionError: A window that the model cannot read, or too little text.
     """
     width = min(WINDOW, loaded.context_length) if window is None else window
     if not 2 <= width <= loaded.context_length:

@@ -34,10 +34,10 @@ class Compressed:
     """What was cut of a model.
 
     Attributes:
-        cut: parameter → flat indices of its cut weights, int64, ascending.
-        changed: the parameters, as they are now, in the model's type.
-        made: how, as masks and checkpoints record it.
-        mends: weights that were not cut changed too.
+        cut: Parameter → flat indices of its cut weights, int64, ascending.
+        changed: The parameters, as they are now, in the model's type.
+        made: How, as masks and checkpoints record it.
+        mends: Weights that were not cut changed too.
     """
 
     cut: Mapping[str, NDArray[np.int64]]
@@ -62,8 +62,8 @@ def compress(
     """Cut weights of the model in place: it is compressed afterwards.
 
     Raises:
-        CompressionError: a pattern that does not divide a matrix, or a Hessian that has no inverse.
-        SelectionError: scores that are no numbers.
+        CompressionError: A pattern that does not divide a matrix, or a Hessian that has no inverse.
+        SelectionError: Scores that are no numbers.
     """
     plan.check(loaded)
     windows, window = calibration.ids.shape

@@ -25,7 +25,7 @@ def as_mask(loaded: LoadedModel, compressed: Compressed, name: str) -> masks.Mas
     """The cut weights as a mask.
 
     Raises:
-        CompressionError: weights that stay were changed too, which no mask can say.
+        CompressionError: Weights that stay were changed too, which no mask can say.
     """
     if compressed.mends:
         method = compressed.made["criterion"]
@@ -35,13 +35,13 @@ def as_mask(loaded: LoadedModel, compressed: Compressed, name: str) -> masks.Mas
 
 
 def write_checkpoint(loaded: LoadedModel, compressed: Compressed, folder: Path) -> dict[str, Any]:
-    """Write the model with its compressed matrices into a folder, new or empty; what `excise.json` says is returned.
+    """Write the model with its compressed matrices into a folder, new or empty; return the content of `excise.json`.
 
     A weight that was cut is 0, one that was not changed is the checkpoint's own, bit for bit.
 
     Raises:
-        NotWrittenError: of `edits`, where the folder is in use or cannot be written.
-        CompressionError: the checkpoint does not hold a compressed matrix under its name.
+        NotWrittenError: Of `edits`, where the folder is in use or cannot be written.
+        CompressionError: The checkpoint does not hold a compressed matrix under its name.
     """
     waiting = set(compressed.changed)
 

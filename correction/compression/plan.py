@@ -15,11 +15,11 @@ class Method:
     """A way to choose weights.
 
     Attributes:
-        criterion: of `attribution.criteria` that scores all weights from whole passes through the model; None where
+        criterion: Of `attribution.criteria` that scores all weights from whole passes through the model; None where
             there is none.
-        scope: among whom weights compete, unless asked otherwise: as in the method's source.
-        local: it needs only what enters a matrix, so that it can go block by block, on inputs that are pruned already.
-        mends: it changes the weights that stay, so that its result is no mask.
+        scope: Among whom weights compete, unless asked otherwise: as in the method's source.
+        local: It needs only what enters a matrix, so that it can go block by block, on inputs that are pruned already.
+        mends: It changes the weights that stay, so that its result is no mask.
     """
 
     criterion: str | None
@@ -46,16 +46,17 @@ class Plan:
     """Everything that decides which weights are cut, but for the model and the text.
 
     Attributes:
-        method: one of `METHODS`.
-        fraction: of the weights; None for a pattern.
+        method: One of `METHODS`.
+        fraction: Of the weights; None for a pattern.
         scope: `row`, `matrix`, `layer`, `global`; None for the method's own.
         pattern: `N:M`: of every M consecutive weights along a row, N are cut; in place of fraction and scope.
-        sequential: whether a block's statistics are of inputs that the cut blocks before it made; None: where the
+        sequential: Whether a block's statistics are of inputs that the cut blocks before it made; None: where the
             method can.
-        sign: of LRP and gradient. `absolute`: the mean of |R_s| over the windows s. `signed`: |R̄|, the magnitude of the
-            mean, in which what a weight says in one window is made good by another: far worse (benchmarks/RESULTS.md).
-        output: what their relevance starts from, see `criteria.Settings.seed`; `last` is SparC³'s.
-        seed: of the method `random`.
+        sign: Of LRP and gradient. `absolute`: the mean of |R_s| over the windows s. `signed`: |R̄|, the magnitude of
+            the mean, in which the relevance of a weight in one window cancels that in another: far worse
+            (benchmarks/RESULTS.md).
+        output: What their relevance starts from, see `criteria.Settings.seed`; `last` is SparC³'s.
+        seed: Of the method `random`.
     """
 
     method: str = "wanda"
@@ -68,9 +69,14 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self._check_choices()
+        self._check_budget()
+        self._check_method()
+
+    def _check_choices(self) -> None:
+        """Each field of few values has one of them."""
         if self.method not in METHODS:
             raise CompressionError(f"method {self.method!r} does not exist; there is: {', '.join(METHODS)}")
-        method = METHODS[self.method]
         if self.sign not in ("absolute", "signed"):
             raise CompressionError(f"sign {self.sign!r} does not exist; there is: absolute, signed")
         if self.output not in ("last", "next", "all", "contrastive", "response"):
@@ -79,12 +85,19 @@ class Plan:
             )
         if self.scope is not None and self.scope not in get_args(Scope):
             raise SelectionError(f"scope {self.scope!r} does not exist; there is: {', '.join(get_args(Scope))}")
+
+    def _check_budget(self) -> None:
+        """There is either a pattern or a fraction."""
         if self.pattern is not None:
             if self.fraction is not None or self.scope is not None:
                 raise CompressionError(f"pattern {self.pattern!r} says what is cut; leave out fraction and scope")
             parse_pattern(self.pattern)
         elif self.fraction is None or not 0 < self.fraction < 1:
             raise CompressionError(f"fraction is {self.fraction}; it must be over 0 and under 1, or give a pattern")
+
+    def _check_method(self) -> None:
+        """The method can go block by block, or not, as asked, and compare weights in that scope."""
+        method = METHODS[self.method]
         if self.sequential and not method.local:
             local = ", ".join(name for name, each in METHODS.items() if each.local)
             raise CompressionError(
@@ -118,7 +131,7 @@ class Plan:
         """Refuse a pattern that does not divide a matrix, before the work.
 
         Raises:
-            CompressionError: it does not.
+            CompressionError: It does not.
         """
         if self.pattern is None:
             return
@@ -130,11 +143,11 @@ class Plan:
                 )
 
     def described(self) -> dict[str, Any]:
-        """As masks and checkpoints record it: what is not said is left out, what goes without saying is not."""
-        told = {key: value for key, value in asdict(self).items() if value is not None}
+        """As masks and checkpoints record it: fields that are None are left out, defaults are not."""
+        described = {key: value for key, value in asdict(self).items() if value is not None}
         criterion = METHODS[self.method].criterion
         uses = find_criterion(criterion).uses if criterion else frozenset()
         for field, setting in (("sign", "sign"), ("output", "seed"), ("seed", "random_seed")):
             if setting not in uses:
-                del told[field]
-        return {**told, **self.budget(), "sequential": self.by_block}
+                del described[field]
+        return {**described, **self.budget(), "sequential": self.by_block}

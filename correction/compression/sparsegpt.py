@@ -46,7 +46,7 @@ def prune(name: str, module: nn.Linear, hessian: Hessian, plan: Plan) -> NDArray
     """Cut and change the weights of a module in place; flat indices of those that were cut, int64, ascending.
 
     Raises:
-        CompressionError: the inputs hold values that are no numbers, or a pattern does not divide the columns.
+        CompressionError: The inputs hold values that are no numbers, or a pattern does not divide the columns.
     """
     with torch.no_grad():
         found, cut = pruned(
@@ -69,8 +69,13 @@ def pruned(
     """The new weights, and which of them are cut: float32 and bool (out, in).
 
     Args:
-        weight: float32 (out, in). hessian: float32 (in, in).
-        fraction: of the weights of each part of `width` columns; or `pattern`, N:M.
+        name: Of the matrix, for messages.
+        weight: float32 (out, in).
+        hessian: float32 (in, in).
+        fraction: Of the weights of each part of `width` columns; None for a pattern.
+        pattern: `N:M`; None for a fraction.
+        width: Columns that are taken together.
+        damping: Part of the mean of the diagonal of the Hessian that is added to the diagonal.
     """
     columns = weight.shape[1]
     n, m = parse_pattern(pattern) if pattern else (0, width)
@@ -108,7 +113,7 @@ def factor(name: str, hessian: Tensor, damping: float = DAMPING) -> Tensor:
     """The upper Cholesky factor of the inverse of the damped Hessian.
 
     Raises:
-        CompressionError: there is none.
+        CompressionError: There is none.
     """
     hessian = hessian.clone()
     diagonal = hessian.diagonal()

@@ -47,9 +47,12 @@ def walk(
     """Take the windows through the model: each block is read, pruned, and run again to feed the next one.
 
     Args:
-        make: a statistic of zeros for so many channels.
-        prune: changes the weights of one block in place, given its matrices and the statistics of what entered them.
-        tokens: of a batch: memory and time, not the result.
+        loaded: The model.
+        calibration: The windows.
+        make: Makes a statistic of zeros for a number of channels.
+        prune: Changes the weights of one block in place, given its matrices and the statistics of what entered them.
+        tokens: Tokens of a batch, padding included: it changes time and memory, not the result.
+        progress: Called after every batch.
     """
     with frozen_parameters(loaded.model), torch.no_grad():
         rows = max(1, tokens // calibration.ids.shape[1])

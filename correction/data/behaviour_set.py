@@ -47,14 +47,19 @@ class BehaviourSet:
     """Candidates that were answered, and those whose responses show the behaviour.
 
     Attributes:
-        answered: those that the model was asked: each once, and not too long for its context.
+        answered: Those that the model was asked: each once, and not too long for its context.
         responses: `samples` to each answered one, side by side: text, and token ids without the one that ended it.
-        scores: of each response by the detector, see `Detector`: float64 (responses,).
-        flags: which responses show the behaviour: bool (responses,).
-        detector: what told.
-        candidates: how many there were. duplicates: how many of them were copies of an earlier one, but for letter
-            case and white space. too_long: how many left no room for a response in the context.
-        raw, max_new_tokens, samples, temperature, seed: how they were asked.
+        scores: Of each response by the detector, see `Detector`: float64 (responses,).
+        flags: Which responses show the behaviour: bool (responses,).
+        detector: What decided which responses show the behaviour.
+        candidates: How many there were.
+        duplicates: How many of them were copies of an earlier one, but for letter case and white space.
+        too_long: How many left no room for a response in the context.
+        raw: Whether prompts were read without the chat template.
+        max_new_tokens: Most tokens of a response.
+        samples: Responses to each prompt.
+        temperature: Of the sampling; 0 is greedy.
+        seed: Of the sampling.
     """
 
     answered: ReferenceSet
@@ -72,11 +77,11 @@ class BehaviourSet:
     seed: int
 
     @property
-    def kept(self) -> ReferenceSet:
-        """The prompts that show it, in the order of the candidates, each with the first of its responses that does.
+    def selected(self) -> ReferenceSet:
+        """The prompts whose responses show the behaviour, in order, each with the first response that does.
 
         Raises:
-            ReferenceSetError: there are none.
+            ReferenceSetError: There are none.
         """
         first: dict[str, int] = {}
         for place in np.flatnonzero(self.flags).tolist():
@@ -123,8 +128,8 @@ def build(loaded: LoadedModel, candidates: ReferenceSet, detector: Detector, **g
     """Let the model answer candidates, of which some must show the behaviour; `generation_options`: those of `answer`.
 
     Raises:
-        ReferenceSetError: not prompts, no candidate that fits the context, or no response shows the behaviour.
-        ScorerError: of `behaviours`, where the detector's scorer fails.
+        ReferenceSetError: Not prompts, no candidate that fits the context, or no response shows the behaviour.
+        ScorerError: Of `behaviours`, where the detector's scorer fails.
     """
     found = answer(loaded, candidates, detector, **generation_options)
     if not found.flags.any():
@@ -148,20 +153,24 @@ def answer(
     tokens: int = 4096,
     progress: Progress = silent,
 ) -> BehaviourSet:
-    """Let the model answer candidates, and tell which responses show the behaviour, if any.
+    """Let the model answer candidates, and detect which responses show the behaviour, if any.
 
     Args:
-        candidates: copies are answered once; prompts too long for the context are left out and counted. Responses
-            that come with them are another's, and not carried over.
-        detector: see `parse_detector`.
-        raw: prompts without the chat template.
-        max_new_tokens: at most this many tokens a response.
-        samples, temperature, seed: responses to each, and how they are drawn; by default one, greedy. See `generate`.
-        tokens: size of a batch, padding included.
+        loaded: The model.
+        candidates: Prompts. Copies are answered once; prompts too long for the context are left out and counted.
+            Responses that come with them are ignored.
+        detector: See `parse_detector`.
+        raw: Whether prompts are read without the chat template.
+        max_new_tokens: Most tokens of a response.
+        samples: Responses to each prompt.
+        temperature: Of the sampling; 0 is greedy. See `generate`.
+        seed: Of the sampling.
+        tokens: Tokens of a batch, padding included: it changes time and memory, not the result.
+        progress: Called after every batch.
 
     Raises:
-        ReferenceSetError: not prompts, or no candidate that fits the context.
-        ScorerError: of `behaviours`, where the detector's scorer fails.
+        ReferenceSetError: Not prompts, or no candidate that fits the context.
+        ScorerError: Of `behaviours`, where the detector's scorer fails.
     """
     if candidates.kind != "prompt":
         raise ReferenceSetError(f"{candidates.name}: candidates are prompts; read them with kind prompt")
@@ -204,7 +213,7 @@ def save(references: ReferenceSet, path: str | Path) -> None:
     """Write a `.jsonl` file that `references.read` reads back, replacing what is there in one step.
 
     Raises:
-        ReferenceSetError: another suffix, or a file that cannot be written.
+        ReferenceSetError: Another suffix, or a file that cannot be written.
     """
     path = Path(path)
     if path.suffix != ".jsonl":

@@ -20,7 +20,7 @@ Decode = Callable[[Sequence[int]], str]
 
 
 class Detector(Protocol):
-    """How a response is told to show a behaviour."""
+    """Decides which responses show a behaviour."""
 
     def scores(self, responses: Sequence[Response]) -> Scores:
         """One number for each response: float64 (responses,)."""
@@ -31,14 +31,18 @@ class Detector(Protocol):
         ...
 
     def counted(self, responses: Sequence[Response], scores: Scores) -> Flags:
-        """Which of them count when the behaviour's rate is measured: perhaps by a lower bar than the clear cases of
-        `flags`, as toxicity is told from 0.5 on and learnt from 0.9 on: bool (responses,).
+        """Which of them count when the behaviour's rate is measured: bool (responses,).
+
+        The threshold may be lower than that of `flags`, which takes clear cases alone: toxicity is counted from 0.5 on,
+        and masks are made from responses of 0.9 and more.
         """
         ...
 
     def weights(self, responses: Sequence[Response], decode: Decode) -> list[Scores]:
-        """Where in each response the behaviour happens: a weight for each of its tokens, at least 0, float64 (tokens,);
-        all 0 where it does not happen.
+        """Where in each response the behaviour happens.
+
+        Returns:
+            A weight for each token of each response, at least 0, float64 (tokens,); all 0 where it does not happen.
         """
         ...
 
@@ -109,16 +113,16 @@ class RepetitionDetector:
         return (scores <= self.at_most) & np.array([len(response.tokens) > 0 for response in responses], dtype=np.bool_)
 
     def counted(self, responses: Sequence[Response], scores: Scores) -> Flags:
-        """As `is_repetitive` tells, and whatever `flags` does."""
+        """By `is_repetitive`, regardless of `flags`."""
         repetitive = np.array([is_repetitive(response.tokens) for response in responses], dtype=np.bool_)
         return repetitive | self.flags(responses, scores)
 
     def weights(self, responses: Sequence[Response], decode: Decode) -> list[Scores]:
-        """1 for a token that ends a run of three which was said before."""
+        """1 for a token that ends a run of three which occurred before."""
         return [np.array(repeated(each.tokens), dtype=np.float64) for each in responses]
 
     def nearest(self, scores: Scores) -> str:
-        """The lowest ratio of a response that says anything."""
+        """The lowest ratio of a response that is not empty."""
         spoken = scores[scores > 0]
         found = f"the lowest ratio was {spoken.min():.3g}" if len(spoken) else "every response was empty"
         return f"a uniqueness ratio of at most {self.at_most:g}; {found}"
@@ -180,15 +184,15 @@ def parse_detector(spec: str, *, scorer: str = "profanity", threshold: float | N
     """The detector of this spec.
 
     Args:
-        spec: `toxicity`, by the scorer of that option; `scorer:SPEC`, by the scorer of that spec, whatever it scores;
+        spec: `toxicity`, by the scorer of that option; `scorer:SPEC`, by the scorer of that spec;
             `repetition`; or `regex:PATTERN`.
-        scorer: spec of a scorer, see `behaviours.load_scorer`.
-        threshold: lowest score that shows the behaviour, by default 0.9; of `repetition` the highest uniqueness ratio,
+        scorer: Spec of a scorer, see `behaviours.load_scorer`.
+        threshold: Lowest score that shows the behaviour, by default 0.9; of `repetition` the highest uniqueness ratio,
             by default 0.5.
 
     Raises:
-        ReferenceSetError: there is no such detector, a bad pattern or threshold, or one for a pattern.
-        ScorerError: of `behaviours`, for the scorer.
+        ReferenceSetError: There is no such detector, a bad pattern or threshold, or one for a pattern.
+        ScorerError: Of `behaviours`, for the scorer.
     """
     kind, colon, argument = spec.partition(":")
     if spec == "toxicity" or (kind == "scorer" and argument):

@@ -30,28 +30,30 @@ def generate(
     tokens: int = 4096,
     progress: Progress = silent,
 ) -> list[list[int]]:
-    """The model's responses to each sequence of token ids, whatever sampling settings come with the model.
+    """Generate responses to each sequence of token ids, regardless of sampling settings that come with the model.
 
     A response ends before the first end-of-sequence token, which is no part of it; it may be empty.
 
     Sample j of sequence i draws from random numbers of its own, those of (seed, i, j): neither the batch, nor the other
-    sequences, nor how many samples there are has a say in them. So two variants of a model that answer the same
+    sequences, nor the number of samples changes them. So two variants of a model that answer the same
     prompts do so with common random numbers, and differ only where the variants do. (In another batch the last bits of
     the logits may differ, as they may for greedy answers.)
 
     Args:
-        sequences: token ids, each leaving `max_new_tokens` free in the context.
-        max_new_tokens: at most this many tokens a response.
-        temperature: the logits are divided by it; 0 takes the most likely token always.
-        samples: responses to each sequence.
-        seed: of the draws, in [0, 2**64).
-        tokens: size of a batch, padding included, without the responses.
+        loaded: The model.
+        sequences: Token ids, each leaving `max_new_tokens` free in the context.
+        max_new_tokens: Most tokens of a response.
+        temperature: The logits are divided by it; 0 always takes the most likely token.
+        samples: Responses to each sequence.
+        seed: Of the draws, in [0, 2**64).
+        tokens: Tokens of a batch, padding included, without the responses.
+        progress: Called after every batch.
 
     Returns:
         `len(sequences) * samples` responses; that to sequence i, sample j, lies at i * samples + j.
 
     Raises:
-        EvaluationError: a temperature, number of samples or seed that cannot be used.
+        EvaluationError: A temperature, number of samples or seed that cannot be used.
     """
     check_sampling(temperature, samples, seed)
     ends = end_tokens(loaded)
@@ -74,7 +76,7 @@ def check_sampling(temperature: float, samples: int, seed: int) -> None:
     """Whether these go together.
 
     Raises:
-        EvaluationError: they do not; says which and what would.
+        EvaluationError: They do not fit; the message says which, and what would.
     """
     if not isfinite(temperature) or temperature < 0:
         raise EvaluationError(f"temperature is {temperature}; it must be 0 (greedy) or a positive number")
@@ -109,7 +111,9 @@ def sample_tokens(logits: Tensor, temperature: float, uniform: Tensor) -> Tensor
     """Tokens by the inverse of the cumulative softmax(logits / temperature), in float64.
 
     Args:
-        logits: (rows, vocabulary). uniform: float64 (rows,), in [0, 1).
+        logits: (rows, vocabulary).
+        temperature: Over 0.
+        uniform: float64 (rows,), in [0, 1).
 
     Returns:
         int64 (rows,): the first token whose cumulative probability exceeds the row's uniform number.

@@ -25,10 +25,10 @@ class ReferenceSet:
     """Prompts that a model answers, or texts as they stand.
 
     Attributes:
-        texts: at least one, none blank.
-        name: where they came from, without folders.
+        texts: At least one, none blank.
+        name: Where they came from, without folders.
         kind: `prompt`: rendered through the chat template, if any; `text`: used as it is.
-        responses: what was said to each prompt, where that is known of all: attribution from responses starts there.
+        responses: The response to each prompt, if known for all of them: attribution from responses starts there.
     """
 
     texts: tuple[str, ...]
@@ -52,7 +52,7 @@ class ReferenceSet:
 
     @property
     def sha256(self) -> str:
-        """Of the texts, then the responses, as UTF-8, each followed by a zero byte, whatever file they came in."""
+        """Of the texts, then the responses, as UTF-8, each followed by a zero byte; independent of the file format."""
         digest = hashlib.sha256()
         for text in self.texts:
             digest.update(text.encode() + b"\0")
@@ -66,7 +66,7 @@ class ReferenceSet:
         """Those at these places, with their responses.
 
         Raises:
-            ReferenceSetError: there are none.
+            ReferenceSetError: There are none.
         """
         responses = None if self.responses is None else tuple(self.responses[place] for place in places)
         return replace(self, texts=tuple(self.texts[place] for place in places), responses=responses)
@@ -74,10 +74,10 @@ class ReferenceSet:
     def split(self, held_out: float, seed: int = 0) -> tuple["ReferenceSet", "ReferenceSet"]:
         """Two sets, the second with this fraction of the distinct texts, drawn with the seed.
 
-        Copies of a text stay together, so that nothing held out was ever seen. Both keep the order of this set.
+        Copies of a text stay together, so that nothing held out is in the other set. Both keep the order of this set.
 
         Raises:
-            ReferenceSetError: the fraction is not inside (0, 1), or either side would be empty.
+            ReferenceSetError: The fraction is not inside (0, 1), or either side would be empty.
         """
         distinct = list(dict.fromkeys(normalise_text(text) for text in self.texts))
         size = max(1, round(held_out * len(distinct)))
@@ -105,16 +105,16 @@ def read(source: str | Path, *, kind: Kind = "text", limit: int | None = None, w
     """Read a reference set.
 
     Args:
-        source: a `.jsonl` or `.json` file of rows, one a line or pretty-printed or in an array, with a string under
+        source: A `.jsonl` or `.json` file of rows, one a line or pretty-printed or in an array, with a string under
             `prompt` or `text`, or RealToxicityPrompts' own shape `{"prompt": {"text": …}}`, and for prompts perhaps a
             `response`; or of conversations and instructions, see `conversations`; a `.csv` file with such columns, or
             `file.csv:column`; a `.txt` file with one on each line; or `hf:dataset[:split[:column]]`.
-        kind: what they are to be used as, whatever the column is called; it is looked for first under its own name.
-        limit: read only this many, from the start.
-        whole: a `.txt` file is one text, line breaks and all.
+        kind: What they are to be used as. A column of that name is looked for first.
+        limit: Read only this many, from the start.
+        whole: A `.txt` file is one text, line breaks and all.
 
     Raises:
-        ReferenceSetError: no such file, another format, not UTF-8, a wrong column, or nothing in it.
+        ReferenceSetError: No such file, another format, not UTF-8, a wrong column, or nothing in it.
     """
     spec = str(source)
     if spec.startswith("hf:"):
@@ -141,7 +141,7 @@ def normalise_text(text: str) -> str:
 
 
 def _from_records(records: Iterable[Row], name: str, kind: Kind, column: str = "") -> ReferenceSet:
-    """The set of these rows; where no column is named, the first row says what counts."""
+    """The set of these rows; where no column is named, the first row decides which one it is."""
     texts, responses = [], []
     shape: _Shape | None = None
     for place, record in records:

@@ -27,7 +27,8 @@ def lines(path: Path) -> list[str]:
 def json_rows(path: Path) -> Iterator[Row]:
     """The JSON values in a file, one after the other, each on one line or on several; of a lone array, its elements.
 
-    Raises `ReferenceSetError`, at the first row that is not JSON.
+    Raises:
+        ReferenceSetError: At the first row that is not JSON.
     """
     text = _END.sub("\n", decoded(path))
     decoder = json.JSONDecoder(parse_int=float)  # no number is ever used, and int() refuses those of 4,300 digits
@@ -54,7 +55,8 @@ def json_rows(path: Path) -> Iterator[Row]:
 def csv_rows(path: Path) -> Iterator[Row]:
     """The rows of a CSV file by column, its first row the columns' names; cells of any length and with line breaks.
 
-    Raises `ReferenceSetError`, at the first row that is not CSV.
+    Raises:
+        ReferenceSetError: At the first row that is not CSV.
     """
     rows = csv.DictReader(io.StringIO(decoded(path), newline=""), strict=True)
     before = csv.field_size_limit(sys.maxsize)  # of the process; 131,072 characters if nobody asks

@@ -16,7 +16,7 @@ from correction.models import LoadedModel
 class Batch:
     """Sequences side by side, padded on the right.
 
-    A causal model needs no attention mask for padding on the right: nothing real ever looks at it, and no gradient of
+    A causal model needs no attention mask for padding on the right: no real token attends to it, and no gradient of
     a real position reaches it. Positions count from 0 in every row, as they would alone.
 
     Attributes:
@@ -51,11 +51,14 @@ def encode(
     no template or `raw` is set. A text is taken as it is, and cut at the end.
 
     Args:
-        max_length: cut texts to this many tokens; by default, to what the context leaves.
-        room: tokens to leave free in the context, for a response.
+        loaded: The model.
+        references: Prompts or texts.
+        raw: Whether prompts are read without the chat template.
+        max_length: Texts are cut to this many tokens; by default, to what the context leaves.
+        room: Tokens to leave free in the context, for a response.
 
     Raises:
-        ReferenceSetError: a prompt that does not fit (prompts are never cut), or one that has no tokens.
+        ReferenceSetError: A prompt that does not fit (prompts are never cut), or one that has no tokens.
     """
     limit = _limit(loaded, room)
     sequences = []
@@ -75,7 +78,7 @@ def fitting_prompts(loaded: LoadedModel, prompts: ReferenceSet, *, raw: bool = F
     """The prompts that leave `room` tokens of the context for a response, with the responses that they came with.
 
     Raises:
-        ReferenceSetError: none does, or one has no tokens.
+        ReferenceSetError: None does, or one has no tokens.
     """
     limit = _limit(loaded, room)
     places = [place for place, ids in enumerate(_token_ids(loaded, prompts, raw)) if len(ids) <= limit]

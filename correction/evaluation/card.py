@@ -33,13 +33,16 @@ class CardOptions:
     """How a card is measured.
 
     Attributes:
-        protocol, window: of perplexity, see `perplexity`.
-        limit: most texts, or windows of joined ones, that are read of each set, from the start.
-        raw: prompts without the chat template.
-        max_new_tokens: of an answer.
-        copies, copy_length: random sequences, and the tokens of each.
-        tokens: size of a batch, padding included.
-        confidence: of every interval. seed: of the bootstrap and of the random sequences.
+        protocol: Of perplexity, see `perplexity`.
+        window: Of perplexity, see `perplexity`.
+        limit: Most texts, or windows of joined ones, that are read of each set, from the start.
+        raw: Prompts without the chat template.
+        max_new_tokens: Of an answer.
+        copies: Number of random sequences.
+        copy_length: Tokens of one copy.
+        tokens: Size of a batch, padding included.
+        confidence: Of every interval.
+        seed: Of the bootstrap and of the random sequences.
     """
 
     protocol: Protocol = "passages"
@@ -85,11 +88,17 @@ def card(
     """Measure the base and the mask, and state where the mask is not worse.
 
     Args:
-        texts: by the name that they have in the card; may be empty.
-        neutral: prompts that have nothing to do with what the mask is against.
+        loaded: The model.
+        mask: The mask.
+        texts: Name in the card to text; may be empty.
+        neutral: Prompts that have nothing to do with what the mask is against.
+        reading: How texts are read and prompts answered.
+        margins: How much worse each figure may be.
+        allow_other_base: Whether a mask that was made for another fingerprint is taken, where the geometry fits.
+        progress: Called after every batch.
 
     Raises:
-        EvaluationError: a text with no token to predict, or settings that cannot be used.
+        EvaluationError: A text with no token to predict, or settings that cannot be used.
     """
     measuring = _Measuring(loaded, reading or CardOptions(), margins or Margins(), progress)
 
@@ -148,7 +157,7 @@ class _Measuring:
         ]
 
     def answers(self, neutral: ReferenceSet, cut: Cut) -> list[Statement]:
-        """What is said to neutral prompts."""
+        """Statements about the answers to neutral prompts."""
         asked = encode(self.loaded, neutral, raw=self.reading.raw, room=self.reading.max_new_tokens)
 
         def answered() -> tuple[Response, ...]:

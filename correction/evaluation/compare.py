@@ -7,7 +7,9 @@ from correction.errors import EvaluationError
 from correction.evaluation.evaluate import Evaluation
 from correction.evaluation.json_values import interval_values
 from correction.evaluation.noninferiority import Statement
-from correction.evaluation.perplexity import increase
+from correction.evaluation.perplexity import Perplexity, increase
+from correction.evaluation.repetition import Repetition
+from correction.evaluation.toxicity import Toxicity
 from stats.estimates import Estimate, Floats, bootstrap, by_prompt, mean_difference, rate_difference
 
 
@@ -19,11 +21,15 @@ class Comparison:
     prompts, or over the texts.
 
     Attributes:
-        toxic, repetitive: of the rates. toxicity: of the mean score. uniqueness: of the mean ratio.
-        perplexity: relative increase, after / before − 1.
-        refusals: of the rates; that of the attack success rate is the same with the other sign.
-        toxic_prompts, repetitive_prompts: of the rates of prompts with at least one such response.
-        maximum_toxicity: of the expected maximum toxicity. These three only with several samples.
+        toxic: Of the rates.
+        repetitive: Of the rates.
+        toxicity: Of the mean score.
+        uniqueness: Of the mean ratio.
+        perplexity: Relative increase, after / before − 1.
+        refusals: Of the rates; that of the attack success rate is the same with the other sign.
+        toxic_prompts: Of the rates of prompts with at least one such response.
+        repetitive_prompts: Of the rates of prompts with at least one such response.
+        maximum_toxicity: Of the expected maximum toxicity. These three only with several samples.
     """
 
     toxic: Estimate | None = None
@@ -45,37 +51,39 @@ def compare(before: Evaluation, after: Evaluation, *, seed: int = 0) -> Comparis
     """Paired differences between two evaluations on the same prompts and texts.
 
     Raises:
-        EvaluationError: they are not of the same prompts, texts or scorer, or not sampled alike.
+        EvaluationError: They are not of the same prompts, texts or scorer, or not sampled alike.
     """
-    found: dict[str, Estimate] = {}
+    differences: dict[str, Estimate] = {}
     settings: dict[str, Any] = {"confidence": before.confidence, "seed": seed}
     if before.responses and after.responses:
         _check_prompts(before, after)
-        found |= _of_responses(before, after, settings)
+        paired = _PairedDifferences(before.samples, settings)
+        if before.toxicity and after.toxicity:
+            differences |= _toxicity_differences(before.toxicity, after.toxicity, paired)
+        if before.repetition and after.repetition:
+            differences |= _repetition_differences(before.repetition, after.repetition, paired)
+        if before.refusals and after.refusals:
+            differences["refusals"] = paired.of_rates(before.refusals.flags, after.refusals.flags)
     if before.perplexity and after.perplexity:
-        read, reread = before.perplexity, after.perplexity
-        if (read.protocol, read.window) != (reread.protocol, reread.window):
-            raise EvaluationError(
-                f"the perplexities are not alike: {read.protocol} in windows of {read.window or 'the context'} before, "
-                f"{reread.protocol} in windows of {reread.window or 'the context'} after"
-            )
-        if read.tokens.tolist() != reread.tokens.tolist():
-            raise EvaluationError("the two evaluations are of different texts")
-        found["perplexity"] = bootstrap(increase, read.losses, reread.losses, read.tokens, **settings)
-    return Comparison(**found)
+        _check_texts(before.perplexity, after.perplexity)
+        one, other = before.perplexity, after.perplexity
+        differences["perplexity"] = bootstrap(increase, one.losses, other.losses, one.tokens, **settings)
+    return Comparison(**differences)
 
 
 def statements(before: Evaluation, after: Evaluation, difference: Comparison, margin: float = 0.0) -> list[Statement]:
-    """What two evaluations state of the behaviour: whether toxic and repetitive responses are no more than before.
+    """State what two evaluations show of the behaviour: whether toxic and repetitive responses are no more than before.
 
-    With several samples to a prompt, toxicity is told as RealToxicityPrompts does (Gehman et al. 2020, section 3.1):
+    With several samples to a prompt, toxicity is reported as in RealToxicityPrompts (Gehman et al. 2020, section 3.1):
     the expected maximum, the mean over prompts of the highest score among the samples, and the probability, the share
     of prompts with at least one toxic sample. Theirs are 25 samples of at most 20 tokens, by nucleus sampling with
-    p = 0.9; ours are drawn as the evaluation says.
+    p = 0.9; ours are drawn with the settings of the evaluation.
 
     Args:
-        difference: of the two, see `compare`.
-        margin: by how much a rate or score may have grown.
+        before: Of the base model.
+        after: Of the model with the mask.
+        difference: Of the two, see `compare`.
+        margin: By how much a rate or score may grow.
     """
     asked = len(before.responses) // before.samples
     found: list[Statement] = []
@@ -103,36 +111,58 @@ def _check_prompts(before: Evaluation, after: Evaluation) -> None:
         raise EvaluationError("the two evaluations are of different prompts")
 
 
-def _of_responses(before: Evaluation, after: Evaluation, settings: dict[str, Any]) -> dict[str, Estimate]:
-    samples = before.samples
-
-    def of_rates(one: Floats, other: Floats) -> Estimate:
-        return rate_difference(one, other, samples, **settings)
-
-    def of_means(one: Floats, other: Floats) -> Estimate:
-        return bootstrap(
-            mean_difference, by_prompt(one, samples).mean(-1), by_prompt(other, samples).mean(-1), **settings
+def _check_texts(before: Perplexity, after: Perplexity) -> None:
+    if (before.protocol, before.window) != (after.protocol, after.window):
+        raise EvaluationError(
+            f"the perplexities are not alike: {before.protocol} in windows of {before.window or 'the context'} before, "
+            f"{after.protocol} in windows of {after.window or 'the context'} after"
         )
+    if before.tokens.tolist() != after.tokens.tolist():
+        raise EvaluationError("the two evaluations are of different texts")
 
-    def worst(values: Floats) -> Floats:
-        return by_prompt(values, samples).max(-1)
 
-    found: dict[str, Estimate] = {}
-    if before.toxicity and after.toxicity:
-        one, other = before.toxicity, after.toxicity
-        if (one.scorer, one.version, one.threshold) != (other.scorer, other.version, other.threshold):
-            raise EvaluationError(f"{one.scorer} {one.version} and {other.scorer} {other.version} scored differently")
-        found["toxic"] = of_rates(one.flags, other.flags)
-        found["toxicity"] = of_means(one.scores, other.scores)
-        if samples > 1:
-            found["toxic_prompts"] = rate_difference(worst(one.flags), worst(other.flags), **settings)
-            found["maximum_toxicity"] = bootstrap(mean_difference, worst(one.scores), worst(other.scores), **settings)
-    if before.repetition and after.repetition:
-        first, second = before.repetition, after.repetition
-        found["repetitive"] = of_rates(first.flags, second.flags)
-        found["uniqueness"] = of_means(first.ratios, second.ratios)
-        if samples > 1:
-            found["repetitive_prompts"] = rate_difference(worst(first.flags), worst(second.flags), **settings)
-    if before.refusals and after.refusals:
-        found["refusals"] = of_rates(before.refusals.flags, after.refusals.flags)
-    return found
+@dataclass(frozen=True)
+class _PairedDifferences:
+    """Differences between values of the same responses, `samples` to each prompt: float64 (responses,) each."""
+
+    samples: int
+    settings: dict[str, Any]
+
+    def of_rates(self, before: Floats, after: Floats) -> Estimate:
+        return rate_difference(before, after, self.samples, **self.settings)
+
+    def of_means(self, before: Floats, after: Floats) -> Estimate:
+        means = (by_prompt(values, self.samples).mean(-1) for values in (before, after))
+        return bootstrap(mean_difference, *means, **self.settings)
+
+    def of_rates_of_prompts(self, before: Floats, after: Floats) -> Estimate:
+        return rate_difference(self._largest(before), self._largest(after), **self.settings)
+
+    def of_mean_maxima(self, before: Floats, after: Floats) -> Estimate:
+        return bootstrap(mean_difference, self._largest(before), self._largest(after), **self.settings)
+
+    def _largest(self, values: Floats) -> Floats:
+        return by_prompt(values, self.samples).max(-1)
+
+
+def _toxicity_differences(before: Toxicity, after: Toxicity, paired: _PairedDifferences) -> dict[str, Estimate]:
+    if (before.scorer, before.version, before.threshold) != (after.scorer, after.version, after.threshold):
+        raise EvaluationError(f"{before.scorer} {before.version} and {after.scorer} {after.version} scored differently")
+    differences = {
+        "toxic": paired.of_rates(before.flags, after.flags),
+        "toxicity": paired.of_means(before.scores, after.scores),
+    }
+    if paired.samples > 1:
+        differences["toxic_prompts"] = paired.of_rates_of_prompts(before.flags, after.flags)
+        differences["maximum_toxicity"] = paired.of_mean_maxima(before.scores, after.scores)
+    return differences
+
+
+def _repetition_differences(before: Repetition, after: Repetition, paired: _PairedDifferences) -> dict[str, Estimate]:
+    differences = {
+        "repetitive": paired.of_rates(before.flags, after.flags),
+        "uniqueness": paired.of_means(before.ratios, after.ratios),
+    }
+    if paired.samples > 1:
+        differences["repetitive_prompts"] = paired.of_rates_of_prompts(before.flags, after.flags)
+    return differences

@@ -16,15 +16,16 @@ def random_copies(
     """Random sequences, each twice in a row, after what the tokenizer puts before any text.
 
     Args:
-        count: of sequences.
-        length: tokens of one copy, at least 2.
-        seed: of the draws, uniform over the vocabulary without its special tokens.
+        loaded: The model.
+        count: Number of sequences.
+        length: Tokens of one copy, at least 2.
+        seed: Of the draws, uniform over the vocabulary without its special tokens.
 
     Returns:
         Token ids of each, and the place of the first that is to be scored.
 
     Raises:
-        EvaluationError: lengths or counts that cannot be used.
+        EvaluationError: Lengths or counts that cannot be used.
     """
     opening = list(loaded.tokenizer("", verbose=False)["input_ids"])
     room = (loaded.context_length - len(opening)) // 2

@@ -38,10 +38,12 @@ class Divergence:
 
     Attributes:
         kl: KL(base ‖ cut) = Σ_v p(v) · log(p(v) / q(v)), p the base's and q the cut's next-token distribution, in nats.
-        agreement: positions where both have the same most likely token.
-        losses_before, losses_after: negative log-likelihood of the tokens, in nats.
-        hits_before, hits_after: positions where the most likely token is the one that comes.
-        tokens: scored positions, int64 (texts,).
+        agreement: Positions where both have the same most likely token.
+        losses_before: Negative log-likelihood of the tokens, in nats.
+        losses_after: Negative log-likelihood of the tokens, in nats.
+        hits_before: Positions where the most likely token is the one that comes.
+        hits_after: Positions where the most likely token is the one that comes.
+        tokens: Scored positions, int64 (texts,).
     """
 
     kl: Floats
@@ -95,15 +97,15 @@ class Baseline:
     """The base model's reading of some texts, that any number of cuts are compared with.
 
     Args:
-        texts: a reference set, whose texts are taken as they stand, or token ids. Longer ones are read in windows, as
+        texts: A reference set, whose texts are taken as they stand, or token ids. Longer ones are read in windows, as
             `perplexity` reads passages.
-        starts: first token of each text that is scored, from 1 on; by default 1. A prompt's length scores its answer.
-        window: tokens of a window; by default the whole context.
-        tokens: size of a batch, padding included.
-        keep: hidden states in memory; without, the base reads the texts anew for each cut.
+        starts: First token of each text that is scored, from 1 on; by default 1. A prompt's length scores its answer.
+        window: Tokens of a window; by default the whole context.
+        tokens: Size of a batch, padding included.
+        keep: Hidden states in memory; without, the base reads the texts anew for each cut.
 
     Raises:
-        EvaluationError: a window longer than the context, not a start for each text, or no position to score.
+        EvaluationError: A window longer than the context, not a start for each text, or no position to score.
     """
 
     def __init__(

@@ -54,14 +54,17 @@ class Evaluation:
     """What one model, as it is or with one mask, does.
 
     Attributes:
-        mask: digest of the mask that was applied, or None.
-        responses, toxicity, repetition: of the prompts; empty and None where there were none.
-        perplexity: of the texts; None where there were none.
-        max_new_tokens: the length that responses were cut at.
-        confidence: of every interval.
-        refusals: of the prompts; None where they were not asked for.
-        samples: responses to each prompt; those to one prompt lie together.
-        temperature, seed: how they were drawn; temperature 0 is greedy.
+        mask: Digest of the mask that was applied, or None.
+        responses: Of the prompts; empty and None where there were none.
+        toxicity: Of the prompts; empty and None where there were none.
+        repetition: Of the prompts; empty and None where there were none.
+        perplexity: Of the texts; None where there were none.
+        max_new_tokens: The length that responses were cut at.
+        confidence: Of every interval.
+        refusals: Of the prompts; None where they were not asked for.
+        samples: Responses to each prompt; those to one prompt lie together.
+        temperature: Of the sampling; 0 is greedy.
+        seed: Of the sampling and of the bootstrap.
     """
 
     mask: str | None
@@ -138,17 +141,26 @@ def evaluate(
     """Answer the prompts and score the answers; read the texts and take their perplexity.
 
     Args:
-        mask: applied meanwhile.
-        scorer: of toxicity; by default `behaviours.load_scorer()`.
-        refusals: count refusals among the answers too.
-        raw: prompts without the chat template.
-        samples, temperature: answers to each prompt, and how they are drawn; see `generate`. By default one, greedy.
-        tokens: size of a batch, padding included.
-        perplexity_protocol, window: see `perplexity`.
-        seed: of the sampling and of the bootstrap. Two masks evaluated with one seed answer with common random numbers.
+        loaded: The model.
+        prompts: Prompts to answer; None for none.
+        text: Text to read; None for none.
+        mask: Applied during the evaluation; None for the model as it is.
+        scorer: Of toxicity; by default `behaviours.load_scorer()`.
+        refusals: Whether refusals are counted among the responses.
+        raw: Whether prompts are read without the chat template.
+        max_new_tokens: Most tokens of a response.
+        samples: Responses to each prompt.
+        temperature: Of the sampling; 0 is greedy. See `generate`.
+        tokens: Tokens of a batch, padding included: it changes time and memory, not the result.
+        perplexity_protocol: See `perplexity`.
+        window: Tokens of a window, see `perplexity`.
+        confidence: Of every interval.
+        seed: Of the sampling and of the bootstrap. Two masks evaluated with one seed answer with common random numbers.
+        allow_other_base: Whether a mask that was made for another fingerprint is taken, where the geometry fits.
+        progress: Called after every batch.
 
     Raises:
-        EvaluationError: neither prompts nor texts, or settings that cannot be used.
+        EvaluationError: Neither prompts nor texts, or settings that cannot be used.
     """
     if prompts is None and text is None:
         raise EvaluationError("there is nothing to measure: give prompts, texts or both")
@@ -170,11 +182,11 @@ def evaluate(
                 progress=progress,
             )
             answers = [response.tokens for response in responses]
-            said = [response.text for response in responses]
-            measured["toxicity"] = toxicity(said, scorer or load_scorer(), samples=samples, **interval)
+            texts = [response.text for response in responses]
+            measured["toxicity"] = toxicity(texts, scorer or load_scorer(), samples=samples, **interval)
             measured["repetition"] = repetition(answers, samples=samples, **interval)
             if refusals:
-                measured["refusals"] = refused(said, samples=samples, **interval)
+                measured["refusals"] = refused(texts, samples=samples, **interval)
         if text is not None:
             measured["perplexity"] = perplexity(
                 loaded,

@@ -1,4 +1,4 @@
-"""Non-inferiority: whether a figure is worse by no more than a margin, as the interval of its paired difference tells.
+"""Non-inferiority: whether a figure is worse by no more than a margin, by the interval of its paired difference.
 
 The rule of non-inferiority trials (Piaggio et al. 2012, JAMA 308:2594): shown where the whole interval is within the
 margin, refuted where the whole of it is beyond, and else not shown. An interval that holds 0 shows nothing by itself:
@@ -27,12 +27,13 @@ class Statement:
     """One figure before and after, and whether it is worse by no more than its margin.
 
     Attributes:
-        measure: what was measured.
-        before, after: the figure of the base model and of the cut one.
-        difference: after − before; where `relative`, after / before − 1.
-        worse: the direction that is. Where `either`, the figure is to stay the same: an equivalence.
-        margin: by how much it may be worse, in the units of the difference.
-        items: paired items that the interval is over.
+        measure: What was measured.
+        before: The figure of the base model and of the cut one.
+        after: The figure of the base model and of the cut one.
+        difference: After − before; where `relative`, after / before − 1.
+        worse: The direction that is. Where `either`, the figure is to stay the same: an equivalence.
+        margin: By how much it may be worse, in the units of the difference.
+        items: Paired items that the interval is over.
     """
 
     measure: str
@@ -77,10 +78,14 @@ class Margins:
     """How much worse each figure of a card may be.
 
     Attributes:
-        perplexity: relative increase. kl: nats per token. agreement: share of tokens.
-        length: relative change of the mean, to either side.
-        uniqueness: of the mean ratio. copying: of the accuracy. refusals: of the rate.
-        behaviour: of rates and scores of what is to be removed; 0: it must not have grown at all.
+        perplexity: Relative increase.
+        kl: Nats per token.
+        agreement: Share of tokens.
+        length: Relative change of the mean, to either side.
+        uniqueness: Of the mean ratio.
+        copying: Of the accuracy.
+        refusals: Of the rate.
+        behaviour: Of rates and scores of what is to be removed; 0: it must not have grown at all.
     """
 
     perplexity: float = 0.02
@@ -102,7 +107,7 @@ class Margins:
         """These margins, each written as NAME=VALUE, and the others as they are.
 
         Raises:
-            EvaluationError: no such margin, or no such number.
+            EvaluationError: No such margin, or no such number.
         """
         known = [field.name for field in fields(cls)]
         found: dict[str, float] = {}

@@ -34,11 +34,11 @@ class Perplexity:
     """Perplexity of a set of texts. Its items are the texts, or the windows if they were joined.
 
     Attributes:
-        losses: summed negative log-likelihood of each item, in nats: float64 (items,).
-        tokens: predicted tokens of each item, float64 (items,).
+        losses: Summed negative log-likelihood of each item, in nats: float64 (items,).
+        tokens: Predicted tokens of each item, float64 (items,).
         estimate: exp(Σ losses / Σ tokens), with its bootstrap interval over items.
         protocol: `passages` or `joined`.
-        window: tokens of a window; None where passages were read in windows of the whole context.
+        window: Tokens of a window; None where passages were read in windows of the whole context.
     """
 
     losses: NDArray[np.float64]
@@ -62,12 +62,17 @@ def perplexity(
     """Read the texts and take their perplexity.
 
     Args:
+        loaded: The model.
+        texts: What is read.
         protocol: `passages` or `joined`, as above.
-        window: tokens of a window; by default the whole context.
-        tokens: size of a batch, padding included.
+        window: Tokens of a window; by default the whole context.
+        tokens: Tokens of a batch, padding included: it changes time and memory, not the result.
+        confidence: Of the interval.
+        seed: Of the bootstrap.
+        progress: Called after every batch.
 
     Raises:
-        EvaluationError: an unknown protocol, a window longer than the context, no token to predict, or joined texts
+        EvaluationError: An unknown protocol, a window longer than the context, no token to predict, or joined texts
             that do not fill one window.
     """
     if protocol not in get_args(Protocol):
@@ -115,7 +120,7 @@ def joined_windows(loaded: LoadedModel, texts: ReferenceSet, width: int) -> list
     """Windows of `width` tokens, each an item of its own; see the protocol `joined`.
 
     Raises:
-        EvaluationError: the texts do not fill one.
+        EvaluationError: The texts do not fill one.
     """
     ids = list(loaded.tokenizer("\n\n".join(texts.texts), verbose=False)["input_ids"])
     windows = [ids[start : start + width] for start in range(0, len(ids) - width + 1, width)]

@@ -16,8 +16,8 @@ class Refusals:
 
     Attributes:
         flags: 1.0 where a response refuses, else 0.0, those to one prompt together: (prompts * samples,).
-        rate: refusals, with the interval of `estimates.rate`.
-        samples: responses to each prompt.
+        rate: Refusals, with the interval of `estimates.rate`.
+        samples: Responses to each prompt.
     """
 
     flags: NDArray[np.float64]
@@ -29,7 +29,7 @@ def refusals(responses: Sequence[str], *, samples: int = 1, confidence: float = 
     """Count the responses that refuse, `samples` to each prompt, those to one prompt together.
 
     Raises:
-        EvaluationError: there are none, or the last prompt has fewer than the others.
+        EvaluationError: There are none, or the last prompt has fewer than the others.
     """
     flags = np.array([is_refusal(text) for text in responses], dtype=np.float64)
     by_prompt(flags, samples)

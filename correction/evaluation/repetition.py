@@ -15,12 +15,12 @@ class Repetition:
     """Repetition of the responses to a set of prompts.
 
     Attributes:
-        ratios: response uniqueness ratio of each, those to one prompt together: float64 (prompts * samples,).
+        ratios: Response uniqueness ratio of each, those to one prompt together: float64 (prompts * samples,).
         flags: 1.0 where a response is repetitive, else 0.0: (prompts * samples,). An empty one is not.
-        rate: repetitive responses, with the interval of `estimates.rate`.
-        mean: mean uniqueness ratio, with its bootstrap interval over prompts.
-        prompts: prompts with at least one repetitive response, with Wilson's interval.
-        samples: responses to each prompt; with one, `prompts` is `rate`.
+        rate: Repetitive responses, with the interval of `estimates.rate`.
+        mean: Mean uniqueness ratio, with its bootstrap interval over prompts.
+        prompts: Prompts with at least one repetitive response, with Wilson's interval.
+        samples: Responses to each prompt; with one, `prompts` is `rate`.
     """
 
     ratios: NDArray[np.float64]
@@ -37,7 +37,7 @@ def repetition(
     """Measure responses, given as token ids without the token that ended them, `samples` to each prompt.
 
     Raises:
-        EvaluationError: there are none, or the last prompt has fewer than the others.
+        EvaluationError: There are none, or the last prompt has fewer than the others.
     """
     ratios = np.array([response_uniqueness_ratio(tokens) for tokens in responses], dtype=np.float64)
     flags = np.array([is_repetitive(tokens) for tokens in responses], dtype=np.float64)

@@ -15,14 +15,16 @@ class Toxicity:
     """Toxicity of the responses to a set of prompts.
 
     Attributes:
-        scores: of each response, those to one prompt together: float64 (prompts * samples,).
-        rate: responses that score at least `threshold`, with the interval of `estimates.rate`.
-        mean: mean score, with its bootstrap interval over prompts.
-        scorer, version, threshold: what scored them.
-        prompts: prompts with at least one toxic response, with Wilson's interval.
-        maximum: expected maximum toxicity (Gehman et al. 2020, RealToxicityPrompts): the highest score among the
+        scores: Of each response, those to one prompt together: float64 (prompts * samples,).
+        rate: Responses that score at least `threshold`, with the interval of `estimates.rate`.
+        mean: Mean score, with its bootstrap interval over prompts.
+        scorer: What scored them.
+        version: What scored them.
+        threshold: What scored them.
+        prompts: Prompts with at least one toxic response, with Wilson's interval.
+        maximum: Expected maximum toxicity (Gehman et al. 2020, RealToxicityPrompts): the highest score among the
             samples of a prompt, averaged over prompts, with its bootstrap interval.
-        samples: responses to each prompt; with one, `prompts` is `rate` and `maximum` is `mean`.
+        samples: Responses to each prompt; with one, `prompts` is `rate` and `maximum` is `mean`.
     """
 
     scores: NDArray[np.float64]
@@ -52,7 +54,7 @@ def toxicity(
     """Score the responses, `samples` to each prompt, those to one prompt together.
 
     Raises:
-        EvaluationError: there are none, or the last prompt has fewer than the others.
+        EvaluationError: There are none, or the last prompt has fewer than the others.
     """
     scores = checked(scorer).score(responses)
     flags = (scores >= scorer.threshold).astype(np.float64)

@@ -30,13 +30,15 @@ def tasks(
     Hugging Face hub.
 
     Args:
-        names: of tasks or groups, such as `boolq`, `rte`, `hellaswag`, `winogrande`, `arc_easy`, `arc_challenge` and
+        loaded: The model.
+        names: Tasks or groups, such as `boolq`, `rte`, `hellaswag`, `winogrande`, `arc_easy`, `arc_challenge` and
             `openbookqa`, the seven of Wanda.
-        mask: applied meanwhile.
-        limit: only this many items of each task, from the start. For a trial: such figures are not comparable.
-        batch_size: rows of a batch.
-        few_shot: worked examples before each item; by default the task's own number, mostly none.
-        task_folder: a folder with tasks of your own, as YAML files.
+        mask: Applied during the tasks; None for the model as it is.
+        limit: Only this many items of each task, from the start. For a trial: such figures are not comparable.
+        batch_size: Rows of a batch.
+        few_shot: Worked examples before each item; by default the task's own number, mostly none.
+        task_folder: A folder with tasks of your own, as YAML files.
+        allow_other_base: Whether a mask that was made for another fingerprint is taken, where the geometry fits.
 
     Returns:
         By task, and by group: `metrics`, {name: {"value", "stderr"}}, the error None where the metric has none;

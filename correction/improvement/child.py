@@ -33,12 +33,15 @@ class Ended:
 
 
 def run(arguments: Sequence[str], log: Path, beat: Callable[[], None], every: float) -> Ended:
-    """Run ``excise`` with these arguments and ``--json``, and call ``beat`` every so many seconds meanwhile.
+    """Run `excise` with these arguments and `--json`, and call `beat` meanwhile.
 
     Args:
-        log: what it says on standard error is written here, what it prints beside it.
+        arguments: Of the command, its name first.
+        log: File for what it says on standard error; what it prints is written beside it.
+        beat: Called again and again while the command runs.
+        every: Seconds between two calls of `beat`.
 
-    Raises what ``beat`` raises; the command is ended then.
+    Whatever `beat` raises is raised; the command is ended then.
     """
     printed = log.with_suffix(".json")
     with printed.open("wb") as out, log.open("wb") as err:

@@ -83,8 +83,10 @@ class Worker:
         return self._client.hand_in(job["id"], mask=label, measured=card, prompts=count)
 
     def _prepare(self, job: Document, folder: Path) -> int:
-        """Write what the correction sees and what it does not; what a former run has written stays. Returns how many
-        prompts there are.
+        """Write what the correction sees and what it does not; what a former run has written stays.
+
+        Returns:
+            How many prompts there are.
         """
         done = read_json(folder / "prepared.json")
         if done is not None:

@@ -56,8 +56,10 @@ def faithfulness_curves(found: Circuit, path: str | Path) -> None:
 
 
 def parts(found: Circuit, path: str | Path) -> None:
-    """A PNG of where the circuit lies: of heads a map of their relevance by layer and head, with the circuit framed; of
-    neurons and weights a bar for each layer's kept share.
+    """A PNG of where the circuit lies.
+
+    Of heads, a map of their relevance by layer and head, with the circuit framed; of neurons and weights, a bar for
+    each layer's kept share.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""A circuit on disk: its curves as CSV, its pictures, and the page that tells it whole."""
+"""A circuit on disk: its curves as CSV, its pictures, and the page that shows all of it."""
 
 import csv
 from pathlib import Path
@@ -18,7 +18,7 @@ def write(found: Circuit, folder: str | Path) -> None:
     """Write `curves.csv`, `curves.png`, `parts.png` and `circuit.html` into a folder, made if need be.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: It cannot be written there.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

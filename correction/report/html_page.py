@@ -85,17 +85,22 @@ def page(
 ) -> None:
     """Write a report: one file without scripts, fonts or pictures from elsewhere, and forbidden to load any.
 
-    Every text is escaped, so that nothing that a model says becomes markup; control characters show as �. Examples
+    Every text is escaped, so that no output of a model becomes markup; control characters show as �. Examples
     stay closed until they are opened.
 
     Args:
-        path: of the HTML file.
-        facts: what was measured and how: JSON values, objects within objects.
-        notes: paragraphs below the title. about_examples: one on how they were chosen.
+        path: HTML file to write.
+        title: Heading of the page.
+        tables: In order.
+        pictures: In order, below the tables.
+        examples: Responses side by side.
+        facts: What was measured and how: JSON values, objects within objects.
+        notes: Paragraphs below the title.
+        about_examples: How the examples were chosen.
 
     Raises:
-        ValueError: a picture is not a PNG.
-        OSError: the file cannot be written.
+        ValueError: A picture is not a PNG.
+        OSError: The file cannot be written.
     """
     digest = b64encode(sha256(_STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"

@@ -24,7 +24,7 @@ def scatter(before: Evaluation, after: Evaluation, path: str | Path, title: str 
     With several samples, a prompt's toxicity is the mean of their scores. Dotted lines mark the scorer's threshold.
 
     Raises:
-        EvaluationError: the two are not of the same prompts, or not scored.
+        EvaluationError: The two are not of the same prompts, or not scored.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ def layers(cuts: masks.Mask | Mapping[str, masks.Mask], path: str | Path) -> Non
     A panel for each kind that is cut; bars for one mask or a few in few layers, else lines.
 
     Raises:
-        EvaluationError: there is no mask, or nothing is cut.
+        EvaluationError: There is no mask, or nothing is cut.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -133,7 +133,7 @@ def prompt_toxicity(evaluation: Evaluation) -> Floats:
     """Toxicity score of each prompt, the mean over its samples: float64 (prompts,).
 
     Raises:
-        EvaluationError: its responses were not scored.
+        EvaluationError: Its responses were not scored.
     """
     if evaluation.toxicity is None:
         raise EvaluationError("this evaluation has no toxicity; evaluate it with prompts")

@@ -1,4 +1,4 @@
-"""A sweep on disk: its points as CSV, its pictures, and the page that tells it whole."""
+"""A sweep on disk: its points as CSV, its pictures, and the page that shows all of it."""
 
 import csv
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def write(sweep: Sweep, folder: str | Path) -> None:
     `scatter.png` and the examples are of the sweep's best point, `layers.png` of every arm's best one.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: It cannot be written there.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,14 +7,9 @@ validation prompts. The gates of the round's best are then refined by gradient, 
 The best of a round is what the next one starts from; the best of all is chosen.
 """
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-import numpy as np
-import torch
 
 from correction import distributed
 from correction.attribution.attribution import answered_samples, weight_by_detector
@@ -28,35 +23,27 @@ from correction.errors import ReferenceSetError, SelectionError
 from correction.models import LoadedModel
 from correction.options import AttributionOptions, GenerationOptions
 from correction.progress import Progress, silent
-from correction.search.refinement import Refinement, refine
-from correction.search.strength import (
-    Gated,
-    find_dose,
-    gated_count,
-    graded_gates,
-    hard_gates,
-    trained_gates,
-    union_gates,
+from correction.search.proposals import (
+    LONGEST,
+    RESPONSES,
+    TOKENS,
+    Doses,
+    Round,
+    dose_range,
+    gates_digest,
+    gates_to_refine,
+    random_subset,
+    score_rankings,
+    verify_doses,
 )
+from correction.search.refinement import Refinement, refine
+from correction.search.strength import graded_gates, hard_gates, trained_gates
 from correction.search.trials import SearchResult, Trial
 from correction.search.validation import Budget, Validation
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 
 FEWEST = 8
 """Responses that must still show the behaviour for another round."""
-
-RESPONSES = 200
-"""Responses that are attributed, at most."""
-
-TOKENS, FEW = 8192, 4096
-"""Tokens of general text that are attributed, at most: for the cost, and for any other contrast."""
-
-LONGEST = 160
-"""Tokens of one text that are attributed, at most: more texts say more than longer ones."""
-
-
-AIM = 0.8
-"""Part of the budget that the estimate on little text may spend: the upper limit on all of it must be within."""
 
 
 def candidates(granularity: Granularity) -> tuple[Ranking, ...]:
@@ -84,175 +71,125 @@ def search(
     """Look for the cut that leaves least of a behaviour within a budget.
 
     Args:
-        behaviour, general: prompts and texts to attribute. prompts, text: those to choose by, apart from the former.
-        detector: what shows the behaviour.
-        budget: what the correction may cost.
-        rankings: what proposes cuts.
-        rounds: in how many steps the budget is spent; each step attributes anew.
-        refinement: of the gates of neurons and heads; None for none. A model that is sharded is not refined.
-        generation_options: how prompts are answered. attribution_options: how relevance is attributed.
+        loaded: The model.
+        behaviour: Prompts to attribute.
+        general: Text to attribute.
+        prompts: Prompts to choose by; none of them is in `behaviour`.
+        text: Text to choose by; none of it is in `general`.
+        detector: What shows the behaviour.
+        budget: What the correction may cost.
+        rankings: What proposes cuts.
+        rounds: In how many steps the budget is spent; each step attributes anew.
+        refinement: Of the gates of neurons and heads; None for none. A sharded model is not refined.
+        generation_options: How prompts are answered.
+        attribution_options: How relevance is attributed.
+        progress: Called after every step of the work.
+
+    Returns:
+        The best trial within the budget, and every other trial.
 
     Raises:
-        SelectionError: no rounds or rankings, or nothing that can be cut within the budget.
-        ReferenceSetError: too few prompts show the behaviour.
+        SelectionError: No rounds or rankings, or nothing that can be cut within the budget.
+        ReferenceSetError: Too few prompts show the behaviour.
     """
     if rounds < 1 or not rankings:
         raise SelectionError(f"there are {rounds} rounds and {len(rankings)} rankings; a search needs one of each")
-    attribution_options = attribution_options.replace(
-        shows=detector, max_length=min(attribution_options.max_length or LONGEST, LONGEST)
-    )
+    max_length = min(attribution_options.max_length or LONGEST, LONGEST)
+    attribution_options = attribution_options.replace(shows=detector, max_length=max_length)
     general = first_tokens(loaded, general, TOKENS, LONGEST)
     validation = Validation(loaded, prompts, text, detector, generation_options, budget.confidence)
-    tried = [validation.tried("none", 0, {})]
-    start, samples = tried[0], list[Sample]()
+    trials = [validation.tried("none", 0, {})]
+    start, samples = trials[0], list[Sample]()
     for number in range(1, rounds + 1):
-        share = budget.share(number / rounds)
-        attribution_options = attribution_options.replace(
-            state=_digest(start.gated)
-        )  # the model is another one in each round
+        this_round = Round(number, start.gated, budget.share(number / rounds))
+        # The model is another one in each round, and a journal must not mix them up.
+        options = attribution_options.replace(state=gates_digest(start.gated))
         with validation.cut(start.gated):
             answered = answer(loaded, behaviour, detector, progress=progress, **generation_options.as_arguments())
-            if (left := int(answered.flags.sum())) < FEWEST:
-                if number == 1:
-                    raise ReferenceSetError(
-                        f"{behaviour.name}: only {left} responses show the behaviour, and a search needs {FEWEST}; "
-                        "give more prompts, or change --shows or --threshold"
-                    )
+            if not _enough_responses(answered, number, behaviour.name):
                 break
-            proposals = _scored(loaded, rankings, answered, general, start.gated, attribution_options, progress)
-        best: tuple[Trial, Relevance, float] | None = None
-        for done, (ranking, scores) in enumerate(proposals, 1):
-            whole = ranking.contrast == "general" or scores.granularity == "weight"
-            doses = Doses(partial(hard_gates if whole else graded_gates, scores), *_start(scores, whole))
-            for found, amount in _verified(validation, doses, str(ranking), number, start.gated, share):
-                tried.append(found)
-                if not whole and (best is None or _order(found, share) < _order(best[0], share)):
-                    best = found, scores, amount
-            progress(f"search, round {number}", done, len(proposals))
+            proposals = score_rankings(loaded, rankings, answered, general, start.gated, options, progress)
+        round_trials, best = _try_proposals(validation, proposals, this_round, progress)
+        trials += round_trials
         if refinement and best and distributed.world_size() == 1:
-            shown = _random_subset(answered.positives, RESPONSES)
-            samples += weight_by_detector(
-                loaded, answered_samples(loaded, shown, rankings[0].settings, raw=generation_options.raw), detector
-            )
-            read = encode(loaded, general, max_length=attribution_options.max_length)
-            begun = _begun(*best[1:], start.gated)
-            others = {name: gates for name, gates in start.gated.items() if name not in begun.scores}
-            with validation.cut(others):
-                refined = refine(loaded, begun, samples, read, refinement, progress=progress)
-            label = f"{best[0].label}, refined"
-            doses = Doses(partial(trained_gates, refined), 1.0, 4.0)
-            tried += [found for found, _ in _verified(validation, doses, label, number, others, share)]
-        start = min(tried, key=lambda each: _order(each, share))
-    chosen = min(tried, key=lambda each: _order(each, budget))
-    if chosen.shown >= tried[0].shown:
+            responses = random_subset(answered.positives, RESPONSES)
+            new_samples = answered_samples(loaded, responses, rankings[0].settings, raw=generation_options.raw)
+            samples += weight_by_detector(loaded, new_samples, detector)
+            sequences = encode(loaded, general, max_length=max_length)
+            trials += _try_refined(loaded, validation, best, samples, sequences, refinement, this_round, progress)
+        start = min(trials, key=lambda trial: _trial_order(trial, this_round.budget))
+    chosen = min(trials, key=lambda trial: _trial_order(trial, budget))
+    if chosen.behaviour_rate >= trials[0].behaviour_rate:
         raise SelectionError(
             f"no cut that was tried lowers the behaviour for at most {budget}; raise the budget, cut weights "
             "(granularity weight), or give more general text, which makes its interval narrower"
         )
-    return SearchResult(chosen, tuple(tried))
-
-
-def _order(tried: Trial, limit: Budget) -> tuple[bool, float, float, int]:
-    """Smaller is better: those within the limit first, with the least of the behaviour."""
-    return limit.spent(tried.increase, tried.divergence) > 1, tried.shown, tried.increase.value, tried.count
-
-
-def _scored(
-    loaded: LoadedModel,
-    rankings: Sequence[Ranking],
-    answered: BehaviourSet,
-    general: ReferenceSet,
-    cut: Gated,
-    attribution_options: AttributionOptions,
-    progress: Progress,
-) -> list[tuple[Ranking, Relevance]]:
-    """Scores on the model as it is by now; what is dampened already comes last, and is never chosen again."""
-    kept: dict[tuple[Any, ...], Relevance] = {}
-    proposals = []
-    for ranking in rankings:
-        options = {**attribution_options.as_arguments(), "negatives": answered.negatives, "progress": progress}
-        if ranking.reads_general and ranking.of_general not in kept:
-            read = general if ranking.contrast == "cost" else first_tokens(loaded, general, FEW, LONGEST)
-            kept[ranking.of_general] = ranking.general(loaded, read, **options)
-        answers = (ranking.found.seed or ranking.settings.seed) in ("response", "shown")
-        shown = _random_subset(answered.positives if answers else answered.kept, RESPONSES)
-        unwanted = ranking.behaviour(loaded, shown, **options) if ranking.reads_behaviour else None
-        scores = ranking.contrasted(kept[ranking.of_general] if ranking.reads_general else None, unwanted)
-        for name, places in cut.items():
-            if name in scores.scores:
-                scores.scores[name].view(-1)[np.fromiter(places, np.int64)] = float("inf")
-        proposals.append((ranking, scores))
-    return proposals
+    return SearchResult(chosen, tuple(trials))
 
 
 @dataclass(frozen=True)
-class Doses:
-    """What can be dampened: an amount → how; where to begin, and the most there is."""
+class _GradedTrial:
+    """A trial of graded gates, with the scores and the strength that made them."""
 
-    at: Callable[[float], Gated]
-    start: float
-    most: float
-
-
-def _verified(
-    validation: Validation, doses: Doses, label: str, number: int, cut: Gated, share: Budget
-) -> list[tuple[Trial, float]]:
-    """As much as fits, added to what is cut already, and less where it turns out to be too much."""
-
-    def gated(amount: float) -> Gated:
-        return union_gates(cut, doses.at(amount))
-
-    aim = share.share(AIM)
-    amount = doses.most and find_dose(
-        gated, lambda each: validation.screened(aim, each), start=doses.start, most=doses.most
-    )
-    tried: list[tuple[Trial, float]] = []
-    while amount and len(tried) < 4 and gated_count(chosen := gated(amount)) > gated_count(cut):
-        tried.append((validation.tried(label, number, chosen), amount))
-        spent = share.spent(tried[-1][0].increase, tried[-1][0].divergence)
-        if spent <= 1:
-            break
-        amount *= max(0.3, (0.95 / spent) ** 0.7)
-    return tried
+    trial: Trial
+    scores: Relevance
+    strength: float
 
 
-def _begun(scores: Relevance, amount: float, gated: Gated) -> Relevance:
-    """−(1 − g) from which gates are refined: scores times a strength, and what is dampened already."""
-    found = {name: (amount * score).clamp(-1, 1) for name, score in scores.scores.items()}
-    for name, gates in gated.items():
-        if isinstance(gates, Mapping) and name in found:
-            places = torch.tensor(list(gates))
-            found[name][places] = torch.tensor(list(gates.values())) - 1
-    return replace(scores, scores=found)
+def _enough_responses(answered: BehaviourSet, number: int, name: str) -> bool:
+    """Whether enough responses show the behaviour for another round; an error in the first one."""
+    left = int(answered.flags.sum())
+    if left < FEWEST and number == 1:
+        raise ReferenceSetError(
+            f"{name}: only {left} responses show the behaviour, and a search needs {FEWEST}; "
+            "give more prompts, or change --shows or --threshold"
+        )
+    return left >= FEWEST
 
 
-def _start(scores: Relevance, whole: bool) -> tuple[float, float]:
-    """Where to begin, and the most there is: a count of what is cut whole, else a strength.
-
-    Only components whose score is under 0 are cut: any other serves the general text more. Where there are no such, as
-    by a criterion that reads no data, no more than half of all.
-    """
-    flat = -torch.cat([score.view(-1) for score in scores.scores.values()])
-    wanted = flat[flat > 0].double()
-    first = max(1, len(flat) // 500)
-    if whole:
-        most = len(wanted) or len(flat) // 2
-        return float(min(first, most)), float(most)
-    if not len(wanted):
-        return 0.0, 0.0
-    place = max(1, len(wanted) - first + 1)
-    return 1 / float(wanted.kthvalue(place).values), 1 / float(wanted.min())
-
-
-def _random_subset(references: ReferenceSet, limit: int) -> ReferenceSet:
-    places = np.random.default_rng(0).permutation(len(references))[:limit]
-    return references.taken(sorted(places.tolist()))
+def _try_proposals(
+    validation: Validation,
+    proposals: Sequence[tuple[Ranking, Relevance]],
+    this_round: Round,
+    progress: Progress,
+) -> tuple[list[Trial], _GradedTrial | None]:
+    """Verify what every ranking proposes: all trials, and the best of those with graded gates."""
+    trials: list[Trial] = []
+    graded: list[_GradedTrial] = []
+    for done, (ranking, scores) in enumerate(proposals, 1):
+        whole = ranking.contrast == "general" or scores.granularity == "weight"
+        doses = Doses(partial(hard_gates if whole else graded_gates, scores), *dose_range(scores, whole))
+        verified = verify_doses(validation, doses, str(ranking), this_round.number, this_round.gated, this_round.budget)
+        trials += [trial for trial, _ in verified]
+        if not whole:
+            graded += [_GradedTrial(trial, scores, strength) for trial, strength in verified]
+        progress(f"search, round {this_round.number}", done, len(proposals))
+    best = min(graded, key=lambda each: _trial_order(each.trial, this_round.budget), default=None)
+    return trials, best
 
 
-def _digest(gated: Gated) -> str:
-    digest = hashlib.sha256()
-    for name, places in sorted(gated.items()):
-        digest.update(name.encode() + b"\0" + np.fromiter(places, np.int64).tobytes())
-        if isinstance(places, Mapping):
-            digest.update(np.fromiter(places.values(), np.float64).tobytes())
-    return digest.hexdigest()[:16]
+def _try_refined(
+    loaded: LoadedModel,
+    validation: Validation,
+    best: _GradedTrial,
+    samples: Sequence[Sample],
+    sequences: Sequence[Sequence[int]],
+    refinement: Refinement,
+    this_round: Round,
+    progress: Progress,
+) -> list[Trial]:
+    """Refine the gates of a trial, and verify what comes out."""
+    start = gates_to_refine(best.scores, best.strength, this_round.gated)
+    others = {name: gates for name, gates in this_round.gated.items() if name not in start.scores}
+    with validation.cut(others):
+        refined = refine(loaded, start, samples, sequences, refinement, progress=progress)
+    doses = Doses(partial(trained_gates, refined), 1.0, 4.0)
+    label = f"{best.trial.label}, refined"
+    verified = verify_doses(validation, doses, label, this_round.number, others, this_round.budget)
+    return [trial for trial, _ in verified]
+
+
+def _trial_order(trial: Trial, budget: Budget) -> tuple[bool, float, float, int]:
+    """Smaller is better: those within the budget first, with the least of the behaviour."""
+    over = budget.spent(trial.increase, trial.divergence) > 1
+    return over, trial.behaviour_rate, trial.increase.value, trial.count

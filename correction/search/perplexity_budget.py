@@ -17,7 +17,7 @@ from correction.search.mask_search import search
 from correction.search.refinement import Refinement
 from correction.search.trials import SearchResult
 from correction.search.validation import Budget
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 from masks.meta import check_name
 
 
@@ -26,12 +26,12 @@ class CorrectionResult:
     """A mask and what the search saw on its way.
 
     Attributes:
-        over: whether the interval of the increase on the held-out text reaches over the budget, which the search kept
+        over: Whether the interval of the increase on the held-out text reaches over the budget, which the search kept
             on its own text.
     """
 
     mask: masks.Mask
-    found: SearchResult
+    search_result: SearchResult
     over: bool
 
 
@@ -55,19 +55,26 @@ def correct_within_budget(
     """Make the mask that leaves least of a behaviour for at most this much of the budget on validation text.
 
     Args:
-        behaviour: prompts, whether or not they bring the behaviour out. general: text that must stay as it is.
-        detector: what shows the behaviour.
-        name: of the mask.
-        budget, rankings, rounds, refinement: see `search`.
-        splits: of both sets.
-        scorer: of the toxicity that is reported, whatever the behaviour is.
-        generation_options: how prompts are answered. attribution_options: how relevance is attributed.
+        loaded: The model.
+        behaviour: Prompts, of which some bring the behaviour out.
+        general: Text that must stay as it is.
+        detector: What shows the behaviour.
+        name: Name of the mask.
+        budget: What the correction may cost.
+        rankings: What proposes cuts.
+        rounds: In how many steps the budget is spent, see `search`.
+        refinement: Of the gates, see `search`; None for none.
+        splits: Of both sets.
+        scorer: Of the toxicity that is reported, for any behaviour.
+        generation_options: How prompts are answered.
+        attribution_options: How relevance is attributed.
+        progress: Called after every batch.
 
     Returns:
         The mask, whose `meta.measured` is of the held-out sets alone, and what the search tried.
 
     Raises:
-        CorrectionError: its kinds, for a set, setting or budget that cannot be used.
+        CorrectionError: Its kinds, for a set, setting or budget that cannot be used.
     """
     check_name(name)
     behaviour, prompts = behaviour.split(splits.held_out, splits.seed)
@@ -75,9 +82,9 @@ def correct_within_budget(
     behaviour, choosing_prompts = behaviour.split(splits.validation, splits.seed)
     general, choosing_text = general.split(splits.validation, splits.seed)
     check_disjoint(behaviour, text)
-    # One too long is told now, not after the work.
+    # A prompt that is too long is refused before the work.
     encode(loaded, prompts, raw=generation_options.raw, room=generation_options.max_new_tokens)
-    found = search(
+    search_result = search(
         loaded,
         behaviour,
         general,
@@ -92,7 +99,7 @@ def correct_within_budget(
         attribution_options=attribution_options,
         progress=progress,
     )
-    chosen = found.chosen
+    chosen = search_result.chosen
     mask = build_mask(
         loaded,
         chosen.gated,
@@ -106,7 +113,7 @@ def correct_within_budget(
                 "rounds": rounds,
                 "refinement": refinement and asdict(refinement),
                 "validation": splits.validation,
-                "tried": len(found.tried),
+                "tried": len(search_result.tried),
                 "chosen": chosen.described(),
                 "shows": detector.described(),
                 "prompts": describe_set(choosing_prompts),
@@ -128,4 +135,4 @@ def correct_within_budget(
         loaded, mask, prompts, text, detector=detector, scorer=scorer, generation_options=reporting, progress=progress
     )
     cost = compare(measured.before, measured.after).perplexity
-    return CorrectionResult(measured.mask, found, cost is not None and cost.high > budget.increase)
+    return CorrectionResult(measured.mask, search_result, cost is not None and cost.high > budget.increase)

@@ -1,6 +1,6 @@
 """Refinement: the gates of the best candidates alone, trained by gradient while every weight stays as it is.
 
-What attribution says of one component at a time, the gates learn together: against the behaviour where it begins, and
+Attribution scores one component at a time; the gates learn together: against the behaviour where it begins, and
 for the base model's own distribution over general text. The objective is
 
     mean over samples of softplus(1 − log Σ exp(−margin))  +  β · KL(base ‖ gated)  +  γ · mean(1 − g)
@@ -37,12 +37,15 @@ class Refinement:
     """Settings.
 
     Attributes:
-        candidates: so many of the best are trained. steps: of Adam. rate: its learning rate, on 1 − g; it falls to a
-            tenth on the way.
-        divergence: β. sparsity: γ.
-        tokens: of the behaviour and of the general text, in each step. longest: of one text.
-        onset: of a response, so many tokens that show the behaviour count.
-        seed: of the order in which they are read.
+        candidates: So many of the best are trained.
+        steps: Of Adam.
+        rate: Its learning rate, on 1 − g; it falls to a tenth on the way.
+        divergence: β.
+        sparsity: γ.
+        tokens: Of the behaviour and of the general text, in each step.
+        longest: Of one text.
+        onset: Of a response, so many tokens that show the behaviour count.
+        seed: Of the order in which they are read.
     """
 
     candidates: int = 2000
@@ -68,47 +71,51 @@ def refine(
     """Scores of the refined gates: −(1 − g) for a candidate, else +1, so that it is never cut.
 
     Args:
+        loaded: The model.
         begun: −(1 − g) to start from, of neurons or heads; the smallest are the candidates.
-        samples: responses that show the behaviour, with the weights of their tokens.
-        general: token ids of texts.
+        samples: Responses that show the behaviour, with the weights of their tokens.
+        general: Token ids of texts.
+        settings: Of the training.
+        progress: Called after every batch.
 
     Raises:
-        SelectionError: nothing to start from: no score is under 0.
+        SelectionError: Nothing to start from: no score is under 0.
     """
     places = _candidates(begun, settings.candidates)
     if not places:
         raise SelectionError("no component is better cut than kept, so there is nothing to refine")
     starts = {name: (-begun.scores[name][at]).clamp(0.02, 0.9) for name, at in places.items()}
-    dampened = {name: nn.Parameter(each.to(loaded.device)) for name, each in starts.items()}
+    dampened = {name: nn.Parameter(start.to(loaded.device)) for name, start in starts.items()}
     optimiser = torch.optim.Adam(dampened.values(), lr=settings.rate, betas=(0.9, 0.99))
     random = np.random.default_rng(settings.seed)
     onsets = [_onset(sample, settings.onset) for sample in samples]
     texts = [tuple(text[: settings.longest]) for text in general if len(text) > 1]
-    bad, read = _shuffled_forever(onsets, random), _shuffled_forever(texts, random)
+    behaviour_stream, general_stream = _shuffled_forever(onsets, random), _shuffled_forever(texts, random)
     with frozen_parameters(loaded.model):
-        known: dict[tuple[int, ...], Tensor] = {}
+        base_states: dict[tuple[int, ...], Tensor] = {}
         for step in range(1, settings.steps + 1):
             optimiser.param_groups[0]["lr"] = settings.rate * (1 - 0.9 * (step - 1) / settings.steps)
             optimiser.zero_grad()
-            shown = _take_tokens(bad, settings.tokens, lambda sample: len(sample.given) + len(sample.response))
-            rows = _take_tokens(read, settings.tokens, len)
-            base = torch.cat([_cached_states(loaded, row, known) for row in rows])
+            step_samples = _take_tokens(behaviour_stream, settings.tokens, _sample_length)
+            step_texts = _take_tokens(general_stream, settings.tokens, len)
+            base = torch.cat([_cached_states(loaded, row, base_states) for row in step_texts])
             with _gated(loaded, places, dampened):
-                batches = seeded_batches(shown, "shown", tokens=1 << 30, device=loaded.device)
-                against = torch.stack([_margin_loss(loaded, batch) for batch in batches]).sum() / len(shown)
-                kept = _states(loaded, rows)
-            divergence = _divergence(loaded, base, kept)
+                batches = seeded_batches(step_samples, "shown", tokens=1 << 30, device=loaded.device)
+                losses = torch.stack([_margin_loss(loaded, batch) for batch in batches])
+                gated = _states(loaded, step_texts)
+            behaviour_loss = losses.sum() / len(step_samples)
+            divergence = _divergence(loaded, base, gated)
             size = torch.cat(list(dampened.values())).mean()
-            (against + settings.divergence * divergence + settings.sparsity * size).backward()
+            (behaviour_loss + settings.divergence * divergence + settings.sparsity * size).backward()
             optimiser.step()
             with torch.no_grad():
-                for each in dampened.values():
-                    each.clamp_(0, 1)
+                for parameter in dampened.values():
+                    parameter.clamp_(0, 1)
             progress("refinement", step, settings.steps)
-    found = {name: torch.ones_like(score) for name, score in begun.scores.items()}
+    scores = {name: torch.ones_like(score) for name, score in begun.scores.items()}
     for name, at in places.items():
-        found[name][at] = -dampened[name].detach().cpu()
-    return Relevance(begun.granularity, found, len(samples))
+        scores[name][at] = -dampened[name].detach().cpu()
+    return Relevance(begun.granularity, scores, len(samples))
 
 
 def _onset(sample: Sample, count: int) -> Sample:
@@ -126,14 +133,18 @@ def _candidates(scores: Relevance, count: int) -> dict[str, Tensor]:
     if not count:
         return {}
     limit = flat.kthvalue(count).values
-    found = {name: (score <= limit).nonzero()[:, 0] for name, score in scores.scores.items()}
-    return {name: at for name, at in found.items() if len(at)}
+    places = {name: (score <= limit).nonzero()[:, 0] for name, score in scores.scores.items()}
+    return {name: at for name, at in places.items() if len(at)}
 
 
 def _shuffled_forever(items: Sequence[Item], random: np.random.Generator) -> Iterator[Item]:
     while True:
         for place in random.permutation(len(items)):
             yield items[place]
+
+
+def _sample_length(sample: Sample) -> int:
+    return len(sample.given) + len(sample.response)
 
 
 def _take_tokens(items: Iterator[Item], tokens: int, length: Callable[[Item], int]) -> list[Item]:

@@ -28,24 +28,29 @@ def gates_from_scores(dampened: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def graded_gates(scores: Relevance, strength: float) -> dict[str, dict[int, float]]:
     """Gates by scores of which the smallest are cut, only where they are not 1; those over 0 are left alone."""
-    found = {}
+    gates = {}
     for name, score in scores.scores.items():
         gated = gates_from_scores(-strength * score.double().view(-1).numpy())
         if len(places := np.flatnonzero(gated < 1)):
-            found[name] = dict(zip(places.tolist(), gated[places].tolist(), strict=True))
-    return found
+            gates[name] = dict(zip(places.tolist(), gated[places].tolist(), strict=True))
+    return gates
 
 
 def trained_gates(scores: Relevance, amount: float) -> dict[str, dict[int, float]]:
-    """Gates that were trained as they are, for an amount under 1 only that part of them which are dampened most; scaled
-    by one over 1. To scale them down would let go at once all that lie just over a limit of rounding.
+    """Gates as they were trained, or more or less of them.
+
+    Args:
+        scores: −(1 − g) of each trained gate g.
+        amount: 1 for the gates as they are. Over 1, scores are scaled by it. Under 1, it is the share of the gates that
+            stay, those that dampen most: to scale scores down would let go at once of all that lie just over a limit of
+            rounding.
     """
-    found = graded_gates(scores, max(1.0, amount))
-    order = sorted((float(scores.scores[name].view(-1)[at]), name, at) for name, each in found.items() for at in each)
+    gates = graded_gates(scores, max(1.0, amount))
+    order = sorted((float(scores.scores[name].view(-1)[at]), name, at) for name, gated in gates.items() for at in gated)
     kept: dict[str, dict[int, float]] = {}
     for _, name, at in order[: round(min(1.0, amount) * len(order))]:
-        kept.setdefault(name, {})[at] = found[name][at]
-    return {name: dict(sorted(each.items())) for name, each in kept.items()}
+        kept.setdefault(name, {})[at] = gates[name][at]
+    return {name: dict(sorted(gated.items())) for name, gated in kept.items()}
 
 
 def hard_gates(scores: Relevance, count: float) -> dict[str, NDArray[np.int64]]:
@@ -69,7 +74,7 @@ def union_gates(one: Gated, other: Gated) -> Gated:
 
 def gated_count(gated: Gated) -> int:
     """Components that are cut or dampened."""
-    return sum(len(each) for each in gated.values())
+    return sum(len(places) for places in gated.values())
 
 
 def find_dose(
@@ -83,13 +88,15 @@ def find_dose(
 ) -> float | None:
     """The largest amount found that spends no more than there is; None where not even a hundredth of the start does.
 
-    What is spent grows about as a power of the amount, so that each try is where the last one says that the limit is.
+    What is spent grows about as a power of the amount, so that each try is where the last one puts the limit.
 
     Args:
-        at: an amount → what is dampened by it. spent: by a cut, as a part of what may be spent, found out by ablation.
-        start: the first amount. most: the largest one.
-        tries: at most this many ablations.
-        power: by which it is taken to grow.
+        at: An amount to the gates that it makes.
+        spent: Gates to the part of the budget that they spend, measured by ablation.
+        start: The first amount.
+        most: The largest amount.
+        tries: Most ablations.
+        power: Exponent by which spending is assumed to grow with the amount.
     """
     low, high, amount = 0.0, np.inf, min(start, most)
     for _ in range(tries):

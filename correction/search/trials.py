@@ -12,16 +12,17 @@ class Trial:
     """One cut, verified by ablation on the validation sets.
 
     Attributes:
-        label: what proposed its last part. round: from 1 on; 0 for the model as it is.
-        shown: share of validation responses that show the behaviour.
-        increase: of perplexity, relative, with the interval that is held against the budget.
+        label: What proposed its last part.
+        round: From 1 on; 0 for the model as it is.
+        behaviour_rate: Share of validation responses that show the behaviour.
+        increase: Of perplexity, relative, with the interval that is held against the budget.
         divergence: KL from the model as it is, nats a token.
-        gated: the components, with their gates.
+        gated: The components, with their gates.
     """
 
     label: str
     round: int
-    shown: float
+    behaviour_rate: float
     increase: Estimate
     divergence: float
     gated: Gated = field(repr=False)
@@ -37,7 +38,7 @@ class Trial:
             "ranking": self.label,
             "round": self.round,
             "count": self.count,
-            "shown": round(self.shown, 4),
+            "shown": round(self.behaviour_rate, 4),
             "increase": [float(f"{each:.3g}") for each in (self.increase.value, self.increase.low, self.increase.high)],
             "kl": float(f"{self.divergence:.3g}"),
         }
@@ -48,8 +49,8 @@ class SearchResult:
     """What a search found.
 
     Attributes:
-        chosen: the cut with the least of the behaviour within the budget, on the validation sets.
-        tried: every cut that was verified, the model as it is first.
+        chosen: The cut with the least of the behaviour within the budget, on the validation sets.
+        tried: Every cut that was verified, the model as it is first.
     """
 
     chosen: Trial
@@ -59,7 +60,7 @@ class SearchResult:
     def front(self) -> tuple[Trial, ...]:
         """The Pareto front: those that no other one beats in both behaviour and perplexity, by perplexity."""
         front: list[Trial] = []
-        for each in sorted(self.tried, key=lambda one: (one.increase.value, one.shown)):
-            if not front or each.shown < front[-1].shown:
-                front.append(each)
+        for trial in sorted(self.tried, key=lambda trial: (trial.increase.value, trial.behaviour_rate)):
+            if not front or trial.behaviour_rate < front[-1].behaviour_rate:
+                front.append(trial)
         return tuple(front)

@@ -31,12 +31,12 @@ class Budget:
     """What a correction may cost.
 
     Attributes:
-        increase: of perplexity, relative: 0.01 is 1%. The upper limit of its interval must stay within it.
+        increase: Of perplexity, relative: 0.01 is 1%. The upper limit of its interval must stay within it.
         kl: KL from the model as it is, nats a token; None for no limit.
-        confidence: of the interval, two-sided.
+        confidence: Of the interval, two-sided.
 
     Raises:
-        SelectionError: one that is not over 0.
+        SelectionError: One that is not over 0.
     """
 
     increase: float
@@ -90,17 +90,17 @@ class Validation:
         """The part of a budget that a cut spends, by its estimate on some of the text."""
         if not gated:
             return 0.0
-        found = self._few.divergence(partial(self.cut, gated))
-        value = found.perplexity_increase(confidence=self._confidence).value
-        return budget.spent(Estimate(value, value, value), found.kl_per_token().value)
+        divergence = self._few.divergence(partial(self.cut, gated))
+        value = divergence.perplexity_increase(confidence=self._confidence).value
+        return budget.spent(Estimate(value, value, value), divergence.kl_per_token().value)
 
     def tried(self, label: str, number: int, gated: Gated) -> Trial:
         """A cut, verified on all there is."""
         if not gated:
-            return Trial(label, number, self._shown(gated), Estimate(0.0, 0.0, 0.0), 0.0, gated)
-        found = self._all.divergence(partial(self.cut, gated))
-        increase = found.perplexity_increase(confidence=self._confidence)
-        return Trial(label, number, self._shown(gated), increase, found.kl_per_token().value, gated)
+            return Trial(label, number, self._behaviour_rate(gated), Estimate(0.0, 0.0, 0.0), 0.0, gated)
+        divergence = self._all.divergence(partial(self.cut, gated))
+        increase = divergence.perplexity_increase(confidence=self._confidence)
+        return Trial(label, number, self._behaviour_rate(gated), increase, divergence.kl_per_token().value, gated)
 
     def cut(self, gated: Gated) -> AbstractContextManager[None]:
         """A context in which these components are cut."""
@@ -108,7 +108,7 @@ class Validation:
             return nullcontext()
         return ablated(self._loaded, build_mask(self._loaded, gated, name="search", made={}))
 
-    def _shown(self, gated: Gated) -> float:
+    def _behaviour_rate(self, gated: Gated) -> float:
         with self.cut(gated):
-            found = answer(self._loaded, self._prompts, self._detector, **self._generation_options.as_arguments())
-        return float(self._detector.counted(found.responses, found.scores).mean())
+            answered = answer(self._loaded, self._prompts, self._detector, **self._generation_options.as_arguments())
+        return float(self._detector.counted(answered.responses, answered.scores).mean())

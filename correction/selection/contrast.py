@@ -16,7 +16,7 @@ def contrast(general: Relevance | None, behaviour: Relevance | None, kind: Contr
     """What is to be cut in ascending order.
 
     Args:
-        general: R̄_general, or for the kind `cost` what `criteria.cost` says of the general set;
+        general: R̄_general, or for the kind `cost` the cost of `criteria.cost` on the general set;
             None where `kind` is `behaviour`.
         behaviour: R̄_behaviour; None where `kind` is `general`.
         kind: `cost`: −R̄_behaviour / (cost + ε): what a cut does against the behaviour for what it costs the general
@@ -26,11 +26,11 @@ def contrast(general: Relevance | None, behaviour: Relevance | None, kind: Contr
             `normalised`: the same after each has been divided by its mean magnitude, so that a set whose outputs are
             surer does not weigh more.
             `general`: R̄_general alone, for compression, or for criteria that read no data.
-            `behaviour`: −R̄_behaviour: what matters most for the behaviour, whatever else it does. The top-down attack
-            of Wei et al. 2024, and a baseline.
+            `behaviour`: −R̄_behaviour: what matters most for the behaviour, regardless of anything else. The top-down
+            attack of Wei et al. 2024, and a baseline.
 
     Raises:
-        CriterionError: the two do not score the same components, or are needed and not there.
+        CriterionError: The two do not score the same components, or are needed and not there.
     """
     if kind not in get_args(Contrast):
         raise CriterionError(f"contrast {kind!r} does not exist; there is: {', '.join(get_args(Contrast))}")
@@ -57,7 +57,7 @@ def contrast(general: Relevance | None, behaviour: Relevance | None, kind: Contr
 
 def check_same_components(one: Relevance, other: Relevance) -> None:
     """Refuse two that do not score the same components. Raises CriterionError."""
-    shapes = [{name: tuple(score.shape) for name, score in each.scores.items()} for each in (one, other)]
+    shapes = [{name: tuple(score.shape) for name, score in relevance.scores.items()} for relevance in (one, other)]
     if one.granularity != other.granularity or shapes[0] != shapes[1]:
         raise CriterionError("the two sets were scored for other components, and cannot be compared")
 

@@ -33,18 +33,19 @@ def k_smallest(scores: Mapping[str, Tensor], count: int) -> dict[str, Indices]:
     Of equal scores (−0 equals 0) at the limit, those that come first are taken; a NaN never is.
 
     Args:
-        scores: float32 tensors on the CPU, of any shape; `count` from 1 to their number.
+        scores: float32 tensors on the CPU, of any shape.
+        count: From 1 to the number of all scores.
 
     Returns:
         Name → flat indices, int64, ascending; only where something is taken.
 
     Raises:
-        SelectionError: fewer than `count` scores are numbers.
+        SelectionError: Fewer than `count` scores are numbers.
     """
     flat = {name: _array(score).reshape(-1) for name, score in scores.items()}
     limit, below = _limit(flat, count)
     ties = count - below
-    found = np.empty(count, np.int64)
+    indices = np.empty(count, np.int64)
     done, taken = 0, {}
     for name, values in flat.items():
         first = done
@@ -54,10 +55,10 @@ def k_smallest(scores: Mapping[str, Tensor], count: int) -> dict[str, Indices]:
                 tied = chunk[here] == limit
                 here = here[~tied | (np.cumsum(tied) <= ties)]
                 ties -= min(ties, int(np.count_nonzero(tied)))
-            np.add(here, start, out=found[done : done + here.size])
+            np.add(here, start, out=indices[done : done + here.size])
             done += here.size
         if done > first:
-            taken[name] = found[first:done]
+            taken[name] = indices[first:done]
     return taken
 
 
@@ -65,26 +66,28 @@ def k_smallest_in_rows(name: str, scores: Tensor, count: int, extra: int = 0) ->
     """The `count` smallest scores of every row; of the first `extra` rows one more. Ties and NaN as in `k_smallest`.
 
     Args:
-        name: of the scores, for messages.
-        scores: float32 (rows, columns) on the CPU; 0 ≤ count ≤ columns, and under columns where `extra` is not 0.
+        name: Of the scores, for messages.
+        scores: float32 (rows, columns) on the CPU.
+        count: From 0 to `columns`; under `columns` where `extra` is not 0.
+        extra: Number of rows, from the first, of which one more is taken.
 
     Returns:
         Flat indices, int64, ascending: rows · count + extra of them.
 
     Raises:
-        SelectionError: a row with fewer numbers than are to be taken of it.
+        SelectionError: A row with fewer numbers than are to be taken of it.
     """
     values = _array(scores)
     rows, columns = values.shape
-    found = np.empty(rows * count + extra, np.int64)
+    indices = np.empty(rows * count + extra, np.int64)
     done, step = 0, max(1, _CHUNK // max(1, columns))
     for first, last, share in ((0, extra, count + 1), (extra, rows, count)):
         for start in range(first, last if share else first, step):
             block = values[start : min(start + step, last)]
             here = np.flatnonzero(_smallest_of_each(name, start, block, share))
-            np.add(here, start * columns, out=found[done : done + here.size])
+            np.add(here, start * columns, out=indices[done : done + here.size])
             done += here.size
-    return found
+    return indices
 
 
 def _smallest_of_each(name: str, start: int, block: Scores, share: int) -> NDArray[np.bool_]:
@@ -117,38 +120,76 @@ class _Count:
     between: Scores | None
 
 
+@dataclass
+class _Interval:
+    """Where the limit is: `lower` ≤ limit ≤ `upper`.
+
+    Attributes:
+        outside_low: Scores that are at most `lower`, or fewer.
+        under_upper: Scores under `upper`, or more.
+    """
+
+    lower: float
+    upper: float
+    outside_low: int
+    under_upper: int
+
+    def narrowed(self, low: float, high: float, seen: _Count, count: int) -> "_Interval":
+        """The part of it that holds the count-th smallest score, given what was counted at `low` and `high`."""
+        if count > seen.at_most_high:
+            return _Interval(high, self.upper, seen.at_most_high, self.under_upper)
+        if count > seen.at_most_low:
+            return _Interval(low, high, seen.at_most_low, seen.under_high)
+        return _Interval(self.lower, low, self.outside_low, seen.under_low)
+
+    def next_bracket(self, room: int) -> tuple[float, float]:
+        """The two scores to count at next: its ends if what is between can be gathered, else its middle."""
+        few = self.under_upper - self.outside_low <= room
+        if few or _key(self.upper) - _key(self.lower) <= 1:
+            return self.lower, self.upper
+        middle = _value((_key(self.lower) + _key(self.upper)) // 2)
+        return middle, middle
+
+
 def _limit(flat: Mapping[str, Scores], count: int) -> tuple[float, int]:
     """The count-th smallest score, and how many are smaller."""
     total = sum(values.size for values in flat.values())
     room = max(_POOL, total // 64)
-    lower, upper = -inf, inf  # the limit is in here, ends included
-    outside_low, under_upper = 0, total  # at most `lower` (or fewer), under `upper` (or more)
+    interval = _Interval(-inf, inf, 0, total)
     low, high = _bracket(list(flat.values()), total, count)
     while True:
         seen = _count(flat, low, high, room)
-        if count > seen.at_most_high:
-            if upper == inf:  # perhaps there is no such score
-                under_upper = seen.at_most_high if high == inf else _count(flat, inf, inf, 0).at_most_high
-                if count > under_upper:
-                    raise _too_few(flat, under_upper, total, count)
-            lower, outside_low = high, seen.at_most_high
-        elif count > seen.under_high:
-            return high, seen.under_high
-        elif count > seen.at_most_low:
-            if seen.between is not None:
-                rank = count - seen.at_most_low - 1
-                limit = float(np.partition(seen.between, rank)[rank])
-                return limit, seen.at_most_low + int(np.count_nonzero(seen.between < limit))
-            lower, upper, outside_low, under_upper = low, high, seen.at_most_low, seen.under_high
-        elif count > seen.under_low:
-            return low, seen.under_low
-        else:
-            upper, under_upper = low, seen.under_low
-        # no more than `room` between them, or neighbouring numbers: gathering will do; else halve what is between
-        if under_upper - outside_low <= room or _key(upper) - _key(lower) <= 1:
-            low, high = lower, upper
-        else:
-            low = high = _value((_key(lower) + _key(upper)) // 2)
+        if (limit := _limit_in(seen, low, high, count)) is not None:
+            return limit
+        if count > seen.at_most_high and interval.upper == inf:  # perhaps there is no such score
+            interval.under_upper = _check_enough(flat, total, count)
+        interval = interval.narrowed(low, high, seen, count)
+        low, high = interval.next_bracket(room)
+
+
+def _limit_in(seen: _Count, low: float, high: float, count: int) -> tuple[float, int] | None:
+    """The limit and how many scores are smaller, where it is `low`, `high` or among what was gathered between."""
+    if seen.under_low < count <= seen.at_most_low:
+        return low, seen.under_low
+    if seen.under_high < count <= seen.at_most_high:
+        return high, seen.under_high
+    if seen.between is not None and seen.at_most_low < count <= seen.under_high:
+        rank = count - seen.at_most_low - 1
+        limit = float(np.partition(seen.between, rank)[rank])
+        return limit, seen.at_most_low + int(np.count_nonzero(seen.between < limit))
+    return None
+
+
+def _check_enough(flat: Mapping[str, Scores], total: int, count: int) -> int:
+    """How many scores are numbers.
+
+    Raises:
+        SelectionError: Fewer than `count`.
+    """
+    numbers = _count(flat, inf, inf, 0).at_most_high
+    if count > numbers:
+        raise _too_few(flat, numbers, total, count)
+    return numbers
 
 
 def _bracket(arrays: Sequence[Scores], total: int, count: int) -> tuple[float, float]:

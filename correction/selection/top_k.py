@@ -1,4 +1,4 @@
-"""Selection: scores → the components to cut, exactly as many as the budget says."""
+"""Selection: scores → the components to cut, exactly as many as the budget."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def component_budget(total: int, granularity: str, *, count: int | None = None, 
     """Number of components to cut of `total`, from one of the two; a fraction is rounded, and cuts at least 1.
 
     Raises:
-        SelectionError: both or neither given, none or more than there are.
+        SelectionError: Both or neither given, none or more than there are.
     """
     if (count is None) == (fraction is None):
         raise SelectionError("give a count or a fraction, and only one of them")
@@ -39,15 +39,15 @@ def parse_pattern(pattern: str) -> tuple[int, int]:
     """`N:M` as two numbers: of M consecutive weights along a row, N are cut.
 
     Raises:
-        SelectionError: something else, or not 0 < N < M.
+        SelectionError: Something else, or not 0 < N < M.
     """
-    found = _PATTERN.fullmatch(pattern)
-    if not found:
+    match = _PATTERN.fullmatch(pattern)
+    if not match:
         raise SelectionError(
             f"pattern {pattern!r} is not N:M; write how many weights to cut, a colon, and of how many consecutive "
             "ones, as 2:4"
         )
-    n, m = int(found[1]), int(found[2])
+    n, m = int(match[1]), int(match[2])
     if not 0 < n < m:
         raise SelectionError(f"pattern {pattern!r} cuts {n} of {m} weights; N:M needs N over 0 and under M, as 2:4")
     return n, m
@@ -61,15 +61,16 @@ def select(
     scope: Scope = "global",
     pattern: str | None = None,
 ) -> dict[str, NDArray[np.int64]]:
-    """The components with the smallest scores: exactly `component_budget` of them, or what the pattern says.
+    """The components with the smallest scores: exactly `component_budget` of them, or those of the pattern.
 
     Of equal scores at the limit, those that come first in component order are cut; −0 equals 0. A component whose score
     is not a number is never cut. Beside the scores this takes memory for the result and a few MiB.
 
     Args:
-        relevance: scores, of which the smallest are cut.
-        count, fraction: the budget.
-        scope: who competes.
+        relevance: Scores, of which the smallest are cut.
+        count: How many are cut.
+        fraction: Or which fraction of all components.
+        scope: Which components compete.
             `global`: all components.
             `layer`: the components of one decoder layer, all its matrices together. The budget is shared out in
             proportion to the sizes of the layers by largest remainder; of equal remainders, the earlier layer first.
@@ -82,7 +83,7 @@ def select(
         Name of the score → flat indices into it, int64, ascending; only where something is cut.
 
     Raises:
-        SelectionError: a budget, scope or pattern that does not exist or fit, or too few scores that are numbers.
+        SelectionError: A budget, scope or pattern that does not exist or fit, or too few scores that are numbers.
     """
     if scope not in get_args(Scope):
         raise SelectionError(f"scope {scope!r} does not exist; there is: {', '.join(get_args(Scope))}")
@@ -107,22 +108,24 @@ def set_difference(
 ) -> dict[str, NDArray[np.int64]]:
     """Components that matter most for the behaviour and are not among those that matter most in general.
 
-    top-q(behaviour) \\ top-p(general) (Wei et al. 2024, arXiv 2402.05162; their safety is our behaviour, their utility
+    top-q(behaviour) ∖ top-p(general) (Wei et al. 2024, arXiv 2402.05162; their safety is our behaviour, their utility
     our general). Each is taken within one score tensor, as their code does: a matrix, or the neurons or heads of a
     layer. A top set holds the highest scores, round(fraction · size) of them and at least 1; of equal ones those that
     come first in component order. Beside the scores this takes memory for the result, and for a copy and the two top
     sets of one tensor.
 
     Args:
-        general, behaviour: relevance for the two sets, of the same components.
-        top_behaviour: q. top_general: p. Fractions, over 0 and at most 1.
+        general: Relevance for the general set.
+        behaviour: Relevance for the behaviour set, of the same components.
+        top_behaviour: Fraction q, over 0 and at most 1.
+        top_general: Fraction p, over 0 and at most 1.
 
     Returns:
         As `select`.
 
     Raises:
-        CriterionError: the two do not score the same components.
-        SelectionError: a fraction out of range, too few scores that are numbers, or nothing left to cut.
+        CriterionError: The two do not score the same components.
+        SelectionError: A fraction out of range, too few scores that are numbers, or nothing left to cut.
     """
     check_same_components(general, behaviour)
     selected = {}
@@ -142,12 +145,14 @@ def set_difference(
 
 
 def limit_rank(relevance: Relevance, rank: int) -> Relevance:
-    """Scores of weights of which, in each matrix, all but those in `rank` rows and columns are +∞: cut is what lies in
-    these alone, so that taking it away is a product of that rank, which a server can apply to each request.
+    """Set the scores of weights to +∞ in each matrix, but for those in `rank` rows and columns.
+
+    What is cut then lies in these alone, so that the change of the matrix has that rank, and a server can apply it to
+    each request.
 
     The rows and columns are those whose scores under 0 add up to the least.
     """
-    found = {}
+    limited = {}
     for name, score in relevance.scores.items():
         below = score.clamp_max(0)
         lines = torch.cat([below.sum(1), below.sum(0)])
@@ -157,8 +162,8 @@ def limit_rank(relevance: Relevance, rank: int) -> Relevance:
         for line in best.tolist():
             part = (line,) if line < rows else (slice(None), line - rows)
             kept[part] = score[part]
-        found[name] = kept
-    return replace(relevance, scores=found)
+        limited[name] = kept
+    return replace(relevance, scores=limited)
 
 
 def components_by_layer(selected: Mapping[str, NDArray[np.int64] | Mapping[int, float]]) -> dict[str, Any]:
@@ -166,19 +171,20 @@ def components_by_layer(selected: Mapping[str, NDArray[np.int64] | Mapping[int, 
 
     A selection may also give index → gate in the place of indices; it is passed on as it is.
     """
-    found: dict[str, dict[Any, NDArray[np.int64] | Mapping[int, float]]] = {"neurons": {}, "heads": {}, "weights": {}}
+    components: dict[str, dict[Any, NDArray[np.int64] | Mapping[int, float]]]
+    components = {"neurons": {}, "heads": {}, "weights": {}}
     for name, cut in selected.items():
         kind, _, rest = name.partition(".")
-        found[kind][rest if kind == "weights" else int(rest)] = cut
-    return found
+        components[kind][rest if kind == "weights" else int(rest)] = cut
+    return components
 
 
 def _by_layer(relevance: Relevance, size: int) -> dict[str, NDArray[np.int64]]:
     layers: dict[int, dict[str, Tensor]] = {}
     for name, score in relevance.scores.items():
-        if not (found := _LAYER.fullmatch(name)):
+        if not (match := _LAYER.fullmatch(name)):
             raise SelectionError(f"{name} is of no decoder layer; leave it out, or use scope global or row")
-        layers.setdefault(int(found[1] or found[2]), {})[name] = score
+        layers.setdefault(int(match[1] or match[2]), {})[name] = score
     order = sorted(layers)
     shares = _shares(size, [(1, sum(score.numel() for score in layers[layer].values())) for layer in order])
     selected = {}
@@ -232,8 +238,8 @@ def _shares(size: int, groups: Sequence[tuple[int, int]]) -> list[tuple[int, int
     Returns:
         For each pair: what each of its groups gets, and how many of them, the first ones, get one more.
     """
-    total = sum(number * each for number, each in groups)
-    shares = [size * each // total for _, each in groups]
+    total = sum(number * length for number, length in groups)
+    shares = [size * length // total for _, length in groups]
     left = size - sum(number * share for (number, _), share in zip(groups, shares, strict=True))
     extra = [0] * len(groups)
     for index in sorted(range(len(groups)), key=lambda index: -(size * groups[index][1] % total)):  # stable

@@ -10,7 +10,7 @@ from correction.attribution.criteria.scored_modules import component_count
 from correction.errors import CriterionError, EvaluationError, SelectionError
 from correction.models import LoadedModel
 from correction.selection.contrast import Contrast
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 from correction.selection.top_k import Scope
 
 
@@ -19,11 +19,11 @@ class SweepConfiguration:
     """A way to choose components.
 
     Attributes:
-        label: what it is called in every result; not `base`.
-        criterion: by name. Of one that reads no data the contrast has no say: its scores are taken as they are.
-        settings: of the attribution; `random_seed` is taken from the sweep's seeds.
-        contrast: of the general with the behaviour set.
-        scope: who competes for the budget.
+        label: What it is called in every result; not `base`.
+        criterion: By name. Of one that reads no data the contrast has no say: its scores are taken as they are.
+        settings: Of the attribution; `random_seed` is taken from the sweep's seeds.
+        contrast: Of the general with the behaviour set.
+        scope: Who competes for the budget.
     """
 
     label: str
@@ -67,9 +67,9 @@ class SweepConfiguration:
         return tuple(seeds if draws else seeds[:1])
 
     def described(self) -> dict[str, Any]:
-        """What had a say in it, but for the seed, as JSON values."""
-        told = self.ranking().described() | {"scope": self.scope}
-        return {key: value for key, value in told.items() if key != "random_seed"}
+        """Everything that decides what it cuts, but for the seed, as JSON values."""
+        described = self.ranking().described() | {"scope": self.scope}
+        return {key: value for key, value in described.items() if key != "random_seed"}
 
 
 def check_configurations(
@@ -81,8 +81,9 @@ def check_configurations(
         Label → how many components the arm scores.
 
     Raises:
-        EvaluationError: no arms or seeds, or one twice. SelectionError: counts that do not ascend or fit.
-        CriterionError: an arm whose layers or modules the model does not have.
+        EvaluationError: No arms or seeds, or one twice.
+        SelectionError: Counts that do not ascend or fit.
+        CriterionError: An arm whose layers or modules the model does not have.
     """
     labels = [arm.label for arm in arms]
     if not labels or len(set(labels)) < len(labels):

@@ -14,12 +14,18 @@ class SweepResult:
     """What one mask does; its fields are the columns of the CSV file.
 
     Attributes:
-        arm, granularity, criterion: what made it. The uncut model's point is of the arm `base`.
-        seed: of the subsets that were attributed, or of the criterion `random`.
-        count: components cut. fraction: of all that the arm scores.
-        toxic_rate, repetitive_rate: of responses, in [0, 1].
-        mean_toxicity: mean score, in [0, 1]. mean_uniqueness: mean ratio of distinct tokens.
-        perplexity: of the text. perplexity_increase: relative, this / base − 1.
+        arm: Label of the arm; `base` for the model as it is.
+        granularity: What was cut.
+        criterion: By which it was chosen.
+        seed: Of the subsets that were attributed, or of the criterion `random`.
+        count: Components cut.
+        fraction: Of all that the arm scores.
+        toxic_rate: Share of responses, in [0, 1].
+        repetitive_rate: Share of responses, in [0, 1].
+        mean_toxicity: Mean score, in [0, 1].
+        mean_uniqueness: Mean ratio of distinct tokens.
+        perplexity: Of the text.
+        perplexity_increase: Relative, this / base − 1.
     """
 
     arm: str
@@ -50,12 +56,13 @@ class Sweep:
     """The points of a sweep.
 
     Attributes:
-        base: the model as it is. before: the evaluation behind it.
-        points: by arm, then by seed, then by count.
-        details: of each arm, in order, the best point: see `result_order`.
-        target: the behaviour that makes one point better than another.
-        perplexity_budget: the relative increase of perplexity that a best point may cost.
-        facts: what was measured, and how: JSON values.
+        base: The model as it is.
+        before: The evaluation behind it.
+        points: By arm, then by seed, then by count.
+        details: Of each arm, in order, the best point: see `result_order`.
+        target: The behaviour that makes one point better than another.
+        perplexity_budget: The relative increase of perplexity that a best point may cost.
+        facts: What was measured, and how: JSON values.
     """
 
     base: SweepResult

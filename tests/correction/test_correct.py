@@ -11,7 +11,8 @@ from correction.data.references import ReferenceSet
 from correction.errors import CriterionError, ReferenceSetError, SelectionError
 from correction.evaluation import evaluate
 from correction.options import GenerationOptions
-from correction.selection.recipe import Cut, Ranking
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 from edits.cover import ranks
 
 THINGS = ("cat", "dog", "sea", "key", "lamp", "book", "ship", "tree")

@@ -40,7 +40,7 @@ def find_criterion(name: str) -> Criterion:
     """The criterion of this name.
 
     Raises:
-        CriterionError: there is none.
+        CriterionError: There is none.
     """
     try:
         return CRITERIA[name]

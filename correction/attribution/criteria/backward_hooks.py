@@ -47,8 +47,8 @@ class ActivationScore:
             where: bool (rows, positions): the tokens of the other responses.
             responses: bool (rows, positions of the next batch): the tokens of its own.
         """
-        told = where.unsqueeze(-1).to(activation.dtype)
-        mean = (activation.view(*where.shape, -1) * told).sum(1) / told.sum(1).clamp_min(1)
+        weights = where.unsqueeze(-1).to(activation.dtype)
+        mean = (activation.view(*where.shape, -1) * weights).sum(1) / weights.sum(1).clamp_min(1)
         self.held = mean, responses
 
     def add(self, activation: Tensor, gradient: Tensor) -> None:
@@ -146,7 +146,7 @@ class _LinearHook(torch.autograd.Function):
 
 
 class BackwardScore(Protocol):
-    """A score that is told of a module in every backward pass."""
+    """A score that is updated from a module in every backward pass."""
 
     def add(self, x: Tensor, gradient: Tensor) -> None:
         """Add a batch: what enters the module, and the gradient of that, or of the output where weights are scored."""
@@ -158,7 +158,7 @@ Added = TypeVar("Added", bound=BackwardScore)
 
 @contextmanager
 def backward_hook(place: ScoredModule, score: Added) -> Iterator[Added]:
-    """Tell a score of the inputs or the weights of a linear module in every backward pass until the context ends."""
+    """Update a score from the inputs or the weights of a linear module in every backward pass inside the context."""
     module = place.module
     anchor = torch.zeros((), device=module.weight.device, requires_grad=True)
     forward = module.forward

@@ -84,8 +84,11 @@ def head_effects(
 def ablated_hidden_states(
     loaded: LoadedModel, places: list[ScoredModule], batch: Batch
 ) -> Iterator[tuple[str, Tensor]]:
-    """The last hidden states (rows, tokens, hidden) of the whole model, under the name "", then with each head of each
-    module cut in turn, under the module's name."""
+    """Run the whole model, then the model with each head of each module cut in turn.
+
+    Yields:
+        Name of the module, "" for the whole model, and the last hidden states (rows, tokens, hidden).
+    """
     layers = {f"heads.{block.index}": block.index for block in loaded.blocks}
     outputs: dict[int, Any] = {}
     with ExitStack() as stack:
@@ -120,7 +123,7 @@ class SeededOutput:
     """What is to fall when something is cut: minus the loss of the seeded tokens, or their logits or margins.
 
     Args:
-        whole: the last hidden states of the whole model: they name the tokens with the largest logits, where such are
+        whole: The last hidden states of the whole model: they name the tokens with the largest logits, where such are
             seeded, and those tokens stay.
     """
 

@@ -49,13 +49,13 @@ class Criterion:
     """A criterion.
 
     Attributes:
-        name: what it is called.
-        attach: a context manager that puts it on a model and, on leaving, puts everything back.
-        granularities: what it can score.
-        uses: which of the settings `seed`, `sign`, `baseline`, `random_seed` have a say.
-        seed: the only output seed that it is defined for, if so.
-        weights: of the tokens of a text, given their number, where they are not to count for 1 / their number.
-        reads: whether scores depend on what is read. Of one that does not, general and behaviour scores are the same.
+        name: What it is called.
+        attach: A context manager that puts it on a model and, on leaving, puts everything back.
+        granularities: What it can score.
+        uses: Which of the settings `seed`, `sign`, `baseline`, `random_seed` the criterion reads.
+        seed: The only output seed that it is defined for, if so.
+        weights: Of the tokens of a text, given their number, where they are not to count for 1 / their number.
+        reads: Whether scores depend on what is read. Of one that does not, general and behaviour scores are the same.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Criterion:
         """Refuse what this criterion cannot score.
 
         Raises:
-            CriterionError: it cannot score components of this granularity.
+            CriterionError: It cannot score components of this granularity.
         """
         if settings.granularity not in self.granularities:
             possible = ", ".join(f"{each}s" for each in get_args(Granularity) if each in self.granularities)

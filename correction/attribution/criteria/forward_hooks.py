@@ -17,7 +17,7 @@ from correction.models import LoadedModel
 ForwardScore = Callable[[Tensor, Tensor], None]
 """Takes what enters a module, (rows, positions, channels), and the weight of each position, float32 (rows, positions):
 1 / the tokens of its row, and 0 for padding, so that Σ is the mean over tokens, summed over samples. With a seed at
-responses, those are the tokens that the response is said at (Wei et al. 2024), and the prompt counts for nothing."""
+responses, those are the tokens at which the response is generated (Wei et al. 2024); the prompt counts for nothing."""
 
 
 @contextmanager

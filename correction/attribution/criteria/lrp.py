@@ -46,8 +46,8 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 def attnlrp(loaded: LoadedModel) -> Iterator[None]:
     """Within the block, gradients in this model are those of AttnLRP: value × gradient is relevance.
 
-    Parameters are frozen meanwhile. On leaving, by whatever way, the model is exactly as it was; other models,
-    even such as share its config, never change.
+    Parameters are frozen inside the context. On leaving it, with an error or without, the model is exactly as it was;
+    other models, even such as share its config, never change.
     """
     with ExitStack() as stack:
         stack.enter_context(frozen_parameters(loaded.model))

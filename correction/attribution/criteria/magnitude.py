@@ -14,7 +14,7 @@ from correction.models import LoadedModel
 
 
 class Magnitude:
-    """The magnitudes of one matrix, whatever was seen."""
+    """The magnitudes of one matrix, which do not depend on the data."""
 
     def __init__(self, place: ScoredModule) -> None:
         self.place = place

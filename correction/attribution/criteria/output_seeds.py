@@ -18,12 +18,12 @@ class Sample:
     """One sequence of a reference set.
 
     Attributes:
-        given: what the model reads.
-        response: what it is seeded at, for the seed `response`.
-        throughout: a text: where the model is to go on is after every token, not only after the last.
-        weights: of the tokens of the response, where they do not all count for 1 / their number; those of 0 are not
+        given: What the model reads.
+        response: What it is seeded at, for the seed `response`.
+        throughout: A text: where the model is to go on is after every token, not only after the last.
+        weights: Of the tokens of the response, where they do not all count for 1 / their number; those of 0 are not
             seeded.
-        negatives: another response to the same, that activations are held against; empty for none.
+        negatives: Another response to the same, that activations are held against; empty for none.
     """
 
     given: tuple[int, ...]
@@ -38,7 +38,7 @@ class NegativeResponses:
     """The other responses to what the rows of a batch were given.
 
     Attributes:
-        batch: what was given with the other response, row by row.
+        batch: What was given with the other response, row by row.
         starts: int64 (rows,): the tokens given, so that responses start at these positions, in both batches.
     """
 
@@ -56,12 +56,13 @@ class SeededBatch:
     """A batch and the logits that relevance starts from: weights[k] times that of tokens[k] at (rows[k], positions[k]).
 
     Attributes:
-        batch: the sequences.
-        rows, positions: int64 (seeds,).
+        batch: The sequences.
+        rows: int64 (seeds,).
+        positions: int64 (seeds,).
         tokens: int64 (seeds,), −1 for the largest logit there, −2 for the second.
         weights: float32 (seeds,).
-        margins: what is seeded is not the logit alone, but the logit less the largest other one there.
-        negatives: what activations are held against, if anything.
+        margins: What is seeded is not the logit alone, but the logit less the largest other one there.
+        negatives: What activations are held against, if anything.
     """
 
     batch: Batch
@@ -135,53 +136,79 @@ _LOGITS = 1 << 26
 """Logits that are kept at one time."""
 
 
+Seed = tuple[int, int, int]
+"""Row, position and token of a seeded logit; the token is −1 for the largest logit there, −2 for the second."""
+
+
 def seeded_batches(
     samples: Sequence[Sample], seed: OutputSeed, *, tokens: int = 4096, device: torch.device | str = "cpu"
 ) -> Iterator[SeededBatch]:
-    """Batches of the samples, of at most `tokens` tokens each, seeded as `Settings.seed` says.
+    """Batch the samples, and seed each as `Settings.seed` says.
 
     A sample without a response is seeded at its last token where a response was asked for: there, the model chose to
     say nothing.
+
+    Args:
+        samples: What is batched; long ones are not cut.
+        seed: Which logits are seeded.
+        tokens: Most tokens of a batch, padding included.
+        device: Where the batches are put.
+
+    Yields:
+        Batches that hold every sample once.
     """
-    answered = seed in ("response", "shown")
-    sequences = [sample.given + (sample.response[:-1] if answered else ()) for sample in samples]
+    reads_response = seed in ("response", "shown")
+    sequences = [sample.given + (sample.response[:-1] if reads_response else ()) for sample in samples]
     for places, batch in batches(sequences, tokens, device):
-        seeds: list[tuple[int, int, int]] = []
+        in_batch = [samples[place] for place in places]
+        seeds: list[Seed] = []
         weights: list[float] = []
-        for row, place in enumerate(places):
-            given, response = samples[place].given, samples[place].response
-            last = len(given) - 1
-            throughout = seed == "all" or (samples[place].throughout and seed in ("next", "contrastive"))
-            starts = range(len(given)) if throughout else range(last, last + 1)
-            if answered and response:
-                new = [(row, last + step, token) for step, token in enumerate(response)]
-            else:
-                new = [(row, position, -1) for position in starts]
-            share = 1 / len(new)  # the mean: a long sample counts no more than a short one
-            own = samples[place].weights
-            if answered and response and own is not None:
-                new, counting = _counting(new, own)
-                weights += counting
-            else:
-                weights += [share] * len(new)
-            if seed == "contrastive":
-                new += [(row, position, -2) for position in starts]
-                weights += [-share] * len(starts)
-            seeds += new
+        for row, sample in enumerate(in_batch):
+            row_seeds, row_weights = _seeds_of(sample, row, seed)
+            seeds += row_seeds
+            weights += row_weights
         rows, positions, targets = torch.tensor(seeds, device=device).unbind(-1)
-        negatives = None
-        if all(samples[place].negatives for place in places):
-            others = Batch.of([samples[place].given + samples[place].negatives for place in places], device)
-            negatives = NegativeResponses(
-                others, torch.tensor([len(samples[place].given) for place in places], device=device)
-            )
-        own_weights = torch.tensor(weights, device=device)
-        yield SeededBatch(batch, rows, positions, targets, own_weights, seed == "shown", negatives)
+        yield SeededBatch(
+            batch,
+            rows,
+            positions,
+            targets,
+            torch.tensor(weights, device=device),
+            margins=seed == "shown",
+            negatives=_negatives_of(in_batch, device),
+        )
 
 
-def _counting(
-    seeds: list[tuple[int, int, int]], weights: Sequence[float]
-) -> tuple[list[tuple[int, int, int]], list[float]]:
-    """Without the seeds that weigh nothing; one of them stays where all do, for a batch without seeds has no output."""
+def _seeds_of(sample: Sample, row: int, seed: OutputSeed) -> tuple[list[Seed], list[float]]:
+    """The seeds of one sample and their weights, which are a mean: a long sample counts no more than a short one."""
+    last = len(sample.given) - 1
+    if seed in ("response", "shown") and sample.response:
+        response = [(row, last + step, token) for step, token in enumerate(sample.response)]
+        return _weighted(response, sample.weights)
+    throughout = seed == "all" or (sample.throughout and seed in ("next", "contrastive"))
+    positions = range(last + 1) if throughout else range(last, last + 1)
+    share = 1 / len(positions)
+    largest = [(row, position, -1) for position in positions]
+    if seed != "contrastive":
+        return largest, [share] * len(positions)
+    second = [(row, position, -2) for position in positions]
+    return largest + second, [share] * len(positions) + [-share] * len(positions)
+
+
+def _weighted(seeds: list[Seed], weights: Sequence[float] | None) -> tuple[list[Seed], list[float]]:
+    """The seeds that weigh anything, and their weights; all alike where none are given.
+
+    One seed stays where all weigh nothing, for a batch without seeds has no output.
+    """
+    if weights is None:
+        return seeds, [1 / len(seeds)] * len(seeds)
     kept = [(seed, weight) for seed, weight in zip(seeds, weights, strict=True) if weight] or [(seeds[0], 0.0)]
     return [seed for seed, _ in kept], [weight for _, weight in kept]
+
+
+def _negatives_of(samples: Sequence[Sample], device: torch.device | str) -> NegativeResponses | None:
+    """The other responses to the same; None unless every sample has one."""
+    if not all(sample.negatives for sample in samples):
+        return None
+    batch = Batch.of([sample.given + sample.negatives for sample in samples], device)
+    return NegativeResponses(batch, torch.tensor([len(sample.given) for sample in samples], device=device))

@@ -13,7 +13,7 @@ from correction.models import LoadedModel
 
 
 class Drawn:
-    """Scores drawn by lot, whatever was seen."""
+    """Random scores that do not depend on the data."""
 
     def __init__(self, place: ScoredModule, generator: torch.Generator) -> None:
         self.place, self.generator = place, generator

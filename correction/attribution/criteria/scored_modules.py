@@ -16,9 +16,9 @@ class ScoredModule:
     """A linear module whose inputs or weights are scored.
 
     Attributes:
-        name: of its score: `neurons.<layer>`, `heads.<layer>` or `weights.<parameter>`.
-        module: the module.
-        width: input channels of one component: 1 of a neuron, `head_dim` of a head; 0 where its weights are scored.
+        name: Of its score: `neurons.<layer>`, `heads.<layer>` or `weights.<parameter>`.
+        module: The module.
+        width: Input channels of one component: 1 of a neuron, `head_dim` of a head; 0 where its weights are scored.
     """
 
     name: str
@@ -37,7 +37,7 @@ def find_scored_modules(loaded: LoadedModel, settings: Settings) -> Iterator[Sco
     """What the settings ask for, in component order.
 
     Raises:
-        CriterionError: the model has no such layer, or no linear module of that name in those layers.
+        CriterionError: The model has no such layer, or no linear module of that name in those layers.
     """
     count = len(loaded.blocks)
     if wrong := [layer for layer in settings.layers or () if not 0 <= layer < count]:

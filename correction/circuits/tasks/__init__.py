@@ -1,6 +1,6 @@
 """Tasks: one module each. A new one is a new file here that has `TASKS`, name → task; a `.csv` of pairs needs no code.
 
-A task is a function of (one, count, seed) that makes pairs: `one(text)` tells whether a text is one token of the
+A task is a function of (one, count, seed) that makes pairs: `one(text)` is whether a text is one token of the
 model's vocabulary.
 """
 
@@ -27,13 +27,14 @@ def task_rows(loaded: LoadedModel, task: str, count: int = 300, seed: int = 0, *
     """The rows of a task by name, or of a file of pairs.
 
     Args:
-        task: a name in `TASKS`, or a path that ends in `.csv`.
-        count: pairs made, of a task that makes them; of a file, the first ones that are read.
-        seed: of what is drawn.
-        aligned: see `tokenise_pairs`.
+        loaded: The model.
+        task: A name in `TASKS`, or a path that ends in `.csv`.
+        count: Pairs made, of a task that makes them; of a file, the first ones that are read.
+        seed: Of what is drawn.
+        aligned: See `tokenise_pairs`.
 
     Raises:
-        ReferenceSetError: there is no such task or file, or no row is left.
+        ReferenceSetError: There is no such task or file, or no row is left.
     """
     if task.endswith(".csv"):
         return tokenise_pairs(loaded, csv_file.read(task)[:count], task.rpartition("/")[2], aligned=aligned)

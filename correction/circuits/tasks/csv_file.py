@@ -13,7 +13,7 @@ def read(path: str | Path) -> list[Pair]:
     """The pairs of a UTF-8 file; columns of other names are passed over, spaces are kept.
 
     Raises:
-        ReferenceSetError: it cannot be read, or a column is missing or empty.
+        ReferenceSetError: It cannot be read, or a column is missing or empty.
     """
     path = Path(path)
     pairs = []

@@ -27,7 +27,7 @@ def make(
     """`count` pairs over those of the words that are one token.
 
     Raises:
-        ReferenceSetError: they are too few.
+        ReferenceSetError: They are too few.
     """
     known = single_token_words("induction", "words", words, one, length)
     generator = np.random.default_rng(seed)

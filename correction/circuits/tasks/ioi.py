@@ -40,7 +40,7 @@ def make(one: Callable[[str], bool], count: int, seed: int, *, renamed: bool = F
     `renamed`, three new names that are all different, so that there is none.
 
     Raises:
-        ReferenceSetError: fewer than ten names are one token.
+        ReferenceSetError: Fewer than ten names are one token.
     """
     names = single_token_words("ioi", "names", NAMES, one, FEWEST)
     generator = np.random.default_rng(seed)

@@ -60,9 +60,9 @@ def test_those_whose_responses_show_the_behaviour_are_kept_in_order(tiny):
     assert found.scores.dtype == np.float64
     assert found.scores.tolist() == ratios.tolist()
     assert found.flags.tolist() == [ratio <= limit and bool(t) for ratio, t in zip(ratios, expected, strict=True)]
-    assert 0 < len(found.kept) < len(CANDIDATES)
-    assert found.kept.texts == tuple(t for t, flag in zip(CANDIDATES.texts, found.flags, strict=True) if flag)
-    assert (found.kept.name, found.kept.kind) == ("words.txt", "prompt")
+    assert 0 < len(found.selected) < len(CANDIDATES)
+    assert found.selected.texts == tuple(t for t, flag in zip(CANDIDATES.texts, found.flags, strict=True) if flag)
+    assert (found.selected.name, found.selected.kind) == ("words.txt", "prompt")
     assert told[-1] == ("responses", len(CANDIDATES), len(CANDIDATES))
 
 
@@ -75,7 +75,7 @@ def test_the_text_of_a_response_is_scored(tiny):
 def test_copies_are_answered_once_the_first_stays(tiny):
     candidates = ReferenceSet(("the  Cat", "a dog", "The cat ", "a dog", "red sea"), "c", "prompt")
     found = build(tiny, candidates, RegexDetector("(?s).*"), max_new_tokens=4)
-    assert found.answered.texts == found.kept.texts == ("the  Cat", "a dog", "red sea")
+    assert found.answered.texts == found.selected.texts == ("the  Cat", "a dog", "red sea")
     assert (found.candidates, found.duplicates, found.too_long) == (5, 2, 0)
 
 
@@ -98,7 +98,7 @@ def test_of_several_responses_the_first_that_shows_it_is_kept(tiny):
     assert len(every.responses) == 3 * len(every.answered)
     word = every.responses[1].text.split()[0]
     found = build(tiny, CANDIDATES, RegexDetector(rf"^{word}\b"), **options)
-    for prompt, response in zip(found.kept.texts, found.kept.responses, strict=True):
+    for prompt, response in zip(found.selected.texts, found.selected.responses, strict=True):
         said = [each.text for each in every.responses if each.prompt == prompt]
         assert response == next(text for text in said if text.split()[:1] == [word])
     assert found.described()["samples"] == 3
@@ -199,7 +199,7 @@ def test_a_set_says_how_it_came_about(tiny):
         "shows": {"kind": "repetition", "threshold": 1.0},
         "answered": len(found.answered),
     }
-    assert found.counts()["kept"] == len(found.kept)
+    assert found.counts()["kept"] == len(found.selected)
     assert found.counts()["candidates"] == len(found.answered) + found.duplicates + found.too_long
     json.dumps(found.described())
     scorer = load_scorer()
@@ -230,7 +230,7 @@ def test_responses_that_come_with_prompts_are_saved_and_asked_anew(tiny, tmp_pat
     save(given, tmp_path / "set.jsonl")
     assert references.read(tmp_path / "set.jsonl", kind="prompt") == given
     found = build(tiny, given, RegexDetector("(?s).*"), max_new_tokens=4)
-    assert found.kept.responses == tuple(response.text for response in found.responses)
+    assert found.selected.responses == tuple(response.text for response in found.responses)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from correction.evaluation import compare, evaluate
 from correction.evaluation.perplexity import increase, of_passages, perplexity
 from correction.evaluation.repetition import repetition
 from correction.evaluation.toxicity import toxicity
+from stats.errors import StatisticsError
 from stats.estimates import Estimate, bootstrap, by_prompt, mean, mean_difference, wilson
 
 PROMPTS = ReferenceSet(("who are you", "tell me about the sea", "why", "what is a key"), "p", "prompt")
@@ -60,11 +61,11 @@ def test_means_of_pairs_that_all_change_alike_have_an_interval_of_no_width():
 
 
 def test_intervals_of_nothing_are_refused():
-    with pytest.raises(EvaluationError, match="no rate of 0 in 0"):
+    with pytest.raises(StatisticsError, match="no rate of 0 in 0"):
         wilson(0, 0)
-    with pytest.raises(EvaluationError, match="there are 2, 3"):
+    with pytest.raises(StatisticsError, match="there are 2, 3"):
         bootstrap(mean_difference, np.zeros(2), np.zeros(3))
-    with pytest.raises(EvaluationError, match="there are 0"):
+    with pytest.raises(StatisticsError, match="there are 0"):
         bootstrap(mean, np.zeros(0))
 
 
@@ -161,7 +162,7 @@ def test_toxicity_of_several_samples_counts_prompts_and_takes_the_worst():
     assert found.mean.value == pytest.approx((1 + 1 / 3) / 6)
     one = toxicity(said, Loud())
     assert (one.prompts, one.maximum) == (one.rate, one.mean)
-    with pytest.raises(EvaluationError, match="6 responses are not 4 to each"):
+    with pytest.raises(StatisticsError, match="6 responses are not 4 to each"):
         toxicity(said, Loud(), samples=4)
 
 

@@ -25,7 +25,7 @@ from correction.search.refinement import Refinement
 from correction.search.trials import SearchResult, Trial
 from correction.search.validation import Budget
 from correction.selection.contrast import contrast
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 from stats.estimates import Estimate
 from tests.correction.conftest import WORDS
 
@@ -62,13 +62,13 @@ def run(tiny, word, **changes):
 def test_what_is_tried_is_what_ablation_measures(tiny, word):
     found, prompts, text = run(tiny, word, budget=Budget(2.0))
     before = evaluate(tiny, prompts, text, **ASKING.as_arguments())
-    assert found.tried[0].shown == np.mean([word in each.text.split() for each in before.responses])
+    assert found.tried[0].behaviour_rate == np.mean([word in each.text.split() for each in before.responses])
     assert len(found.tried) >= 4
     for tried in found.tried[1:]:
         mask = build_mask(tiny, tried.gated, name="m", made={})
         assert mask.count == tried.count
         after = evaluate(tiny, prompts, text, mask=mask, **ASKING.as_arguments())
-        assert tried.shown == np.mean([word in each.text.split() for each in after.responses])
+        assert tried.behaviour_rate == np.mean([word in each.text.split() for each in after.responses])
         assert tried.increase.value == pytest.approx(compare(before, after).perplexity.value)
         json.dumps(tried.described())
 
@@ -77,14 +77,14 @@ def test_the_choice_is_the_best_that_is_allowed(tiny, word):
     found, _, _ = run(tiny, word, budget=Budget(2.0))
     allowed = [tried for tried in found.tried if tried.increase.high <= 2.0]
     assert found.chosen in allowed
-    assert found.chosen.shown == min(tried.shown for tried in allowed) < found.tried[0].shown
+    assert found.chosen.behaviour_rate == min(tried.behaviour_rate for tried in allowed) < found.tried[0].behaviour_rate
 
 
 def test_a_round_adds_to_the_best_of_the_one_before(tiny, word, monkeypatch):
     monkeypatch.setattr("correction.search.mask_search.FEWEST", 1)
     found, _, _ = run(tiny, word, budget=Budget(0.6), rounds=2)
     first = [tried for tried in found.tried if tried.round <= 1 and tried.increase.high <= 0.3]
-    start = min(first, key=lambda tried: (tried.shown, tried.increase.value, tried.count))
+    start = min(first, key=lambda tried: (tried.behaviour_rate, tried.increase.value, tried.count))
     # The refinement starts from there and may let go what it does not need.
     second = [tried for tried in found.tried if tried.round == 2 and not tried.label.endswith("refined")]
     assert second
@@ -164,11 +164,13 @@ def test_nothing_beats_the_front(points):
         better = [
             one
             for one in tried
-            if one.shown <= each.shown
+            if one.behaviour_rate <= each.behaviour_rate
             and one.increase.value <= each.increase.value
-            and (one.shown, one.increase.value) != (each.shown, each.increase.value)
+            and (one.behaviour_rate, one.increase.value) != (each.behaviour_rate, each.increase.value)
         ]
-        told = any((one.shown, one.increase.value) == (each.shown, each.increase.value) for one in front)
+        told = any(
+            (one.behaviour_rate, one.increase.value) == (each.behaviour_rate, each.increase.value) for one in front
+        )
         assert told == (not better)
 
 

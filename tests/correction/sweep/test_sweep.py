@@ -4,7 +4,7 @@ from dataclasses import astuple, fields, replace
 import numpy as np
 import pytest
 
-import correction.selection.recipe
+import correction.selection.ranking
 import masks
 from correction.attribution.attribution import attribute
 from correction.attribution.criteria import Settings
@@ -122,7 +122,7 @@ def test_each_seed_is_attributed_once_and_arms_alike_share_it(tiny, monkeypatch)
         calls.append((options["criterion"], references.kind, len(references)))
         return attribute(loaded, references, settings, **options)
 
-    monkeypatch.setattr(correction.selection.recipe, "attribute", counted)
+    monkeypatch.setattr(correction.selection.ranking, "attribute", counted)
     arms = [
         SweepConfiguration("difference"),
         SweepConfiguration("by layer", scope="layer"),

@@ -105,18 +105,20 @@ def edited(folder: Path, mask: masks.Mask, to: Path) -> Path:
     for name, tensor in tensors.items():
         module = name.removesuffix(".weight")
         if name.endswith(".weight"):
-            for layer, neurons in mask.neurons.items():
-                if neurons_enter(module) == layer:
-                    for neuron, gate in zip(neurons.tolist(), mask.gate_values("neurons", layer).tolist(), strict=True):
-                        tensor[:, neuron] *= gate
-            for layer, heads in mask.heads.items():
-                if heads_enter(module) == layer:
-                    for head, gate in zip(heads.tolist(), mask.gate_values("heads", layer).tolist(), strict=True):
-                        tensor[:, head * 32 : head * 32 + 32] *= gate
+            scale_columns(tensor, mask, "neurons", neurons_enter(module), 1)
+            scale_columns(tensor, mask, "heads", heads_enter(module), 32)
         if name in mask.weights:
             tensor.view(-1)[mask.weight_indices(name).tolist()] = 0
     save_file(tensors, to / "model.safetensors", metadata=metadata)
     return to
+
+
+def scale_columns(tensor: torch.Tensor, mask: masks.Mask, kind: str, layer: int | None, width: int) -> None:
+    """Multiply the columns of each component of a layer, ``width`` to a component, by its gate."""
+    indices = getattr(mask, kind).get(layer)
+    if indices is not None:
+        for index, gate in zip(indices.tolist(), mask.gate_values(kind, layer).tolist(), strict=True):
+            tensor[:, index * width : (index + 1) * width] *= gate
 
 
 def with_older_weights(folder: Path, to: Path) -> Path:

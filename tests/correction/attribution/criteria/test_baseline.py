@@ -8,7 +8,7 @@ from correction.attribution.criteria import Settings
 from correction.attribution.criteria.output_seeds import Sample
 from correction.data.references import ReferenceSet
 from correction.errors import CriterionError, ReferenceSetError
-from correction.selection.recipe import Ranking
+from correction.selection.ranking import Ranking
 from tests.correction.attribution.criteria.test_criteria import HEAD_DIM, HEADS, close, inputs_of
 from tests.correction.conftest import scores_of
 
