@@ -92,15 +92,15 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
     """The section of one variant: its figures, the control's, and their differences."""
     variants = {variant["name"]: variant for variant in report["variants"]}
     variant, control = variants[comparison["variant"]], variants[report["control"]]
-    differences, others = (f"{100 * (1 - report[alpha]):.4g}%" for alpha in ("comparison_alpha", "alpha"))
-    caption = f"Over units, one response each. Intervals: {differences} of differences (points), {others} of the others."
+    of_differences, of_others = (f"{100 * (1 - alpha):.4g}%" for alpha in (report["comparison_alpha"], report["alpha"]))
     return {
         "variant": variant,
         "decision": comparison["decision"],
         "why": "" if comparison["why"] in report["why"] else comparison["why"],  # the head of the page has it
         "detectable": comparison["minimum_detectable"],
         "rows": list(_comparison_rows(report, comparison, variant, control)),
-        "caption": caption,
+        "caption": f"Over units, one response each. Intervals: {of_differences} of differences (points), {of_others} of "
+        "the others.",
     }
 
 
