@@ -99,8 +99,8 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "why": "" if comparison["why"] in report["why"] else comparison["why"],  # the head of the page has it
         "detectable": comparison["minimum_detectable"],
         "rows": list(_comparison_rows(report, comparison, variant, control)),
-        "caption": f"Over units, one response each. Intervals: {of_differences} of differences (points), {of_others} of "
-        "the others.",
+        "caption": f"Over units, one response each. Intervals: {of_differences} of differences (points), "
+        f"{of_others} of the others.",
     }
 
 
