@@ -42,25 +42,17 @@ class MaskedResponse:
                 await self._pass(message)
             return
         self._waiting.append(message)
-        start, digest = self._waiting[0], self._routed.digest
+        start = self._waiting[0]
         unfinished = message is start or message.get("more_body", False)
-        if start["status"] < 400 and digest is None and unfinished:
+        if start["status"] < 400 and self._routed.digest is None and unfinished:
             return
         self._open = True
         self.failed = start["status"] >= 500
-        if (digest is None or start["status"] >= 500) and self._service.engine_died():
-            await self._refuse(EngineDiedError())
+        if error := self._service_error(start["status"]):
+            await self._refuse(error)
             return
-        if start["status"] >= 500 and self._service.ending.begun:
-            await self._refuse(ServerEndingError())
-            return
-        if start["status"] < 400 and digest is not None:
-            headers = MutableHeaders(raw=start.setdefault("headers", []))
-            headers["x-excise-mask"] = self._routed.choice.label
-            headers["x-excise-digest"] = digest or "none"
-            if assigned := self._routed.choice.assigned:
-                headers["x-excise-experiment"] = assigned.experiment
-                headers["x-excise-variant"] = assigned.variant
+        if start["status"] < 400 and self._routed.digest is not None:
+            self._name_mask(start, self._routed.digest)
         self._streams = Headers(raw=start.get("headers", [])).get("content-type", "").startswith("text/event-stream")
         while self._waiting and not self._refused:
             await self._pass(self._waiting.pop(0))
@@ -79,6 +71,22 @@ class MaskedResponse:
         else:
             self._refused = self.failed = True
             await self._send({"type": "http.response.body", "body": self._event(error), "more_body": False})
+
+    def _service_error(self, status: int) -> ServiceError | None:
+        """What the client gets in place of the endpoint's answer, where that is for the server's death or end."""
+        if (self._routed.digest is None or status >= 500) and self._service.engine_died():
+            return EngineDiedError()
+        if status >= 500 and self._service.ending.begun:
+            return ServerEndingError()
+        return None
+
+    def _name_mask(self, start: Message, digest: str) -> None:
+        headers = MutableHeaders(raw=start.setdefault("headers", []))
+        headers["x-excise-mask"] = self._routed.choice.label
+        headers["x-excise-digest"] = digest or "none"
+        if assigned := self._routed.choice.assigned:
+            headers["x-excise-experiment"] = assigned.experiment
+            headers["x-excise-variant"] = assigned.variant
 
     async def _pass(self, message: Message) -> None:
         self._complete = message["type"] == "http.response.body" and not message.get("more_body", False)

@@ -127,12 +127,7 @@ class Gateway:
     async def _inference(self, path: str, scope: Scope, receive: Receive, send: Send, body: dict[str, Any]) -> None:
         """Route a request that names a model, let vLLM answer it, and count it if it fails."""
         service, headers = self.service, Headers(scope=scope)
-        if service.engine_died():
-            raise EngineDiedError()
-        check_supported(path, body)
-        check_choices(body, service.settings.max_choices)
-        enforce_tool_schema(body)
-        self._check_priority(body, headers)
+        self._check_inference(path, body, headers)
         unit = _unit(body, headers, service.settings.unit_header)
         choice = service.choose(body.get("model"), unit)
         if path in _UNGENERATED:
@@ -142,22 +137,32 @@ class Gateway:
         key = unit.user or unit.request
         if path in PATHS and (copy := copied(service.policy, choice, unit)):
             self._mirror.send(scope, body, copy, key)
-        routed = Routed(choice, key)
-        answer = MaskedResponse(send, routed, service, path)
+        await self._generate(path, scope, receive, send, body, Routed(choice, key))
+
+    def _check_inference(self, path: str, body: dict[str, Any], headers: Headers) -> None:
+        """Refuse what is not served here."""
+        if self.service.engine_died():
+            raise EngineDiedError()
+        check_supported(path, body)
+        check_choices(body, self.service.settings.max_choices)
+        enforce_tool_schema(body)
+        self._check_priority(body, headers)
+
+    async def _generate(
+        self, path: str, scope: Scope, receive: Receive, send: Send, body: dict[str, Any], routed: Routed
+    ) -> None:
+        """Let vLLM answer under the mask that was chosen. An error that the server is to blame for is counted."""
+        service, answer, failed = self.service, MaskedResponse(send, routed, self.service, path), False
         token = ROUTED.set(routed)
-        failed = False
         service.intake.coherence.users += 1
         try:
             with service.ending.awaited(answer):
-                body["model"] = await service.adapter(choice)
+                body["model"] = await service.adapter(routed.choice)
                 await self.app(*_sent(scope, body, receive), answer)
-        except (ServiceError, ClientDisconnect) as error:
-            failed = getattr(error, "status", 0) >= 500
-            if not answer.cut_off:
-                raise
-        except Exception:
-            failed = True
-            if service.ending.begun:
+        except Exception as error:
+            expected = isinstance(error, ServiceError | ClientDisconnect)
+            failed = not expected or getattr(error, "status", 0) >= 500
+            if not expected and service.ending.begun:
                 await answer.cut(ServerEndingError())
             if not answer.cut_off:
                 raise

@@ -70,10 +70,30 @@ def can_gate(architecture: str) -> bool:
 def prepare(model: str, options: list[str]) -> Launch:
     """Find the model and check vLLM's options, as vLLM itself understands them.
 
-    ``model`` is a folder or a hub id (downloaded). Raises ``InvalidRequestError`` for an option that Excise sets
-    itself, however it is spelt; a bad option of vLLM's own ends the process with its usage, as vLLM's command does.
+    A bad option of vLLM's own ends the process with its usage, as vLLM's command does.
+
+    Args:
+        model: a folder, or a hub id, which is downloaded.
+        options: of vLLM's command line.
+
+    Raises:
+        InvalidRequestError: an option is one that Excise sets itself, however it is spelt, or there is no such folder.
     """
     check_version()
+    _set_environment()
+    given = _parse(options)
+    _check_tls(given)
+    names = given.served_model_name or []
+    if len(names) > 1:
+        raise InvalidRequestError("give one --served-model-name: masks are named after it", code="bad_option")
+    folder = Path(model)
+    if folder.is_dir():
+        return Launch(folder, names[0] if names else folder.resolve().name, given)
+    return Launch(_download(model, given.revision), names[0] if names else model, given)
+
+
+def _set_environment() -> None:
+    """Settings that vLLM takes from the environment alone."""
     os.environ.pop(VLLM_KEY, None)  # the settings have it: the gateway asks for it, on every route
     for variable in _CLOSED_ENVIRONMENT:
         if os.environ.pop(variable, None):
@@ -84,6 +104,9 @@ def prepare(model: str, options: list[str]) -> Launch:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "1"  # the service ends the server, after telling its clients
 
+
+def _parse(options: list[str]) -> Namespace:
+    """Options as vLLM's own command reads them; those that Excise sets itself are refused."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -100,20 +123,17 @@ def prepare(model: str, options: list[str]) -> Launch:
             code="bad_option",
             param="--config",
         )
-    _check_tls(given)
-    names = given.served_model_name or []
-    if len(names) > 1:
-        raise InvalidRequestError("give one --served-model-name: masks are named after it", code="bad_option")
-    folder = Path(model)
-    if not folder.is_dir():
-        if model.startswith((".", "/", "~")) or model.count("/") > 1:
-            raise InvalidRequestError(f"--model {model}: no such folder", code="bad_option", param="--model")
-        from huggingface_hub import snapshot_download
+    return given
 
-        unwanted = ["*.bin", "*.pt", "*.gguf", "original/*"]
-        folder = Path(snapshot_download(model, revision=given.revision, ignore_patterns=unwanted))
-        names = names or [model]
-    return Launch(folder, names[0] if names else folder.resolve().name, given)
+
+def _download(model: str, revision: str | None) -> Path:
+    """The folder of a model of the Hugging Face hub."""
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise InvalidRequestError(f"--model {model}: no such folder", code="bad_option", param="--model")
+    from huggingface_hub import snapshot_download
+
+    unwanted = ["*.bin", "*.pt", "*.gguf", "original/*"]
+    return Path(snapshot_download(model, revision=revision, ignore_patterns=unwanted))
 
 
 def _check_tls(given: Namespace) -> None:

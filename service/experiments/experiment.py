@@ -147,36 +147,24 @@ class Experiment:
 
 
 def begin(experiment: Experiment, now: float) -> Experiment:
-    """Check a new experiment and put its first epoch in force. Raises ``InvalidRequestError``."""
-    names = [variant.name for variant in experiment.variants]
-    if len(set(names)) < len(names):
-        raise _bad("two variants have the same name", "variants")
-    if experiment.control not in {variant.name for variant in experiment.arms}:
-        raise _bad(f"the control {experiment.control!r} is none of the variants that users see", "control")
+    """Check a new experiment and put its first epoch in force.
+
+    Raises:
+        InvalidRequestError: it cannot be run.
+    """
+    _check_names(experiment)
     for variant in experiment.variants:
-        if variant.mirror and variant.weight:
-            raise _bad(
-                f"variant {variant.name!r} has a weight and mirrors; a mirrored variant is never shown", "weight"
-            )
-        if not variant.mirror and not variant.weight:
-            raise _bad(f"variant {variant.name!r} has neither a weight nor a share to mirror", "weight")
+        _check_weight(variant)
     if sum(variant.mirror for variant in experiment.mirrors) > 1 + 1e-9:  # 0.1 is no exact number
         raise _bad("the mirrored shares add up to more than 1; a request is answered under one of them", "mirror")
     if len(experiment.variants) < 2:
         raise _bad("an experiment needs two variants, to compare them", "variants")
     _check_bounds(experiment)
-    if experiment.ramp and len(experiment.arms) < 2:
-        raise _bad("a ramp needs a variant beside the control; mirrored ones are not ramped", "ramp")
-    shares = [step.share for step in experiment.ramp]
-    if shares != sorted(set(shares)):
-        raise _bad("the steps of a ramp must have rising shares", "ramp")
-    if 1 in shares and (len(shares) < 2 or len(experiment.arms) != 2):
-        raise _bad(
-            "a last step to everybody (share 1) needs a step before it and one variant beside the control", "ramp"
-        )
+    _check_ramp(experiment)
     begun = replace(experiment, created_at=now, step_since=now)
-    for step in range(1, len(shares) - (1 in shares)):
-        _shares(replace(begun, step=step))  # so that no step that is to come fails
+    for step, each in enumerate(experiment.ramp):
+        if step and each.share != 1:  # the first is checked below; one to everybody has no shares
+            _shares(replace(begun, step=step))
     return replace(begun, shares=(_shares(begun),))
 
 
@@ -266,6 +254,33 @@ def _shares(experiment: Experiment) -> dict[str, float]:
                 "weight",
             )
     return shares
+
+
+def _check_names(experiment: Experiment) -> None:
+    names = [variant.name for variant in experiment.variants]
+    if len(set(names)) < len(names):
+        raise _bad("two variants have the same name", "variants")
+    if experiment.control not in {variant.name for variant in experiment.arms}:
+        raise _bad(f"the control {experiment.control!r} is none of the variants that users see", "control")
+
+
+def _check_weight(variant: Variant) -> None:
+    if variant.mirror and variant.weight:
+        raise _bad(f"variant {variant.name!r} has a weight and mirrors; a mirrored variant is never shown", "weight")
+    if not variant.mirror and not variant.weight:
+        raise _bad(f"variant {variant.name!r} has neither a weight nor a share to mirror", "weight")
+
+
+def _check_ramp(experiment: Experiment) -> None:
+    if experiment.ramp and len(experiment.arms) < 2:
+        raise _bad("a ramp needs a variant beside the control; mirrored ones are not ramped", "ramp")
+    shares = [step.share for step in experiment.ramp]
+    if shares != sorted(set(shares)):
+        raise _bad("the steps of a ramp must have rising shares", "ramp")
+    if 1 in shares and (len(shares) < 2 or len(experiment.arms) != 2):
+        raise _bad(
+            "a last step to everybody (share 1) needs a step before it and one variant beside the control", "ramp"
+        )
 
 
 def _check_bounds(experiment: Experiment) -> None:
