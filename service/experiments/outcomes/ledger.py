@@ -67,6 +67,18 @@ class _Row:
         """Users who may still be added to it."""
 
 
+class _Batch(NamedTuple):
+    """What one transaction writes."""
+
+    name: str
+    users: Mapping[Unit, tuple[Keys, Counted]]
+    """Of whom the database is asked whether they were counted before."""
+    rows: Mapping[Key, tuple[int, list[float]]]
+    """Row → number of its changes so far, and its sums."""
+    written: int
+    """Responses that are committed once this is."""
+
+
 class Ledger:
     """The outcomes of this replica. ``add`` belongs to the event loop, ``flush`` to a thread; both at once are safe.
 
@@ -180,42 +192,51 @@ class Ledger:
     def _write(self) -> None:
         """One transaction: the rows that changed, and the users who have waited longest."""
         with self._guard:
-            # After a failure these are the same users, or these and more, under the same batch.
-            batch = dict(islice(self._pending.items(), BATCH))
-            asked = {key for keys, _ in batch.values() for key in keys}
-            rows = {
-                key: (row.changes, row.numbers.copy())
-                for key, row in self._rows.items()
-                if row.changes != row.written or key in asked
-            }
-            written = self._added - (len(self._pending) - len(batch))
+            batch = self._batch()
         firsts: dict[Key, list[float]] = {}
-        if rows:
+        if batch.rows:
             with self._database.begin() as connection:
-                firsts = _firsts(connection, batch, f"{self._replica}-{self._batches}")
-                _upsert(connection, {key: _sum(numbers, firsts.get(key)) for key, (_, numbers) in rows.items()})
+                firsts = _firsts(connection, batch.users, batch.name)
+                sums = {key: _sum(numbers, firsts.get(key)) for key, (_, numbers) in batch.rows.items()}
+                _upsert(connection, sums)
         with self._guard:
-            self._batches += 1
-            self._written = written
-            self._committed(rows, firsts, batch)
+            self._committed(batch, firsts)
 
-    def _committed(
-        self,
-        rows: Mapping[Key, tuple[int, list[float]]],
-        firsts: Mapping[Key, list[float]],
-        batch: Mapping[Unit, tuple[Keys, Counted]],
-    ) -> None:
-        for unit, (keys, _) in batch.items():
+    def _batch(self) -> _Batch:
+        """What to write next. After a failure these are the same users, or these and more, under the same name."""
+        users = dict(islice(self._pending.items(), BATCH))
+        asked = {key for keys, _ in users.values() for key in keys}
+        rows = {
+            key: (row.changes, row.numbers.copy())
+            for key, row in self._rows.items()
+            if row.changes != row.written or key in asked
+        }
+        written = self._added - (len(self._pending) - len(users))
+        return _Batch(f"{self._replica}-{self._batches}", users, rows, written)
+
+    def _committed(self, batch: _Batch, firsts: Mapping[Key, list[float]]) -> None:
+        """Note what is in the database now: rows, users, and sums over first responses."""
+        self._batches += 1
+        self._written = batch.written
+        self._remember(batch.users)
+        for key, (changes, _) in batch.rows.items():
+            row = self._rows[key]
+            row.written = changes
+            row.numbers = _sum(row.numbers, firsts.get(key))
+        self._forget_minutes()
+
+    def _remember(self, users: Mapping[Unit, tuple[Keys, Counted]]) -> None:
+        """Of users who were pending: they were counted, by whomever."""
+        for unit, (keys, _) in users.items():
             del self._pending[unit]
             for key in keys:
                 self._rows[key].pending -= 1
             self._known[unit] = None
         while len(self._known) > KNOWN:
             self._known.popitem(last=False)
-        for key, (changes, _) in rows.items():
-            row = self._rows[key]
-            row.written = changes
-            row.numbers = _sum(row.numbers, firsts.get(key))
+
+    def _forget_minutes(self) -> None:
+        """Rows of minutes that are over and written whole need no memory."""
         for key, row in list(self._rows.items()):
             over = key.minute != WHOLE and (key.replica, key.minute) != (self._owner, self._minute)
             if over and row.changes == row.written and not row.pending:
