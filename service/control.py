@@ -54,7 +54,7 @@ class Control:
         self.reload()
 
     def reload(self) -> None:
-        """Read what operators set from the database into a new policy. Blocking. Raises ``DatabaseLostError``."""
+        """Read what operators set from the database into a new policy. Blocking. Raises `DatabaseLostError`."""
         snapshot, versions = self.state.read(), self.policy.masks
         if snapshot.masks != self._read[1]:
             versions = self._versions()
@@ -65,7 +65,7 @@ class Control:
         metrics.show_experiments(snapshot.experiments.values())
 
     def behind(self) -> bool:
-        """Whether another replica changed something since. Blocking. Raises ``DatabaseLostError``."""
+        """Whether another replica changed something since. Blocking. Raises `DatabaseLostError`."""
         return self.database.number() != self._read[0]
 
     def _versions(self) -> dict[str, dict[int, MaskVersion]]:
@@ -101,7 +101,7 @@ class Control:
         return result
 
     async def follow(self) -> None:
-        """Learn what other replicas changed. Raises ``DatabaseLostError``."""
+        """Learn what other replicas changed. Raises `DatabaseLostError`."""
         if await asyncio.to_thread(self.behind):
             async with self._changes:
                 await asyncio.to_thread(self.reload)

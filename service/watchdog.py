@@ -18,7 +18,7 @@ whoever is still connected."""
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its parent has ended. Does nothing in one that ``multiprocessing`` did not start.
+    """End this process as soon as its parent has ended. Does nothing in one that `multiprocessing` did not start.
 
     A server killed by SIGKILL cannot tell its engine and scorer to stop; on a GPU they would keep its memory. Ctrl-C
     reaches them too, but it is for the server to say when they end.

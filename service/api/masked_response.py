@@ -14,7 +14,7 @@ from service.service import Service
 
 
 class MaskedResponse:
-    """An ASGI ``send`` that adds ``x-excise-mask`` and ``x-excise-digest``, and in an experiment which and where.
+    """An ASGI `send` that adds `x-excise-mask` and `x-excise-digest`, and in an experiment which and where.
 
     What an endpoint sends before the engine has answered waits until it has; after that, everything passes through at
     once. Where the engine died or was told to end first, the client gets 503.
@@ -58,7 +58,7 @@ class MaskedResponse:
             await self._pass(self._waiting.pop(0))
 
     async def cut(self, error: ServiceError) -> None:
-        """Tell the client ``error`` and nothing more: as the answer, or as the last event of a stream that has begun.
+        """Tell the client `error` and nothing more: as the answer, or as the last event of a stream that has begun.
 
         A document that is being sent is left alone: there is no place for an error in it.
         """

@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """Named to vLLM by ``--middleware``; finds the service of its process by itself."""
+    """Named to vLLM by `--middleware`; finds the service of its process by itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -184,7 +184,7 @@ class Gateway:
 
 
 def _sent(scope: Scope, body: dict[str, Any], receive: Receive) -> tuple[Scope, Receive]:
-    """The request with ``body`` in place of its own."""
+    """The request with `body` in place of its own."""
     data = json.dumps(body).encode()
     scope = {**scope, "headers": list(scope["headers"])}
     MutableHeaders(scope=scope)["content-length"] = str(len(data))
@@ -192,8 +192,8 @@ def _sent(scope: Scope, body: dict[str, Any], receive: Receive) -> tuple[Scope, 
 
 
 async def _read(receive: Receive, headers: Headers, limit: int) -> list[bytes]:
-    """The whole body, in pieces as they came: to put a large one together takes time. Raises ``TooLargeError`` as soon
-    as it is, or says it is, over ``limit`` bytes.
+    """The whole body, in pieces as they came: to put a large one together takes time. Raises `TooLargeError` as soon
+    as it is, or says it is, over `limit` bytes.
     """
 
     def check(size: int) -> None:
@@ -215,7 +215,7 @@ async def _read(receive: Receive, headers: Headers, limit: int) -> list[bytes]:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """The body as a JSON object that can be routed. Raises ``InvalidRequestError``."""
+    """The body as a JSON object that can be routed. Raises `InvalidRequestError`."""
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -228,7 +228,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _check_json(data: bytes, headers: Headers) -> None:
-    """Refuse what only some readers take for JSON, or cannot be said back. Raises ``InvalidRequestError``."""
+    """Refuse what only some readers take for JSON, or cannot be said back. Raises `InvalidRequestError`."""
     if not data:
         return
     if not re.match(r"application/(.+\+)?json\b", headers.get("content-type", ""), re.IGNORECASE):
@@ -260,9 +260,9 @@ def _no_json(error: Exception) -> InvalidRequestError:
 
 
 def _unit(body: dict[str, Any], headers: Headers, header: str) -> Unit:
-    """Who asks: the user where the body names one, as OpenAI's or Anthropic's clients do, or else ``header``.
+    """Who asks: the user where the body names one, as OpenAI's or Anthropic's clients do, or else `header`.
 
-    OpenAI replaces ``user`` by ``safety_identifier``; with both, who was known by ``user`` stays the same.
+    OpenAI replaces `user` by `safety_identifier`; with both, who was known by `user` stays the same.
     """
     metadata = body.get("metadata")
     named = (

@@ -1,6 +1,6 @@
 """The observer: sees every response of every endpoint where it leaves the engine, and checks which mask made it.
 
-Wraps ``engine_client.generate`` (vllm/v1/engine/async_llm.py). It changes nothing of what passes through.
+Wraps `engine_client.generate` (vllm/v1/engine/async_llm.py). It changes nothing of what passes through.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class WrongMaskError(RuntimeError):
 
 
 def check(choice: Choice, digest: str) -> str:
-    """Compare what was chosen with the mask that the engine has; return its digest. Raises ``WrongMaskError``."""
+    """Compare what was chosen with the mask that the engine has; return its digest. Raises `WrongMaskError`."""
     if digest != choice.digest:
         raise WrongMaskError(
             f"the router chose {choice.label} ({choice.digest[:12] or 'no mask'}), "
@@ -41,10 +41,10 @@ def check(choice: Choice, digest: str) -> str:
 def observe(
     engine_client: Any, put: Callable[[Response], None], digest_of: DigestOf, label_of: Callable[[str], str]
 ) -> None:
-    """Wrap ``engine_client.generate``. ``put`` gets each finished response; one that is cut off is not counted.
+    """Wrap `engine_client.generate`. `put` gets each finished response; one that is cut off is not counted.
 
-    ``digest_of`` tells what mask an adapter (None: no adapter) is, as the engine's workers reported it; empty for none.
-    ``label_of`` bounds the labels of the metrics.
+    `digest_of` tells what mask an adapter (None: no adapter) is, as the engine's workers reported it; empty for none.
+    `label_of` bounds the labels of the metrics.
     """
     generate = engine_client.generate
 
@@ -62,8 +62,8 @@ def observe(
 def response_id(request: str) -> str:
     """The id that the client gets, from the engine's of the request.
 
-    Several requests of one call are numbered: ``cmpl-X-0`` by completions, ``resp_X_0`` by responses; not by chat.
-    Source: ``request_id`` in vllm/entrypoints/openai/*/serving.py.
+    Several requests of one call are numbered: `cmpl-X-0` by completions, `resp_X_0` by responses; not by chat.
+    Source: `request_id` in vllm/entrypoints/openai/*/serving.py.
     """
     if request.startswith("chatcmpl-"):
         return request

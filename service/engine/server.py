@@ -137,7 +137,7 @@ def _download(model: str, revision: str | None) -> Path:
 
 
 def _check_tls(given: Namespace) -> None:
-    """Refuse options that were to close the connection and would do nothing. Raises ``InvalidRequestError``."""
+    """Refuse options that were to close the connection and would do nothing. Raises `InvalidRequestError`."""
     if (given.ssl_keyfile or given.ssl_ca_certs or given.ssl_cert_reqs) and not given.ssl_certfile:
         raise InvalidRequestError(
             "without --ssl-certfile the server would speak plain HTTP, whatever other --ssl option is given",
@@ -156,7 +156,7 @@ def _is_local(options: Namespace) -> bool:
 
 
 def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: bool = True) -> None:
-    """Run vLLM's server until it is stopped. Blocks. See ``configured``."""
+    """Run vLLM's server until it is stopped. Blocks. See `configured`."""
     import uvloop
     from vllm.entrypoints.launchers.api_server.entry import run_server
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
@@ -176,7 +176,7 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
 
 
 def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: bool) -> Namespace:
-    """vLLM's options with ours. ``mask`` is the file of a mask to load with, named by its digest."""
+    """vLLM's options with ours. `mask` is the file of a mask to load with, named by its digest."""
     from service.engine.loader import LOAD_FORMAT
 
     options = copy(launch.options)
@@ -198,7 +198,7 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
 
 
 def check_free(launch: Launch) -> None:
-    """Raise ``InvalidRequestError`` where nothing can listen: told now, not when the engine is up."""
+    """Raise `InvalidRequestError` where nothing can listen: told now, not when the engine is up."""
     host, port = launch.options.host or "", launch.options.port
     if launch.options.uds:
         return

@@ -1,6 +1,6 @@
 """Where a checkpoint's matrices lie in vLLM's layers, which fuse some of them and share them out among workers.
 
-Source: ``ColumnParallelLinear``, ``MergedColumnParallelLinear``, ``QKVParallelLinear`` and ``RowParallelLinear`` in
+Source: `ColumnParallelLinear`, `MergedColumnParallelLinear`, `QKVParallelLinear` and `RowParallelLinear` in
 vllm/model_executor/layers/linear.py.
 """
 
@@ -24,7 +24,7 @@ class Shard:
     """The part of one matrix of the checkpoint, shape (outputs, inputs), that a layer holds on this rank."""
 
     module: str
-    """The matrix's module, from its layer on: ``layers.3.self_attn.q_proj``. What comes before differs between vLLM
+    """The matrix's module, from its layer on: `layers.3.self_attn.q_proj`. What comes before differs between vLLM
     and checkpoints."""
     rows: range
     columns: range
@@ -45,9 +45,9 @@ def tail(module: str) -> str:
 
 
 def shards(name: str, layer: LinearBase, packed: Mapping[str, Sequence[str]]) -> list[Shard]:
-    """The parts that ``layer``, called ``name`` in vLLM's model, holds; none where it is no projection of a layer.
+    """The parts that `layer`, called `name` in vLLM's model, holds; none where it is no projection of a layer.
 
-    ``packed`` is the model's ``packed_modules_mapping``: a fused layer's name → those of the matrices in it.
+    `packed` is the model's `packed_modules_mapping`: a fused layer's name → those of the matrices in it.
     """
     parent, _, last = tail(name).rpartition(".")
     if not parent:

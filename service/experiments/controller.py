@@ -52,7 +52,7 @@ class ExperimentController:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def check_experiments(self) -> None:
-        """Look once. Raises ``DatabaseLostError``."""
+        """Look once. Raises `DatabaseLostError`."""
         policy = self._control.policy
         if not policy.route.startswith(EXPERIMENT):
             return

@@ -41,11 +41,11 @@ class Variant:
 
     name: str
     mask: str
-    """``base`` or ``name@version``: a version never changes, so neither does what an arm means."""
+    """`base` or `name@version`: a version never changes, so neither does what an arm means."""
     weight: float = 0.0
     """Relative to the other variants' weights."""
     mirror: float = 0.0
-    """Share of the units whose requests are answered a second time under this mask, unseen; then ``weight`` is 0."""
+    """Share of the units whose requests are answered a second time under this mask, unseen; then `weight` is 0."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Experiment:
 
     @staticmethod
     def of(document: Mapping[str, Any]) -> Experiment:
-        """Back from ``document``."""
+        """Back from `document`."""
         parts = {
             "variants": tuple(Variant(**one) for one in document["variants"]),
             "guardrails": tuple(Guardrail(**one) for one in document["guardrails"]),
@@ -169,7 +169,7 @@ def begin(experiment: Experiment, now: float) -> Experiment:
 
 
 def reweighted(experiment: Experiment, weights: Mapping[str, float], now: float) -> Experiment:
-    """With other weights, in a new epoch; a ramp ends, for the operator has taken over. Raises ``ServiceError``."""
+    """With other weights, in a new epoch; a ramp ends, for the operator has taken over. Raises `ServiceError`."""
     _alive(experiment)
     if len(experiment.shares) >= MOST_EPOCHS:
         raise ConflictError(
@@ -199,7 +199,7 @@ def next_step(experiment: Experiment, now: float) -> Experiment:
 
 
 def guarded(experiment: Experiment, guardrails: tuple[Guardrail, ...]) -> Experiment:
-    """With other guardrails. Raises ``ServiceError``."""
+    """With other guardrails. Raises `ServiceError`."""
     _alive(experiment)
     changed = replace(experiment, guardrails=guardrails)
     _check_bounds(changed)
@@ -214,13 +214,13 @@ def with_coherence(guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
 
 
 def paused(experiment: Experiment) -> Experiment:
-    """Paused. Raises ``ConflictError`` if it was stopped."""
+    """Paused. Raises `ConflictError` if it was stopped."""
     _alive(experiment)
     return replace(experiment, status="paused")
 
 
 def resumed(experiment: Experiment, now: float) -> Experiment:
-    """Running again, in a new epoch unless there were very many. Raises ``ConflictError`` if it was stopped."""
+    """Running again, in a new epoch unless there were very many. Raises `ConflictError` if it was stopped."""
     _alive(experiment)
     if experiment.status == "running":
         return experiment
@@ -229,7 +229,7 @@ def resumed(experiment: Experiment, now: float) -> Experiment:
 
 
 def stopped(experiment: Experiment, reason: str, winner: str | None = None) -> Experiment:
-    """Stopped for good. Raises ``ServiceError``."""
+    """Stopped for good. Raises `ServiceError`."""
     _alive(experiment)
     if winner is not None and winner not in {variant.name for variant in experiment.variants}:
         names = [variant.name for variant in experiment.variants]
@@ -238,7 +238,7 @@ def stopped(experiment: Experiment, reason: str, winner: str | None = None) -> E
 
 
 def _shares(experiment: Experiment) -> dict[str, float]:
-    """Variant → share of the units, by weights and the ramp's step, adding up to 1. Raises ``InvalidRequestError``."""
+    """Variant → share of the units, by weights and the ramp's step, adding up to 1. Raises `InvalidRequestError`."""
     weights = {variant.name: variant.weight for variant in experiment.arms}
     if experiment.ramp:
         ramped = experiment.ramp[experiment.step].share

@@ -17,7 +17,7 @@ from service.storage.tables import masks
 
 
 def labelled(label: str, warnings: tuple[str, ...]) -> list[str]:
-    """``detox@1: Perplexity rose by …``: where warnings of several masks stand together."""
+    """`detox@1: Perplexity rose by …`: where warnings of several masks stand together."""
     return [f"{label}: {each}" for each in warnings]
 
 

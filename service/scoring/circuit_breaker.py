@@ -25,7 +25,7 @@ class CircuitBreaker:
         longest: float = LONGEST_PAUSE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``failures`` in a row open it; ``first`` and ``longest``: seconds of its pauses, by ``clock``."""
+        """`failures` in a row open it; `first` and `longest`: seconds of its pauses, by `clock`."""
         self._limit, self._first, self._longest, self._clock = failures, first, longest, clock
         self._failures = 0
         self._pause = 0.0

@@ -43,11 +43,11 @@ class Flag:
 class Flagged:
     """Keeps the last flagged responses in the database. Writing never holds scoring up; a lost database loses them.
 
-    With ``keep`` 0 nothing is ever written; what an earlier run has kept still goes when its days are over.
+    With `keep` 0 nothing is ever written; what an earlier run has kept still goes when its days are over.
     """
 
     def __init__(self, database: Database, keep: int, days: float, clock: Callable[[], float] = time.time) -> None:
-        """Keep at most ``keep`` responses, of all replicas together, and none longer than ``days``."""
+        """Keep at most `keep` responses, of all replicas together, and none longer than `days`."""
         self._database, self._keep, self._days, self._clock = database, keep, days, clock
         self._waiting: deque[Flag] = deque(maxlen=min(keep, _MOST_WAITING))  # the newest push out the oldest
         self._arrived = asyncio.Event()
@@ -73,14 +73,14 @@ class Flagged:
         self._arrived.set()
 
     def latest(self, count: int = 100) -> list[Flag]:
-        """The newest first. Blocking. Raises ``DatabaseLostError``."""
+        """The newest first. Blocking. Raises `DatabaseLostError`."""
         columns = (flagged.c.at, flagged.c.mask, flagged.c.experiment, flagged.c.variant)
         chosen = select(*columns, flagged.c.score, flagged.c.text).order_by(flagged.c.id.desc()).limit(count)
         with self._database.begin(reads=True) as connection:
             return [Flag(*row) for row in connection.execute(chosen)]
 
     async def clear(self) -> int:
-        """Delete all, also what waits here to be written. Returns how many were kept. Raises ``DatabaseLostError``."""
+        """Delete all, also what waits here to be written. Returns how many were kept. Raises `DatabaseLostError`."""
         async with self._writing:  # what is being written comes first, so that none comes after
             self._waiting.clear()
             return await asyncio.to_thread(self._delete)
@@ -93,7 +93,7 @@ class Flagged:
         return count
 
     async def close(self, limit: float = 2.0) -> None:
-        """Write what is waiting, for at most ``limit`` seconds."""
+        """Write what is waiting, for at most `limit` seconds."""
         if self._task:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), limit)
@@ -123,7 +123,7 @@ class Flagged:
             _log.exception("%d flagged responses are not kept", len(batch))
 
     def write(self, batch: Sequence[Flag]) -> None:
-        """Write responses, redacted, and delete what is too old or too much. Blocking. Raises ``DatabaseLostError``."""
+        """Write responses, redacted, and delete what is too old or too much. Blocking. Raises `DatabaseLostError`."""
         rows = [{**vars(flag), "text": redacted(flag.text)} for flag in batch]
         oldest = select(flagged.c.id).order_by(flagged.c.id.desc()).offset(self._keep).limit(1)
         with self._database.begin() as connection:

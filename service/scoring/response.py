@@ -14,7 +14,7 @@ class Response:
     """One finished response of the engine."""
 
     mask: str
-    """Label of the mask that made it: ``base`` or ``name@version``."""
+    """Label of the mask that made it: `base` or `name@version`."""
     text: str
     tokens: Sequence[int]
     """Ids of what was said, without the token that ended it."""
@@ -56,7 +56,7 @@ class Scored:
 
     @classmethod
     def of(cls, response: Response, marks: Marks | None, threshold: float) -> Scored:
-        """The response with its marks. ``threshold``: the toxicity from which on it is toxic."""
+        """The response with its marks. `threshold`: the toxicity from which on it is toxic."""
         if marks is None:
             return cls(response)
         repetitive = marks.ratio is not None and marks.ratio < REPETITIVE_BELOW

@@ -33,8 +33,8 @@ class ScorerClient:
     ) -> None:
         """Start nothing yet.
 
-        ``breaker``: which clients share. Seconds: ``patience`` for one call of a scorer that goes over a network,
-        ``stuck`` until a worker that does not answer is killed, ``loading`` until one that loads its scorer is.
+        `breaker`: which clients share. Seconds: `patience` for one call of a scorer that goes over a network,
+        `stuck` until a worker that does not answer is killed, `loading` until one that loads its scorer is.
         """
         self._spec, self._breaker = spec, breaker
         self._patience, self._stuck, self._loading = patience, stuck, loading
@@ -88,7 +88,7 @@ class ScorerClient:
         self._thread.shutdown()
 
     async def _asked(self, batch: Sequence[Response]) -> list[Scored]:
-        """Ask the worker once. Raises ``WorkerDiedError``."""
+        """Ask the worker once. Raises `WorkerDiedError`."""
         if not self._ready:
             reply = await self._reply([], self._loading)
             self._ready = reply.available
@@ -111,7 +111,7 @@ class ScorerClient:
         ]
 
     async def _reply(self, batch: Sequence[Response], limit: float) -> Reply:
-        """The worker's reply; it is killed after ``limit`` seconds. Raises ``WorkerDiedError``."""
+        """The worker's reply; it is killed after `limit` seconds. Raises `WorkerDiedError`."""
         timer = asyncio.get_running_loop().call_later(limit, self._end_stuck, limit)
         try:
             reply = await self._in_thread(lambda: self._ask(batch))
@@ -136,7 +136,7 @@ class ScorerClient:
         self.most = min(self.most, wanted or MOST)
 
     def _ask(self, batch: Sequence[Response]) -> Reply:
-        """In the thread: ask the process, which is started where there is none. Raises ``WorkerDiedError``."""
+        """In the thread: ask the process, which is started where there is none. Raises `WorkerDiedError`."""
         if self._worker is None:
             try:
                 self._worker = WorkerProcess(self._spec, self._patience)

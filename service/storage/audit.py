@@ -18,7 +18,7 @@ from service.storage.tables import audit as table
 _log = logging.getLogger("service.audit")
 
 WHO: ContextVar[str] = ContextVar("excise_who", default="server")
-"""Who asked for what happens now: set by the gateway; ``server`` where nobody did."""
+"""Who asked for what happens now: set by the gateway; `server` where nobody did."""
 
 
 def write(
@@ -31,7 +31,7 @@ def write(
     reason: str = "",
     warnings: Iterable[str] = (),
 ) -> None:
-    """Add an entry. ``before`` and ``after`` are JSON. ``warnings``, a line each, are what a change was made in spite
+    """Add an entry. `before` and `after` are JSON. `warnings`, a line each, are what a change was made in spite
     of: they follow the reason.
     """
     told = [*([reason] if reason else []), *(f"warning: {each}" for each in warnings)]
@@ -44,7 +44,7 @@ def write(
 
 
 def _log_entry(entry: dict[str, Any]) -> None:
-    """One line: ``set route, by key 3f9a01bc: base -> detox@1``."""
+    """One line: `set route, by key 3f9a01bc: base -> detox@1`."""
     action, subject = entry["action"], entry["subject"]
     first, _, rest = subject.partition(" ")
     what = " ".join(filter(None, (action, rest if action.endswith(f" {first}") else subject)))
@@ -62,7 +62,7 @@ def _short(value: Any) -> str:
 
 
 def entries(database: Database, *, before: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
-    """The newest entries first; ``before`` is the ``id`` of the last entry of the page before."""
+    """The newest entries first; `before` is the `id` of the last entry of the page before."""
     newest = select(table).order_by(table.c.id.desc()).limit(limit)
     if before is not None:
         newest = newest.where(table.c.id < before)

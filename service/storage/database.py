@@ -62,7 +62,7 @@ class Database:
     """Connections to one database, its tables made. Blocking: call it from a thread."""
 
     def __init__(self, url: str) -> None:
-        """Open ``url`` (SQLAlchemy's form) and make what tables are missing. Raises ``DatabaseError``."""
+        """Open `url` (SQLAlchemy's form) and make what tables are missing. Raises `DatabaseError`."""
         try:
             self.engine = _connect(_parsed(url))
         except (ArgumentError, ImportError) as error:
@@ -84,7 +84,7 @@ class Database:
             self._place = _Place(Path(self.engine.url.database or "").absolute())
 
     def _make(self, connection: Connection) -> None:
-        """Make what tables are missing. Raises ``DatabaseError`` where there are tables of another Excise."""
+        """Make what tables are missing. Raises `DatabaseError` where there are tables of another Excise."""
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _OPENING})
         there = inspect(connection)
@@ -107,10 +107,10 @@ class Database:
 
     @contextmanager
     def begin(self, *, reads: bool = False) -> Iterator[Connection]:
-        """A connection in a transaction, committed at the end. Raises ``DatabaseLostError`` if the database is gone.
+        """A connection in a transaction, committed at the end. Raises `DatabaseLostError` if the database is gone.
 
-        ``reads``: nothing will be written, so nobody has to wait. What the database says of a statement or its values
-        is no loss, but the caller's fault, and raised as it is. What is put into the connection's option ``committed``
+        `reads`: nothing will be written, so nobody has to wait. What the database says of a statement or its values
+        is no loss, but the caller's fault, and raised as it is. What is put into the connection's option `committed`
         is called once all of it is written.
         """
         if self._place:
@@ -127,7 +127,7 @@ class Database:
 
     @contextmanager
     def change(self, *, masks: bool = False) -> Iterator[Connection]:
-        """As ``begin``, for what other replicas must learn: raises the number that they watch. ``masks``: theirs too.
+        """As `begin`, for what other replicas must learn: raises the number that they watch. `masks`: theirs too.
 
         The number's row is locked first, so changes happen one after the other, on every replica.
         """
@@ -138,7 +138,7 @@ class Database:
             yield connection
 
     def number(self) -> int:
-        """How many changes there were. Raises ``DatabaseLostError``."""
+        """How many changes there were. Raises `DatabaseLostError`."""
         with self.begin(reads=True) as connection:
             return connection.scalar(select(changes.c.number)) or 0
 
@@ -158,7 +158,7 @@ class _Place:
         self._file = self._found()
 
     def check(self) -> None:
-        """Raise ``DatabaseMovedError`` unless the file is still there."""
+        """Raise `DatabaseMovedError` unless the file is still there."""
         if (found := self._found()) != self._file:
             raise DatabaseMovedError(self._path, "is another file than before" if found else "was moved or deleted")
 
@@ -175,7 +175,7 @@ def _reason(error: Exception) -> str:
 
 
 def _parsed(url: str) -> URL:
-    """What ``url`` says. Raises ``DatabaseError``, which never shows it: it may hold a password."""
+    """What `url` says. Raises `DatabaseError`, which never shows it: it may hold a password."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # a port that is no number is a ValueError

@@ -1,6 +1,6 @@
 """What operators set: the default route, aliases and experiments. Each change is one transaction with its audit entry.
 
-Changes of all replicas happen one after the other (``Database.change``), so what is checked in a transaction holds when
+Changes of all replicas happen one after the other (`Database.change`), so what is checked in a transaction holds when
 it is committed. Replicas read everything anew when the number of changes has risen.
 """
 
@@ -57,7 +57,7 @@ class State:
             return _snapshot(connection)
 
     def set_route(self, target: str) -> None:
-        """Point the default route at ``target``. Raises ``NotFoundError`` where that does not exist."""
+        """Point the default route at `target`. Raises `NotFoundError` where that does not exist."""
         with self._database.change() as connection:
             _check_target(connection, target)
             before = _snapshot(connection).route
@@ -66,14 +66,14 @@ class State:
                 self._enter(connection, target)
 
     def rollback_route(self) -> str:
-        """Point the default route back at the target before. Returns it. Raises ``ServiceError``."""
+        """Point the default route back at the target before. Returns it. Raises `ServiceError`."""
         with self._database.change() as connection:
             target: str = _back(connection, ROUTE, lambda target: _check_target(connection, target))
             self._enter(connection, target)
         return target
 
     def _enter(self, connection: Connection, target: str) -> None:
-        """The route leads to ``target`` from now on: the time of a ramp's step runs only while its users come."""
+        """The route leads to `target` from now on: the time of a ramp's step runs only while its users come."""
         if not target.startswith(EXPERIMENT):
             return
         experiment = replace(_experiment(connection, target.removeprefix(EXPERIMENT)), step_since=self._clock())
@@ -81,19 +81,19 @@ class State:
         connection.execute(entered.values(document=experiment.document()))
 
     def set_alias(self, mask: str, alias: str, version: int) -> None:
-        """Point an alias at a version. Raises ``NotFoundError``."""
+        """Point an alias at a version. Raises `NotFoundError`."""
         with self._database.change() as connection:
             _check_target(connection, f"{mask}@{version}")
             _point(connection, _alias(mask, alias), version, "set alias")
 
     def rollback_alias(self, mask: str, alias: str) -> int:
-        """Point an alias back at the version before. Returns it. Raises ``ServiceError``."""
+        """Point an alias back at the version before. Returns it. Raises `ServiceError`."""
         with self._database.change() as connection:
             name = _alias(mask, alias)
             return _back(connection, name, lambda version: _check_target(connection, f"{mask}@{version}"))
 
     def remove_alias(self, mask: str, alias: str) -> None:
-        """Take an alias away. Raises ``NotFoundError`` where there is none, ``ConflictError`` where it is in use."""
+        """Take an alias away. Raises `NotFoundError` where there is none, `ConflictError` where it is in use."""
         with self._database.change() as connection:
             snapshot, name = _snapshot(connection), _alias(mask, alias)
             if alias not in snapshot.aliases.get(mask, {}):
@@ -104,7 +104,7 @@ class State:
             connection.execute(delete(pointers).where(pointers.c.name == name))
 
     def create(self, experiment: Experiment) -> Experiment:
-        """Store a new experiment. Raises ``ConflictError`` where the name is taken, or there are too many."""
+        """Store a new experiment. Raises `ConflictError` where the name is taken, or there are too many."""
         with self._database.change() as connection:
             known = _snapshot(connection).experiments
             if connection.scalar(select(experiments.c.name).where(experiments.c.name == experiment.name)):
@@ -141,10 +141,10 @@ class State:
         revision: int | None = None,
         reason: str = "",
     ) -> Experiment:
-        """Change an experiment. ``revision``: the one that the change was made on.
+        """Change an experiment. `revision`: the one that the change was made on.
 
-        One that is stopped hands the default route on to its winner, or its control. Raises ``NotFoundError``, and
-        ``ConflictError`` where somebody else changed it since, or where ``edit`` does.
+        One that is stopped hands the default route on to its winner, or its control. Raises `NotFoundError`, and
+        `ConflictError` where somebody else changed it since, or where `edit` does.
         """
         with self._database.change() as connection:
             before = _experiment(connection, name)
@@ -171,7 +171,7 @@ class State:
         return after
 
     def remove(self, name: str) -> None:
-        """Delete a stopped experiment; its name is never used again. Raises ``NotFoundError``, or ``ConflictError``
+        """Delete a stopped experiment; its name is never used again. Raises `NotFoundError`, or `ConflictError`
         where it still runs.
         """
         with self._database.change() as connection:
@@ -183,7 +183,7 @@ class State:
             audit.write(connection, "delete experiment", name, before=experiment.document())
 
     def check_unused(self, connection: Connection, record: Record) -> None:
-        """Raise ``ConflictError`` where the route, an alias or an experiment that goes on uses this mask version."""
+        """Raise `ConflictError` where the route, an alias or an experiment that goes on uses this mask version."""
         snapshot = _snapshot(connection)
         aliases = snapshot.aliases.get(record.name, {})
         users = [f"the alias {alias!r}" for alias, version in aliases.items() if version == record.version]
@@ -204,7 +204,7 @@ def _alias(mask: str, alias: str) -> str:
 
 
 def _target_name(name: str, target: Any) -> str:
-    """What a pointer to ``target`` leads to: of an alias, ``name@version``."""
+    """What a pointer to `target` leads to: of an alias, `name@version`."""
     return target if name == ROUTE else f"{name.split(' ')[1]}@{target}"
 
 
@@ -238,7 +238,7 @@ def _experiment(connection: Connection, name: str) -> Experiment:
 
 
 def _check_target(connection: Connection, target: str) -> None:
-    """Raise ``NotFoundError`` where ``target`` does not exist, ``ConflictError`` for an experiment that is over."""
+    """Raise `NotFoundError` where `target` does not exist, `ConflictError` for an experiment that is over."""
     if target == BASE:
         return
     if target.startswith(EXPERIMENT):

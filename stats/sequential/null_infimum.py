@@ -5,11 +5,11 @@ farther apart up to the ends of what is possible, then on finer grids around the
 at once, as rows of one table.
 
 Several strata share the effect only. To search all of their rates together would be to trust a local minimum, so a
-lower bound is taken, which is as valid. For any weights ``q`` on the effects (Gibbs' inequality),
+lower bound is taken, which is as valid. For any weights `q` on the effects (Gibbs' inequality),
 
     log Σ_j G_j·Π_s R_s(ε_j, θ_s) >= Σ_j q_j·log(G_j / q_j) + Σ_s Σ_j q_j·log R_s(ε_j, θ_s),
 
-and on the right each stratum has its own infimum. The best ``q`` solves a concave problem, here by conditional
+and on the right each stratum has its own infimum. The best `q` solves a concave problem, here by conditional
 gradients (Frank and Wolfe 1956); the bound then lies a few hundredths below the infimum of the left side.
 
 Effects that weigh next to nothing are left out, which lowers the sum too, by a thousandth at the likeliest rates: near
@@ -49,7 +49,7 @@ _WIDEST = 0.4
 
 
 def evidence(strata: Sequence[Cells], difference: float, effects: Effects) -> float:
-    """``log inf M`` over the free rates of all strata; see `rates`. Raises ValueError for an impossible difference."""
+    """`log inf M` over the free rates of all strata; see `rates`. Raises ValueError for an impossible difference."""
     if not -1 <= difference <= 1:
         raise ValueError(f"difference {difference}: two rates differ by −1 to 1")
     told = [cells for cells in strata if cells.control_trials or cells.treatment_trials]
@@ -72,7 +72,7 @@ def _log_sum(logarithms: Array) -> Array:
 
 
 def likeliest(cells: Cells, difference: float) -> float:
-    """The control's rate at which ``(rate, rate + difference)`` makes the counts likeliest."""
+    """The control's rate at which `(rate, rate + difference)` makes the counts likeliest."""
     if difference == 0:
         return (cells.control + cells.treatment) / (cells.control_trials + cells.treatment_trials)
     low, high = max(0.0, -difference), min(1.0, 1 - difference)
@@ -95,7 +95,7 @@ def _slope(cells: Cells, a: float, b: float) -> float:
 class _Search:
     """The strata's grids of free rates, one after the other, and their table of log ratios [grid, effects].
 
-    Rates are told by an angle ψ, ``rate = low + (high − low)·sin²(ψ/2)``: near the ends, too, an even grid fits.
+    Rates are told by an angle ψ, `rate = low + (high − low)·sin²(ψ/2)`: near the ends, too, an even grid fits.
     """
 
     def __init__(self, strata: Sequence[Cells], difference: float, effects: Effects) -> None:
@@ -159,7 +159,7 @@ class _Search:
     def least(self, value: Callable[[Array], Array], *, zooms: int = 2, precise: float = 1e-8) -> Array:
         """Infimum [strata], over its free rate, of a value of the table's rows.
 
-        After ``zooms`` finer grids, one that gains less than ``precise`` is the last.
+        After `zooms` finer grids, one that gains less than `precise` is the last.
         """
         angles, owner, values = self._angles, self._owner, value(self.table)
         least = _lower(np.full(len(self.parts), math.inf), values, owner)
@@ -228,12 +228,12 @@ def _common(search: _Search) -> float:
 
 
 def _constant(search: _Search, weights: Array) -> float:
-    """``Σ_j q_j·log(G_j / q_j)``."""
+    """`Σ_j q_j·log(G_j / q_j)`."""
     return float((entr(weights) + weights * search.log_masses).sum())
 
 
 def _best_weights(search: _Search, table: Array) -> Array:
-    """The ``q`` that makes the bound highest on the grid [effects], by conditional gradients."""
+    """The `q` that makes the bound highest on the grid [effects], by conditional gradients."""
     mean = table[search.likely].sum(axis=0)
     best, weights = -math.inf, np.exp(search.log_masses)
     for step in range(_ROUNDS):

@@ -39,7 +39,7 @@ Unit = tuple[str, int]
 
 
 class Key(NamedTuple):
-    """The primary key of a row of ``outcomes``, in its order."""
+    """The primary key of a row of `outcomes`, in its order."""
 
     experiment: str
     minute: int
@@ -80,17 +80,17 @@ class _Batch(NamedTuple):
 
 
 class Ledger:
-    """The outcomes of this replica. ``add`` belongs to the event loop, ``flush`` to a thread; both at once are safe.
+    """The outcomes of this replica. `add` belongs to the event loop, `flush` to a thread; both at once are safe.
 
     Attributes:
         waiting: responses that are not committed yet.
-        overflowed: responses that could not be asked for and so never stand for their unit (``MOST_PENDING``).
+        overflowed: responses that could not be asked for and so never stand for their unit (`MOST_PENDING`).
     """
 
     def __init__(self, database: Database, replica: str, clock: Callable[[], float]) -> None:
-        """``replica``: an id that no process had before. ``clock``: seconds since 1970; it may jump.
+        """`replica`: an id that no process had before. `clock`: seconds since 1970; it may jump.
 
-        Raises ``ValueError`` if the id is too long for its column.
+        Raises `ValueError` if the id is too long for its column.
         """
         if not 0 < len(replica) <= LONGEST_REPLICA:
             raise ValueError(f"the replica's id {replica!r} must have 1 to {LONGEST_REPLICA} characters")
@@ -132,7 +132,7 @@ class Ledger:
     def flush(self) -> int:
         """Write what changed; return how many responses were committed. Blocking.
 
-        Raises ``DatabaseLostError``; then everything is kept for the next flush.
+        Raises `DatabaseLostError`; then everything is kept for the next flush.
         """
         with self._flushing:
             before = self._written
@@ -141,7 +141,7 @@ class Ledger:
             return self._written - before
 
     def close(self) -> None:
-        """Flush a last time. Raises ``DatabaseLostError``; what was not committed is then lost with the process."""
+        """Flush a last time. Raises `DatabaseLostError`; what was not committed is then lost with the process."""
         self.flush()
 
     def _now(self) -> int:

@@ -17,7 +17,7 @@ _STROKES = ("-", "--", ":", "-.")
 
 
 def svg(report: Report) -> bytes:
-    """An SVG for a page, on nothing; see ``figure.darkened``."""
+    """An SVG for a page, on nothing; see `figure.darkened`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -40,7 +40,7 @@ def report(
 ) -> Report:
     """The whole report, as JSON values.
 
-    ``now`` in seconds since 1970; ``measured``: mask → its ``meta.measured``; ``moments``: what is kept of its course.
+    `now` in seconds since 1970; `measured`: mask → its `meta.measured`; `moments`: what is kept of its course.
     """
     samples = Samples(experiment, tallies)
     divided, against, guarded = split(samples), comparisons(samples, now), bounds(samples)
