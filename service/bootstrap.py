@@ -32,7 +32,9 @@ def current() -> Service:
 def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: list[str]) -> None:
     """Run the server until it is told to stop. Blocks. `given`: the masks to load with, files or names.
 
-    Raises an error of ours where it cannot start, and `EngineDiedError` where the engine ended first.
+    Raises:
+        SettingsError, DatabaseError, StoreError, ServiceError: the server cannot start.
+        EngineDiedError: the engine ended first.
     """
     global _current
     logs.begin(settings.log_format)

@@ -67,8 +67,10 @@ class KeyFile:
     """The keys of one file. A change is taken over once the file has rested for a second: it may be half written.
 
     A file that can no longer be read, or holds no key, leaves the last good keys in force and is warned of, once.
-    Raises `SettingsError`, which names `setting` and never a key, where it cannot be read at start. `clock`:
-    seconds since 1970, as in the file's times.
+    `clock`: seconds since 1970, as in the file's times.
+
+    Raises:
+        SettingsError: the file cannot be read at start; it names `setting` and never a key.
     """
 
     def __init__(self, setting: str, path: Path, clock: Callable[[], float] = time.time) -> None:
@@ -150,7 +152,11 @@ class Keys:
 
     @staticmethod
     def of(settings: Settings, clock: Callable[[], float] = time.time) -> Keys:
-        """The keys that `settings` give. Raises `SettingsError` where a key file cannot be read."""
+        """The keys that `settings` give.
+
+        Raises:
+            SettingsError: a key file cannot be read.
+        """
         api_file = KeyFile("api_key_file", settings.api_key_file, clock) if settings.api_key_file else None
         admin_file = KeyFile("admin_key_file", settings.admin_key_file, clock) if settings.admin_key_file else None
         keys = Keys(settings.api_keys, settings.admin_keys, api_file=api_file, admin_file=admin_file)

@@ -19,8 +19,10 @@ _log = logging.getLogger(__name__)
 def choose_load_time_mask(control: Control, given: Sequence[str]) -> tuple[MaskVersion, Path]:
     """Choose the mask to load with: mask files, which are registered, or `name[@version]`. Returns it and its file.
 
-    Several are baked in as their union, which is registered as a mask of its own. Raises `ServiceError` for a mask
-    that does not fit, is broken or unknown.
+    Several are baked in as their union, which is registered as a mask of its own.
+
+    Raises:
+        ServiceError: a mask does not fit, is broken or unknown.
     """
     registry = control.registry
     chosen = list(dict.fromkeys(_mask_of_option(control, one) for one in given))

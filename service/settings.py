@@ -177,8 +177,11 @@ class Settings(BaseSettings):
 def parse(**given: object) -> Settings:
     """Read the environment, overlaid with what the command line gave (`None` means not given).
 
-    Without a key of ours `VLLM_API_KEY` counts as one. Raises `SettingsError` with the setting's name and value,
-    and where a variable that was to close the server is empty or misspelt.
+    Without a key of ours `VLLM_API_KEY` counts as one.
+
+    Raises:
+        SettingsError: a value is bad, with the setting's name and value; or a variable that was to close the server is
+            empty or misspelt.
     """
     _check_names()
     values = {key: value for key, value in given.items() if value is not None}

@@ -72,7 +72,11 @@ class Shutdown:
 
     @contextlib.contextmanager
     def awaited(self, answer: Cuttable) -> Iterator[None]:
-        """A request for whose end the server's waits. Raises `ServerEndingError`."""
+        """A request for whose end the server's waits.
+
+        Raises:
+            ServerEndingError: the server is ending.
+        """
         self.check()
         self._running.add(answer)
         try:

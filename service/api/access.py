@@ -79,9 +79,13 @@ _PATTERNS = tuple((_pattern(path), roles) for path, roles in ROUTES.items() if "
 
 
 def role(method: str, path: str, *, open_probes: bool = True) -> Role:
-    """Who may call `method path`. Raises `NotFoundError` or `MethodNotAllowedError` for what is not listed.
+    """Who may call `method path`.
 
     `path` is as the server decoded it, which is also what the routers go by.
+
+    Raises:
+        NotFoundError: no route has this path.
+        MethodNotAllowedError: the path has other methods.
     """
     roles = _FIXED.get(path) or next((roles for pattern, roles in _PATTERNS if pattern.fullmatch(path)), None)
     if roles is None:

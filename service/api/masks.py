@@ -58,7 +58,11 @@ async def register(request: Request, response: Response) -> MaskOut:
 
 
 async def _file(request: Request) -> bytes:
-    """The field `file` of a form. Raises `InvalidRequestError`."""
+    """The field `file` of a form.
+
+    Raises:
+        InvalidRequestError: there is none, or the form cannot be read.
+    """
     try:
         async with request.form(max_files=1, max_fields=8) as form:
             file = form.get("file")

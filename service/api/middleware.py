@@ -192,8 +192,11 @@ def _sent(scope: Scope, body: dict[str, Any], receive: Receive) -> tuple[Scope, 
 
 
 async def _read(receive: Receive, headers: Headers, limit: int) -> list[bytes]:
-    """The whole body, in pieces as they came: to put a large one together takes time. Raises `TooLargeError` as soon
-    as it is, or says it is, over `limit` bytes.
+    """The whole body, in pieces as they came: to put a large one together takes time.
+
+    Raises:
+        TooLargeError: it is, or declares itself, over `limit` bytes; as soon as that is known.
+        InvalidRequestError: the client went away first.
     """
 
     def check(size: int) -> None:
@@ -215,7 +218,11 @@ async def _read(receive: Receive, headers: Headers, limit: int) -> list[bytes]:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """The body as a JSON object that can be routed. Raises `InvalidRequestError`."""
+    """The body as a JSON object that can be routed.
+
+    Raises:
+        InvalidRequestError: it is not one.
+    """
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -228,7 +235,11 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _check_json(data: bytes, headers: Headers) -> None:
-    """Refuse what only some readers take for JSON, or cannot be said back. Raises `InvalidRequestError`."""
+    """Refuse what only some readers take for JSON, or cannot be said back.
+
+    Raises:
+        InvalidRequestError: it is one of these, or not declared as JSON.
+    """
     if not data:
         return
     if not re.match(r"application/(.+\+)?json\b", headers.get("content-type", ""), re.IGNORECASE):

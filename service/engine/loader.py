@@ -66,7 +66,11 @@ class CheckpointLoader(DefaultModelLoader):
     def get_all_weights(
         self, model_config: ModelConfig, model: nn.Module
     ) -> Generator[tuple[str, torch.Tensor], None, None]:
-        """Stream the checkpoint's tensors, masked. Raises `MaskNotAppliedError` where part of it was not met."""
+        """Stream the checkpoint's tensors, masked.
+
+        Raises:
+            MaskNotAppliedError: part of the mask was not met in the checkpoint.
+        """
         if self.mask is None:
             yield from super().get_all_weights(model_config, model)
             return

@@ -29,7 +29,11 @@ class WrongMaskError(RuntimeError):
 
 
 def check(choice: Choice, digest: str) -> str:
-    """Compare what was chosen with the mask that the engine has; return its digest. Raises `WrongMaskError`."""
+    """Compare what was chosen with the mask that the engine has; return its digest.
+
+    Raises:
+        WrongMaskError: the two differ.
+    """
     if digest != choice.digest:
         raise WrongMaskError(
             f"the router chose {choice.label} ({choice.digest[:12] or 'no mask'}), "

@@ -83,10 +83,13 @@ class Residency:
         return await judge(self._engine, context, said)
 
     async def ensure(self, version: MaskVersion, *, retry: bool = False) -> str:
-        """Make the mask usable; return its adapter's name. Raises `UnavailableError`: then nothing was applied.
+        """Make the mask usable; return its adapter's name.
 
         A refusal holds for some seconds, unless `retry` says that something has changed. The name is known to vLLM's
         handlers only once the workers have said that, together, they cut all that it cuts.
+
+        Raises:
+            UnavailableError: the workers did not take the mask; nothing was applied.
         """
         name = f"{self._model}:{version.label}"
         if name in self._models.lora_requests:

@@ -73,7 +73,8 @@ class ResidentMasks:
     def set_active_adapters(self, requests: set[Any], mapping: Any) -> None:
         """Before a step: the masks of the batch, and the number of each token's mask, 0 for none, in order.
 
-        Raises `NotResidentError` where the two contradict each other, which ends the engine.
+        Raises:
+            NotResidentError: the two contradict each other, which ends the engine.
         """
         needed = {request.lora_int_id for request in requests}
         for request in requests:

@@ -137,7 +137,11 @@ def _download(model: str, revision: str | None) -> Path:
 
 
 def _check_tls(given: Namespace) -> None:
-    """Refuse options that were to close the connection and would do nothing. Raises `InvalidRequestError`."""
+    """Refuse options that were to close the connection and would do nothing.
+
+    Raises:
+        InvalidRequestError: one of them is given without the option that it needs.
+    """
     if (given.ssl_keyfile or given.ssl_ca_certs or given.ssl_cert_reqs) and not given.ssl_certfile:
         raise InvalidRequestError(
             "without --ssl-certfile the server would speak plain HTTP, whatever other --ssl option is given",

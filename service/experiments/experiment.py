@@ -169,7 +169,11 @@ def begin(experiment: Experiment, now: float) -> Experiment:
 
 
 def reweighted(experiment: Experiment, weights: Mapping[str, float], now: float) -> Experiment:
-    """With other weights, in a new epoch; a ramp ends, for the operator has taken over. Raises `ServiceError`."""
+    """With other weights, in a new epoch; a ramp ends, for the operator has taken over.
+
+    Raises:
+        ServiceError: it was stopped, had too many epochs, or the weights are bad.
+    """
     _alive(experiment)
     if len(experiment.shares) >= MOST_EPOCHS:
         raise ConflictError(
@@ -199,7 +203,11 @@ def next_step(experiment: Experiment, now: float) -> Experiment:
 
 
 def guarded(experiment: Experiment, guardrails: tuple[Guardrail, ...]) -> Experiment:
-    """With other guardrails. Raises `ServiceError`."""
+    """With other guardrails.
+
+    Raises:
+        ServiceError: it was stopped, or a bound means nothing.
+    """
     _alive(experiment)
     changed = replace(experiment, guardrails=guardrails)
     _check_bounds(changed)
@@ -214,13 +222,21 @@ def with_coherence(guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
 
 
 def paused(experiment: Experiment) -> Experiment:
-    """Paused. Raises `ConflictError` if it was stopped."""
+    """Paused.
+
+    Raises:
+        ConflictError: it was stopped.
+    """
     _alive(experiment)
     return replace(experiment, status="paused")
 
 
 def resumed(experiment: Experiment, now: float) -> Experiment:
-    """Running again, in a new epoch unless there were very many. Raises `ConflictError` if it was stopped."""
+    """Running again, in a new epoch unless there were very many.
+
+    Raises:
+        ConflictError: it was stopped.
+    """
     _alive(experiment)
     if experiment.status == "running":
         return experiment
@@ -229,7 +245,11 @@ def resumed(experiment: Experiment, now: float) -> Experiment:
 
 
 def stopped(experiment: Experiment, reason: str, winner: str | None = None) -> Experiment:
-    """Stopped for good. Raises `ServiceError`."""
+    """Stopped for good.
+
+    Raises:
+        ServiceError: it was stopped before, or there is no such winner.
+    """
     _alive(experiment)
     if winner is not None and winner not in {variant.name for variant in experiment.variants}:
         names = [variant.name for variant in experiment.variants]
@@ -238,7 +258,11 @@ def stopped(experiment: Experiment, reason: str, winner: str | None = None) -> E
 
 
 def _shares(experiment: Experiment) -> dict[str, float]:
-    """Variant → share of the units, by weights and the ramp's step, adding up to 1. Raises `InvalidRequestError`."""
+    """Variant → share of the units, by weights and the ramp's step, adding up to 1.
+
+    Raises:
+        InvalidRequestError: a variant would get next to nothing.
+    """
     weights = {variant.name: variant.weight for variant in experiment.arms}
     if experiment.ramp:
         ramped = experiment.ramp[experiment.step].share

@@ -136,7 +136,10 @@ ROUTED: ContextVar[Routed | None] = ContextVar("excise_routed", default=None)
 def resolve(policy: Policy, target: str) -> Choice:
     """Find what `target` (`base`, `detox`, `detox@2`, `detox@candidate`) stands for now.
 
-    A name alone is its alias `production`, else its newest version. Raises `NotFoundError`.
+    A name alone is its alias `production`, else its newest version.
+
+    Raises:
+        NotFoundError: there is no such model, mask, version or alias.
     """
     if target == BASE:
         return Choice(None)
@@ -158,7 +161,11 @@ def resolve(policy: Policy, target: str) -> Choice:
 
 
 def choose(policy: Policy, model: str | None, unit: Unit) -> Choice:
-    """Route one request. `model` is the body's field. Raises `NotFoundError`."""
+    """Route one request. `model` is the body's field.
+
+    Raises:
+        NotFoundError: there is no such model, mask, version or alias.
+    """
     if model is None or model == policy.model:
         return routed(policy, unit)
     prefix = policy.model + ":"

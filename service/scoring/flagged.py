@@ -73,14 +73,22 @@ class Flagged:
         self._arrived.set()
 
     def latest(self, count: int = 100) -> list[Flag]:
-        """The newest first. Blocking. Raises `DatabaseLostError`."""
+        """The newest first. Blocking.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         columns = (flagged.c.at, flagged.c.mask, flagged.c.experiment, flagged.c.variant)
         chosen = select(*columns, flagged.c.score, flagged.c.text).order_by(flagged.c.id.desc()).limit(count)
         with self._database.begin(reads=True) as connection:
             return [Flag(*row) for row in connection.execute(chosen)]
 
     async def clear(self) -> int:
-        """Delete all, also what waits here to be written. Returns how many were kept. Raises `DatabaseLostError`."""
+        """Delete all, also what waits here to be written. Returns how many were kept.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         async with self._writing:  # what is being written comes first, so that none comes after
             self._waiting.clear()
             return await asyncio.to_thread(self._delete)
@@ -123,7 +131,11 @@ class Flagged:
             _log.exception("%d flagged responses are not kept", len(batch))
 
     def write(self, batch: Sequence[Flag]) -> None:
-        """Write responses, redacted, and delete what is too old or too much. Blocking. Raises `DatabaseLostError`."""
+        """Write responses, redacted, and delete what is too old or too much. Blocking.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         rows = [{**vars(flag), "text": redacted(flag.text)} for flag in batch]
         oldest = select(flagged.c.id).order_by(flagged.c.id.desc()).offset(self._keep).limit(1)
         with self._database.begin() as connection:

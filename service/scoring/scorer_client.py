@@ -88,7 +88,11 @@ class ScorerClient:
         self._thread.shutdown()
 
     async def _asked(self, batch: Sequence[Response]) -> list[Scored]:
-        """Ask the worker once. Raises `WorkerDiedError`."""
+        """Ask the worker once.
+
+        Raises:
+            WorkerDiedError: the worker process ended.
+        """
         if not self._ready:
             reply = await self._reply([], self._loading)
             self._ready = reply.available
@@ -111,7 +115,11 @@ class ScorerClient:
         ]
 
     async def _reply(self, batch: Sequence[Response], limit: float) -> Reply:
-        """The worker's reply; it is killed after `limit` seconds. Raises `WorkerDiedError`."""
+        """The worker's reply; it is killed after `limit` seconds.
+
+        Raises:
+            WorkerDiedError: the worker process ended.
+        """
         timer = asyncio.get_running_loop().call_later(limit, self._end_stuck, limit)
         try:
             reply = await self._in_thread(lambda: self._ask(batch))
@@ -136,7 +144,11 @@ class ScorerClient:
         self.most = min(self.most, wanted or MOST)
 
     def _ask(self, batch: Sequence[Response]) -> Reply:
-        """In the thread: ask the process, which is started where there is none. Raises `WorkerDiedError`."""
+        """In the thread: ask the process, which is started where there is none.
+
+        Raises:
+            WorkerDiedError: the worker process ended.
+        """
         if self._worker is None:
             try:
                 self._worker = WorkerProcess(self._spec, self._patience)

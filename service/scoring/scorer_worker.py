@@ -65,7 +65,8 @@ def run(connection: Connection, spec: str, patience: float) -> None:
 def answer(scorer: CheckedScorer, items: Sequence[Item]) -> Reply:
     """Score a batch. Where the scorer fails on it, it is halved, so that one text costs no other its score.
 
-    Raises `ScorerUnavailableError` where no text can be scored now.
+    Raises:
+        ScorerUnavailableError: no text can be scored now.
     """
     problems: list[str] = []
 

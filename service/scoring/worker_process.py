@@ -38,7 +38,11 @@ class WorkerProcess:
         return self._process.pid or 0
 
     def ask(self, items: Sequence[Item]) -> Reply:
-        """Have a batch scored, however long it takes. Raises `WorkerDiedError`, also when it is killed meanwhile."""
+        """Have a batch scored, however long it takes.
+
+        Raises:
+            WorkerDiedError: the process ended, or was killed meanwhile.
+        """
         try:
             self._connection.send_bytes(pickle.dumps(list(items), pickle.HIGHEST_PROTOCOL))
             # The process is watched too: a child of this one may have inherited the other end of the connection.

@@ -62,7 +62,11 @@ class Database:
     """Connections to one database, its tables made. Blocking: call it from a thread."""
 
     def __init__(self, url: str) -> None:
-        """Open `url` (SQLAlchemy's form) and make what tables are missing. Raises `DatabaseError`."""
+        """Open `url` (SQLAlchemy's form) and make what tables are missing.
+
+        Raises:
+            DatabaseError: it cannot be opened.
+        """
         try:
             self.engine = _connect(_parsed(url))
         except (ArgumentError, ImportError) as error:
@@ -84,7 +88,11 @@ class Database:
             self._place = _Place(Path(self.engine.url.database or "").absolute())
 
     def _make(self, connection: Connection) -> None:
-        """Make what tables are missing. Raises `DatabaseError` where there are tables of another Excise."""
+        """Make what tables are missing.
+
+        Raises:
+            DatabaseError: there are tables of another Excise.
+        """
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _OPENING})
         there = inspect(connection)
@@ -107,11 +115,14 @@ class Database:
 
     @contextmanager
     def begin(self, *, reads: bool = False) -> Iterator[Connection]:
-        """A connection in a transaction, committed at the end. Raises `DatabaseLostError` if the database is gone.
+        """A connection in a transaction, committed at the end.
 
-        `reads`: nothing will be written, so nobody has to wait. What the database says of a statement or its values
-        is no loss, but the caller's fault, and raised as it is. What is put into the connection's option `committed`
-        is called once all of it is written.
+        `reads`: nothing will be written, so nobody has to wait. What the database says of a statement or its values is
+        no loss, but the caller's fault, and raised as it is. What is put into the connection's option `committed` is
+        called once all of it is written.
+
+        Raises:
+            DatabaseLostError: the database is gone.
         """
         if self._place:
             self._place.check()
@@ -138,7 +149,11 @@ class Database:
             yield connection
 
     def number(self) -> int:
-        """How many changes there were. Raises `DatabaseLostError`."""
+        """How many changes there were.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         with self.begin(reads=True) as connection:
             return connection.scalar(select(changes.c.number)) or 0
 
@@ -175,7 +190,11 @@ def _reason(error: Exception) -> str:
 
 
 def _parsed(url: str) -> URL:
-    """What `url` says. Raises `DatabaseError`, which never shows it: it may hold a password."""
+    """What `url` says.
+
+    Raises:
+        DatabaseError: it is no address of a database; the message never shows it, for it may hold a password.
+    """
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # a port that is no number is a ValueError

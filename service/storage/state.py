@@ -57,7 +57,11 @@ class State:
             return _snapshot(connection)
 
     def set_route(self, target: str) -> None:
-        """Point the default route at `target`. Raises `NotFoundError` where that does not exist."""
+        """Point the default route at `target`.
+
+        Raises:
+            NotFoundError: there is no such target.
+        """
         with self._database.change() as connection:
             _check_target(connection, target)
             before = _snapshot(connection).route
@@ -66,7 +70,11 @@ class State:
                 self._enter(connection, target)
 
     def rollback_route(self) -> str:
-        """Point the default route back at the target before. Returns it. Raises `ServiceError`."""
+        """Point the default route back at the target before. Returns it.
+
+        Raises:
+            ServiceError: there is no target before, or it is gone.
+        """
         with self._database.change() as connection:
             target: str = _back(connection, ROUTE, lambda target: _check_target(connection, target))
             self._enter(connection, target)
@@ -81,19 +89,32 @@ class State:
         connection.execute(entered.values(document=experiment.document()))
 
     def set_alias(self, mask: str, alias: str, version: int) -> None:
-        """Point an alias at a version. Raises `NotFoundError`."""
+        """Point an alias at a version.
+
+        Raises:
+            NotFoundError: there is no such version.
+        """
         with self._database.change() as connection:
             _check_target(connection, f"{mask}@{version}")
             _point(connection, _alias(mask, alias), version, "set alias")
 
     def rollback_alias(self, mask: str, alias: str) -> int:
-        """Point an alias back at the version before. Returns it. Raises `ServiceError`."""
+        """Point an alias back at the version before. Returns it.
+
+        Raises:
+            ServiceError: there is no version before, or it is gone.
+        """
         with self._database.change() as connection:
             name = _alias(mask, alias)
             return _back(connection, name, lambda version: _check_target(connection, f"{mask}@{version}"))
 
     def remove_alias(self, mask: str, alias: str) -> None:
-        """Take an alias away. Raises `NotFoundError` where there is none, `ConflictError` where it is in use."""
+        """Take an alias away.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: it is in use.
+        """
         with self._database.change() as connection:
             snapshot, name = _snapshot(connection), _alias(mask, alias)
             if alias not in snapshot.aliases.get(mask, {}):
@@ -104,7 +125,11 @@ class State:
             connection.execute(delete(pointers).where(pointers.c.name == name))
 
     def create(self, experiment: Experiment) -> Experiment:
-        """Store a new experiment. Raises `ConflictError` where the name is taken, or there are too many."""
+        """Store a new experiment.
+
+        Raises:
+            ConflictError: the name is taken, or there are too many.
+        """
         with self._database.change() as connection:
             known = _snapshot(connection).experiments
             if connection.scalar(select(experiments.c.name).where(experiments.c.name == experiment.name)):
@@ -143,8 +168,11 @@ class State:
     ) -> Experiment:
         """Change an experiment. `revision`: the one that the change was made on.
 
-        One that is stopped hands the default route on to its winner, or its control. Raises `NotFoundError`, and
-        `ConflictError` where somebody else changed it since, or where `edit` does.
+        One that is stopped hands the default route on to its winner, or its control.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+            ConflictError: somebody else changed it since, or `edit` raises it.
         """
         with self._database.change() as connection:
             before = _experiment(connection, name)
@@ -171,8 +199,11 @@ class State:
         return after
 
     def remove(self, name: str) -> None:
-        """Delete a stopped experiment; its name is never used again. Raises `NotFoundError`, or `ConflictError`
-        where it still runs.
+        """Delete a stopped experiment; its name is never used again.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+            ConflictError: it still runs.
         """
         with self._database.change() as connection:
             experiment = _experiment(connection, name)

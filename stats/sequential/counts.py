@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Count:
-    """``events`` among ``trials``; raises ValueError unless ``0 <= events <= trials``."""
+    """`events` among `trials`; raises ValueError unless `0 <= events <= trials`."""
 
     events: int
     trials: int
@@ -26,7 +26,7 @@ class Count:
 class Stratum:
     """The counts of two variants in one epoch, within which neither the weights nor, in expectation, the mix changes.
 
-    ``share`` is the treatment's designed share among the two, known before the epoch's first response. Statistics stay
+    `share` is the treatment's designed share among the two, known before the epoch's first response. Statistics stay
     valid when the realised share differs; they lose power when it differs much.
     """
 
@@ -44,7 +44,7 @@ class Stratum:
 
 
 def checked_alpha(alpha: float) -> float:
-    """``alpha`` itself; raises ValueError unless it lies strictly between 0 and 1."""
+    """`alpha` itself; raises ValueError unless it lies strictly between 0 and 1."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha {alpha}: the chance of a false alarm lies strictly between 0 and 1")
     return alpha

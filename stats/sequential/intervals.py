@@ -37,7 +37,7 @@ def rate_log_e_value(events: float, trials: float, rate: float) -> float:
 
 
 def rate_interval(count: Count, alpha: float) -> tuple[float, float]:
-    """Bounds of one rate, at all times at once with probability ``1 − alpha``; (0, 1) without trials."""
+    """Bounds of one rate, at all times at once with probability `1 − alpha`; (0, 1) without trials."""
     limit = -math.log(checked_alpha(alpha))
 
     def height(rate: float) -> float:
@@ -50,11 +50,11 @@ def rate_interval(count: Count, alpha: float) -> tuple[float, float]:
 
 
 def difference_interval(strata: Sequence[Stratum], alpha: float) -> tuple[float, float]:
-    """Bounds of ``rate_treatment − rate_control``, the same in every stratum; (−1, 1) without data.
+    """Bounds of `rate_treatment − rate_control`, the same in every stratum; (−1, 1) without data.
 
     Where the strata contradict each other so much that no common difference is left, the bounds are those that hold for
     the differences of all strata, and so for every average of them, at once: each stratum's own interval at
-    ``alpha`` over their number, from the lowest end to the highest.
+    `alpha` over their number, from the lowest end to the highest.
     """
     limit = -math.log(checked_alpha(alpha))
     told = [stratum for stratum in strata if stratum.control.trials and stratum.treatment.trials]
@@ -78,9 +78,9 @@ def difference_interval(strata: Sequence[Stratum], alpha: float) -> tuple[float,
 
 
 def difference_lower_bound(strata: Sequence[Stratum], alpha: float) -> float:
-    """What ``rate_treatment − rate_control`` exceeds, in one stratum at least.
+    """What `rate_treatment − rate_control` exceeds, in one stratum at least.
 
-    At all times at once, with probability ``1 − alpha``: the largest difference ``d`` for which "at most ``d`` in every
+    At all times at once, with probability `1 − alpha`: the largest difference `d` for which "at most `d` in every
     stratum" is rejected; −1 where none is.
     """
     limit = -math.log(checked_alpha(alpha))
@@ -97,7 +97,7 @@ def difference_lower_bound(strata: Sequence[Stratum], alpha: float) -> float:
 
 
 def difference_upper_bound(strata: Sequence[Stratum], alpha: float) -> float:
-    """What ``rate_treatment − rate_control`` stays under, in one stratum at least; 1 where that is not known."""
+    """What `rate_treatment − rate_control` stays under, in one stratum at least; 1 where that is not known."""
     return -difference_lower_bound([stratum.swapped() for stratum in strata], alpha)
 
 
@@ -118,7 +118,7 @@ def _spread(count: Count) -> float:
 
 
 def _end(height: Height, inside: float, last: float, width: float, precise: float = _TOLERANCE) -> float:
-    """Where ``height`` becomes positive on the way from ``inside`` to ``last``, or a little beyond; else ``last``."""
+    """Where `height` becomes positive on the way from `inside` to `last`, or a little beyond; else `last`."""
     found = crossing(height, inside, last, width, precise=precise)
     return last if found is None else found
 
@@ -126,15 +126,15 @@ def _end(height: Height, inside: float, last: float, width: float, precise: floa
 def crossing(
     height: Height, inside: float, last: float, step: float, *, precise: float, power: float = 2.0, growth: float = 1.5
 ) -> float | None:
-    """A place where ``height`` is not negative, beyond the root by at most ``precise`` of the way; None where none is.
+    """A place where `height` is not negative, beyond the root by at most `precise` of the way; None where none is.
 
     Args:
-        height: negative at ``inside``, and from its root to ``last`` not negative.
+        height: negative at `inside`, and from its root to `last` not negative.
         inside: where the way begins.
         last: where it ends.
-        step: about how far the root is; with ``power`` 2, four standard errors.
-        precise: part of the way from ``inside`` to the root.
-        power: ``height`` grows about with this power of the way: evidence with the square of a difference.
+        step: about how far the root is; with `power` 2, four standard errors.
+        precise: part of the way from `inside` to the root.
+        power: `height` grows about with this power of the way: evidence with the square of a difference.
         growth: factor between steps until the root is passed.
     """
     sign, near, low = 1.0 if last > inside else -1.0, inside, height(inside)

@@ -38,9 +38,9 @@ class Cells(NamedTuple):
 def log_ratios(
     cells: Cells, rates: ArrayLike, difference: float, effects: Effects, kept: NDArray[np.int_] | None = None
 ) -> Array:
-    """``log R`` [*rates, effects] of null points ``(rate, rate + difference)``; inf where the null is impossible.
+    """`log R` [*rates, effects] of null points `(rate, rate + difference)`; inf where the null is impossible.
 
-    The numbers of ``cells`` may be arrays that broadcast with ``rates``. ``kept``: numbers of the effects asked for.
+    The numbers of `cells` may be arrays that broadcast with `rates`. `kept`: numbers of the effects asked for.
     """
     sizes = effects.sizes if kept is None else effects.sizes[kept]
     k_a, n_a, k_b, n_b, share = (np.asarray(number, dtype=float)[..., None] for number in cells)
@@ -66,13 +66,13 @@ def log_likelihood(events: ArrayLike, trials: ArrayLike, rates: ArrayLike) -> Ar
 
 
 def moved(rates: Array, effects: Array) -> Array:
-    """Rates after a change of ``2·asin(√rate)`` by ``effects``, as far as there are such rates."""
+    """Rates after a change of `2·asin(√rate)` by `effects`, as far as there are such rates."""
     angles = 2 * np.arctan2(np.sqrt(rates), np.sqrt(1 - rates))
     return np.where(effects == 0, rates, np.sin(np.clip(angles + effects, 0, math.pi) / 2) ** 2)
 
 
 def alternatives(a: Array, b: Array, share: Array, effects: Array) -> tuple[Array, Array]:
-    """Pairs of rates [*, effects] whose likeliest null point is ``(a, b)``, until one of them is 0 or 1."""
+    """Pairs of rates [*, effects] whose likeliest null point is `(a, b)`, until one of them is 0 or 1."""
     spread_a, spread_b = share * np.sqrt(a * (1 - a)), (1 - share) * np.sqrt(b * (1 - b))
     lever = _part(spread_a, spread_b, share)
     gain = moved(b, (1 - lever) * effects) - b - (moved(a, -lever * effects) - a)
@@ -81,6 +81,6 @@ def alternatives(a: Array, b: Array, share: Array, effects: Array) -> tuple[Arra
 
 
 def _part(one: Array, other: Array, otherwise: Array) -> Array:
-    """``one`` of the sum of both; ``otherwise`` where that is 0."""
+    """`one` of the sum of both; `otherwise` where that is 0."""
     total = one + other
     return np.where(total > 0, one / np.where(total > 0, total, 1), otherwise)

@@ -5,7 +5,7 @@ at one time: in the limit, where the variance is known well enough and sums are 
 Sinha, Kennedy, Ramdas 2021, "Time-uniform central limit theory and asymptotic confidence sequences"). Below `LEAST`
 values nothing is said, which is (−inf, inf).
 
-The normal mixture of Robbins (1970): a sum of n values of variance σ² leaves ``±σ·√((n + ρ)·log((n + ρ)/(ρ·α²)))``
+The normal mixture of Robbins (1970): a sum of n values of variance σ² leaves `±σ·√((n + ρ)·log((n + ρ)/(ρ·α²)))`
 about its mean with a probability of at most α, ever. ρ makes that narrowest, about, at `TUNED` values.
 """
 
@@ -29,7 +29,7 @@ TUNED = 1000.0
 
 @dataclass(frozen=True)
 class Moments:
-    """``n`` values, their sum and the sum of their squares."""
+    """`n` values, their sum and the sum of their squares."""
 
     n: int
     total: float
@@ -47,7 +47,7 @@ class Moments:
 
 
 def mean_interval(moments: Moments, alpha: float) -> tuple[float, float]:
-    """Bounds of a mean, asymptotically at all times at once with probability ``1 − alpha``."""
+    """Bounds of a mean, asymptotically at all times at once with probability `1 − alpha`."""
     checked_alpha(alpha)
     if moments.n < LEAST:
         return -math.inf, math.inf
@@ -58,7 +58,7 @@ def mean_interval(moments: Moments, alpha: float) -> tuple[float, float]:
 def mean_difference_interval(strata: Sequence[tuple[Moments, Moments]], alpha: float) -> tuple[float, float]:
     """Bounds of the treatment's mean less the control's (each pair: control, treatment), asymptotically, as above.
 
-    Strata are weighted harmonically, by ``n_a·n_b/(n_a + n_b)``: with these weights the weighted sum of the differences
+    Strata are weighted harmonically, by `n_a·n_b/(n_a + n_b)`: with these weights the weighted sum of the differences
     is a sum over responses, each counted once, so that it is a random walk in the number of responses. Strata whose
     variants have fewer than two values are left out.
     """

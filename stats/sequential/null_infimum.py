@@ -49,7 +49,11 @@ _WIDEST = 0.4
 
 
 def evidence(strata: Sequence[Cells], difference: float, effects: Effects) -> float:
-    """`log inf M` over the free rates of all strata; see `rates`. Raises ValueError for an impossible difference."""
+    """`log inf M` over the free rates of all strata; see `rates`.
+
+    Raises:
+        ValueError: no two rates have this difference.
+    """
     if not -1 <= difference <= 1:
         raise ValueError(f"difference {difference}: two rates differ by −1 to 1")
     told = [cells for cells in strata if cells.control_trials or cells.treatment_trials]

@@ -17,7 +17,7 @@ _PRECISE = 0.02
 
 
 def minimum_detectable(strata: Sequence[Stratum], alpha: float) -> float | None:
-    """The smallest difference of the treatment's rate, up or down, that would be seen by now at level ``alpha``.
+    """The smallest difference of the treatment's rate, up or down, that would be seen by now at level `alpha`.
 
     Absolute. Every stratum keeps its trials; the control's rate is that of both variants together, the treatment's
     differs from it. None where no difference could be seen yet.
@@ -40,9 +40,9 @@ def minimum_detectable(strata: Sequence[Stratum], alpha: float) -> float | None:
 
 
 def responses_needed(strata: Sequence[Stratum], alpha: float, margin: float) -> int | None:
-    """How many more responses, of both variants together, a decision at level ``alpha`` takes if rates stay so.
+    """How many more responses, of both variants together, a decision at level `alpha` takes if rates stay so.
 
-    Until a difference of ``margin`` is rejected: of the sign of the observed one where that is beyond it, else of both
+    Until a difference of `margin` is rejected: of the sign of the observed one where that is beyond it, else of both
     signs, so that what is left does not matter. Responses to come are put to the last stratum, at its share and at the
     observed rates; the answer is right to 2%. 0 where it is decided; None where 10⁹ would not do, or where a variant
     has no data.

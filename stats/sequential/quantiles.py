@@ -17,10 +17,13 @@ from stats.sequential.intervals import rate_log_e_value
 
 
 def quantile_interval(histogram: Sequence[int], edges: Sequence[float], p: float, alpha: float) -> tuple[float, float]:
-    """Edges between which the p-quantile lies, at all times at once with probability ``1 − alpha``.
+    """Edges between which the p-quantile lies, at all times at once with probability `1 − alpha`.
 
-    ``histogram`` counts the values in (−inf, edges[0]], (edges[0], edges[1]], …, (edges[-1], inf), so it is longer by
-    one. (−inf, inf) without data. Raises ValueError for another length, edges out of order, or p outside (0, 1).
+    `histogram` counts the values in (−inf, edges[0]], (edges[0], edges[1]], …, (edges[-1], inf), so it is longer by
+    one. (−inf, inf) without data.
+
+    Raises:
+        ValueError: the counts do not fit the edges, the edges are out of order, or p is outside (0, 1).
     """
     if len(histogram) != len(edges) + 1 or any(a >= b for a, b in pairwise(edges)):
         raise ValueError(f"{len(histogram)} buckets, {len(edges)} edges: a histogram has one more than rising edges")

@@ -20,8 +20,10 @@ def split_log_e_value(strata: Sequence[tuple[Sequence[int], Sequence[float]]]) -
     """Logarithm of the e-value against the designed split, in every stratum.
 
     A stratum is the units seen of each variant, and the variants' designed weights, which need not sum to 1. The split
-    is broken, at level α, where this reaches ``log(1/α)``; inf where a variant of weight 0 has units. Raises ValueError
-    for counts and weights that do not fit together.
+    is broken, at level α, where this reaches `log(1/α)`; inf where a variant of weight 0 has units.
+
+    Raises:
+        ValueError: counts and weights do not fit together.
     """
     return math.fsum(_log_e_value(np.asarray(counts), np.asarray(weights, dtype=float)) for counts, weights in strata)
 

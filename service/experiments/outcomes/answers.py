@@ -60,7 +60,11 @@ class Answers:
         )
 
     def write(self) -> None:
-        """Write what waits. Raises `DatabaseLostError`; then it waits on."""
+        """Write what waits.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached; what waits is kept.
+        """
         with self._writing:
             rows = list(self._waiting)
             if not rows:
@@ -79,7 +83,9 @@ class Answers:
     def rate(self, response: str, value: float) -> Answer:
         """Note feedback on a response, −1 to 1, once. Returns whose it was.
 
-        Raises `NotFoundError` for an id that is not known (any more), `ConflictError` where feedback was given.
+        Raises:
+            NotFoundError: the id is not known, or no longer.
+            ConflictError: feedback was given.
         """
         self.write()
         chosen = answers.c.id == _hash(response)
@@ -102,7 +108,11 @@ class Answers:
         return Answer(*row)
 
     def expire(self) -> None:
-        """Forget what is too old. Raises `DatabaseLostError`."""
+        """Forget what is too old.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         with self._database.begin() as connection:
             connection.execute(delete(answers).where(answers.c.at < self._clock() - self._hours * _HOUR))
 

@@ -90,7 +90,8 @@ class Ledger:
     def __init__(self, database: Database, replica: str, clock: Callable[[], float]) -> None:
         """`replica`: an id that no process had before. `clock`: seconds since 1970; it may jump.
 
-        Raises `ValueError` if the id is too long for its column.
+        Raises:
+            ValueError: the id is too long for its column.
         """
         if not 0 < len(replica) <= LONGEST_REPLICA:
             raise ValueError(f"the replica's id {replica!r} must have 1 to {LONGEST_REPLICA} characters")
@@ -132,7 +133,8 @@ class Ledger:
     def flush(self) -> int:
         """Write what changed; return how many responses were committed. Blocking.
 
-        Raises `DatabaseLostError`; then everything is kept for the next flush.
+        Raises:
+            DatabaseLostError: the database cannot be reached; everything is kept for the next flush.
         """
         with self._flushing:
             before = self._written
@@ -141,7 +143,11 @@ class Ledger:
             return self._written - before
 
     def close(self) -> None:
-        """Flush a last time. Raises `DatabaseLostError`; what was not committed is then lost with the process."""
+        """Flush a last time.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached; what was not committed is lost with the process.
+        """
         self.flush()
 
     def _now(self) -> int:

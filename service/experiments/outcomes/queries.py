@@ -29,13 +29,21 @@ class Moment:
 
 
 def tallies(database: Database, experiment: str) -> list[Tally]:
-    """By epoch and variant, in this order; a variant that nobody met is left out. Raises `DatabaseLostError`."""
+    """By epoch and variant, in this order; a variant that nobody met is left out.
+
+    Raises:
+        DatabaseLostError: the database cannot be reached.
+    """
     found = _read(database, experiment, outcomes.c.minute == WHOLE, outcomes.c.epoch, outcomes.c.variant)
     return [Tally(epoch, variant, all=kinds[0], units=kinds[1]) for (epoch, variant), kinds in found]
 
 
 def timeline(database: Database, experiment: str, width: int = 1) -> list[Moment]:
-    """By time and variant, over all epochs, `width` minutes at a time. Raises `DatabaseLostError`."""
+    """By time and variant, over all epochs, `width` minutes at a time.
+
+    Raises:
+        DatabaseLostError: the database cannot be reached.
+    """
     minute = outcomes.c.minute - outcomes.c.minute % width
     found = _read(database, experiment, outcomes.c.minute != WHOLE, minute, outcomes.c.variant)
     return [
@@ -46,7 +54,10 @@ def timeline(database: Database, experiment: str, width: int = 1) -> list[Moment
 def course(database: Database, experiment: str, width: int, since: float = 0.0) -> list[Moment]:
     """The same of every response alone, from `since` on, and without histograms: far cheaper.
 
-    `since`: seconds since 1970. Raises `DatabaseLostError`.
+    `since`: seconds since 1970.
+
+    Raises:
+        DatabaseLostError: the database cannot be reached.
     """
     minute = outcomes.c.minute - outcomes.c.minute % width
     rows = outcomes.c.experiment == experiment, outcomes.c.minute >= int(since // 60), outcomes.c.kind == "all"
@@ -58,9 +69,12 @@ def course(database: Database, experiment: str, width: int, since: float = 0.0) 
 
 
 def forget(database: Database, experiment: str) -> None:
-    """Delete all outcomes of an experiment. Raises `DatabaseLostError`.
+    """Delete all outcomes of an experiment.
 
     No other experiment may take its name while a replica runs that has gathered outcomes for it.
+
+    Raises:
+        DatabaseLostError: the database cannot be reached.
     """
     with database.begin() as connection:
         connection.execute(delete(outcomes).where(outcomes.c.experiment == experiment))
@@ -71,7 +85,10 @@ def forget(database: Database, experiment: str) -> None:
 def expire(database: Database, before: float, stopped: Sequence[str]) -> None:
     """Forget the minutes `before` a time, in seconds since 1970, and the users of experiments that are `stopped`.
 
-    The sums over all minutes stay, which is what reports and tests are made of. Raises `DatabaseLostError`.
+    The sums over all minutes stay, which is what reports and tests are made of.
+
+    Raises:
+        DatabaseLostError: the database cannot be reached.
     """
     minutes = outcomes.c.minute != WHOLE, outcomes.c.minute < int(before // 60)
     with database.begin() as connection:

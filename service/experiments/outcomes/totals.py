@@ -75,7 +75,11 @@ SUMS: tuple[str, ...] = tuple(field.name for field in fields(Totals) if field.na
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a response belongs in an experiment. Raises `ValueError` for a name that no database could keep."""
+    """Where a response belongs in an experiment.
+
+    Raises:
+        ValueError: no database could keep a name.
+    """
 
     experiment: str
     epoch: int
@@ -97,7 +101,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class Outcome(Origin):
-    """One response, or one failed request, in an experiment. Raises `ValueError` for what no database could keep."""
+    """One response, or one failed request, in an experiment.
+
+    Raises:
+        ValueError: no database could keep it.
+    """
 
     error: bool = False
     truncated: bool = False
@@ -150,7 +158,10 @@ _RANGES: dict[Later, tuple[float, float]] = {"coherence": (-1e4, 0.0), "feedback
 class Value(Origin):
     """A number that becomes known of a response after it was counted: its coherence, or feedback on it.
 
-    Of each kind, the first of a unit stands for it in the tests. Raises `ValueError` for what is out of range.
+    Of each kind, the first of a unit stands for it in the tests.
+
+    Raises:
+        ValueError: it is out of range.
     """
 
     what: Later
