@@ -61,7 +61,7 @@ class BackgroundTasks:
         try:
             await asyncio.to_thread(self._intake.ledger.close)
             await asyncio.to_thread(self._intake.answers.write)
-        except Exception as error:  # whatever it is, the server is ending
+        except Exception as error:  # of any kind: the server is ending
             _log.warning("%d outcomes were not written and are lost: %r", self._intake.ledger.waiting, error)
 
     async def _expire(self) -> None:
@@ -93,7 +93,7 @@ class BackgroundTasks:
             await asyncio.sleep(max(0.05, seconds - (time.monotonic() - began)))
 
     async def once(self, work: Work) -> None:
-        """Do one of the works, whatever it raises, and note whether the database answered it."""
+        """Do one of the tasks, log what it raises, and note whether the database answered it."""
         late = asyncio.get_running_loop().call_later(_PATIENCE, self._late, work)
         try:
             await work()

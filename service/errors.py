@@ -131,7 +131,7 @@ class EngineDiedError(UnavailableError):
 
 
 class ServerEndingError(UnavailableError):
-    """The server was told to end. What was not answered can be sent again, to another replica or to the next server."""
+    """The server is shutting down. What was not answered can be sent again, to another replica or the next server."""
 
     def __init__(self) -> None:
         super().__init__("this server is ending and takes no more requests; send it again", code="server_ending")

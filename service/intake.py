@@ -26,7 +26,15 @@ class Intake:
     def __init__(
         self, settings: Settings, database: Database, ledger: Ledger, judge: Judge, clock: Callable[[], float]
     ) -> None:
-        """Start nothing yet. `judge`: asks the engine, see `service.engine_protocol`."""
+        """Start nothing yet.
+
+        Args:
+            settings: of the service.
+            database: where flagged responses and answers are kept.
+            ledger: where outcomes are counted.
+            judge: asks the engine; see `service.engine_protocol`.
+            clock: seconds since 1970.
+        """
         self.ledger = ledger
         self.flagged = Flagged(database, settings.keep_flagged, settings.flagged_days, clock)
         self.recorder = Recorder(ledger, self.flagged)

@@ -39,7 +39,7 @@ class Lines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """`{"time": …, "level": …, "process": …, "pid": …, "logger": …, "message": …}`, one line whatever it holds; with
+    """`{"time": …, "level": …, "process": …, "pid": …, "logger": …, "message": …}`, one line whatever the message; with
     `exception` where there was one.
     """
 
@@ -116,8 +116,12 @@ def show() -> None:
 
 
 def configuration(level: str, stream: str, unlogged: list[str]) -> dict[str, Any]:
-    """For `logging.config.dictConfig`: all in one format to one stream. `unlogged`: paths whose requests are not
-    worth a line.
+    """For `logging.config.dictConfig`: all in one format to one stream.
+
+    Args:
+        level: of the loggers.
+        stream: where lines go.
+        unlogged: paths whose requests are not worth a line.
     """
     kind = "JsonLines" if os.environ.get(_VARIABLE) == "json" else "Lines"
     handled = {"handlers": ["excise"], "propagate": False}

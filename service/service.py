@@ -97,7 +97,7 @@ class Service(Control):
             self.capabilities.check(choice)
             await self.adapter(choice, retry=True)
         except ConflictError:
-            pass  # usable at load; a request that names it is told so
+            pass  # usable at load; a request that names it gets the error
         except UnavailableError as error:  # it is registered all the same, and each request tries again
             _log.warning("%s", error)
         return record, created

@@ -44,8 +44,12 @@ class Shutdown:
     """Ends one server, in a time that has a bound. Lives on the event loop."""
 
     def __init__(self, engine: Callable[[], Engine | None], hurry: Callable[[], None], scoring_drain: float) -> None:
-        """`engine`: the engine, once it is up. `hurry`: have scoring wait for nothing. `scoring_drain`: seconds
-        that it waits else.
+        """The server runs.
+
+        Args:
+            engine: the engine, once it is up.
+            hurry: has scoring wait for nothing.
+            scoring_drain: seconds that scoring waits otherwise.
         """
         self._engine, self._hurry, self._scoring_drain = engine, hurry, scoring_drain
         self._running: set[Cuttable] = set()
@@ -57,12 +61,12 @@ class Shutdown:
 
     @property
     def begun(self) -> bool:
-        """Whether this server was told to end: what fails now fails by no fault of a mask."""
+        """Whether this server is shutting down: what fails now fails by no fault of a mask."""
         return self._signals > 0
 
     @property
     def hurried(self) -> bool:
-        """Whether it was told twice: nothing is waited for."""
+        """Whether it was signalled twice: nothing is waited for."""
         return self._signals > 1
 
     def check(self) -> None:
@@ -130,7 +134,7 @@ class Shutdown:
         return engine is not None and engine.dead
 
     async def _cut(self) -> None:
-        """Tell whoever still waits. Their answers are then complete, at which vLLM drops what it does for them."""
+        """Send the error to all that wait. Their answers are then complete, so vLLM drops what it does for them."""
         _log.warning("%d requests are cut off", len(self._running))
         tasks = [asyncio.create_task(answer.cut(ServerEndingError())) for answer in self._running]
         _, late = await asyncio.wait(tasks, timeout=_CUT)

@@ -1,4 +1,4 @@
-"""Moments as text: ISO 8601 in UTC, to the millisecond, in answers and in the log alike."""
+"""Moments as text: ISO 8601 in UTC, to the millisecond, in answers and in the log."""
 
 from __future__ import annotations
 

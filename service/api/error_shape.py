@@ -1,4 +1,4 @@
-"""One shape for every error that leaves the server, whoever raised it: OpenAI's, or Anthropic's on its paths."""
+"""One shape for every error that leaves the server, ours or vLLM's: OpenAI's, or Anthropic's on its paths."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class MaskedResponse:
     """An ASGI `send` that adds `x-excise-mask` and `x-excise-digest`, and in an experiment which and where.
 
     What an endpoint sends before the engine has answered waits until it has; after that, everything passes through at
-    once. Where the engine died or was told to end first, the client gets 503.
+    once. Where the engine died or was shut down first, the client gets 503.
     """
 
     def __init__(self, send: Send, routed: Routed, service: Service, path: str = "") -> None:
@@ -33,7 +33,7 @@ class MaskedResponse:
         self.failed = False
         """Whether the client got an error of the server's."""
         self.cut_off = False
-        """Whether that came in the place of what the endpoint was doing: whatever it does now, nobody is there."""
+        """Whether that came in the place of what the endpoint was doing: what it sends from now on is dropped."""
 
     async def __call__(self, message: Message) -> None:
         """Pass a message on, or keep it until the mask is known."""

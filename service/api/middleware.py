@@ -235,7 +235,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _check_json(data: bytes, headers: Headers) -> None:
-    """Refuse what only some readers take for JSON, or cannot be said back.
+    """Refuse what only some readers take for JSON, or what no answer could repeat.
 
     Raises:
         InvalidRequestError: it is one of these, or not declared as JSON.
@@ -297,7 +297,7 @@ def _without_body(send: Send) -> Send:
 
 
 def _replay(body: list[bytes], receive: Receive) -> Receive:
-    """A body that was read, for the application to read again; then whatever comes, such as the disconnect."""
+    """A body that was read, for the application to read again; then all later messages, such as the disconnect."""
     left = list(reversed(body))
 
     async def replayed() -> Message:

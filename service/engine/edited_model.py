@@ -95,7 +95,7 @@ class EditedModel:
         for name, matrix in tensors(self._folder):
             held = self._matrices.get(tail(name.removesuffix(".weight")))
             if name not in mask.weights or held is None:
-                continue  # a cut matrix that is on no rank is told by the counts, added up
+                continue  # a cut matrix that is on no rank shows in the counts, added up
             method, shard = held
             indices = mask.weight_indices(name)
             rows, columns = np.divmod(indices, mask.meta.shapes[name][1])

@@ -52,7 +52,7 @@ class EditedMethod:
         """Slot → what its mask takes off the output."""
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else vLLM asks of a linear method, the wrapped one answers."""
+        """All other attributes of vLLM's linear method are the wrapped one's."""
         if name.startswith("__") or name == "_method":
             raise AttributeError(name)
         return getattr(self._method, name)
@@ -94,7 +94,7 @@ def edit(layer: Any, batch: Batch, dtype: torch.dtype, inputs: int, *, gated: bo
     method = EditedMethod(layer.quant_method, batch, gated=gated, weighted=weighted)
     if gated:
         method.gates = torch.ones(batch.slots + 1, inputs, dtype=dtype, device=batch.index.device)
-    # On the CPU whatever the device is: reading the number must not wait for an accelerator.
+    # On the CPU, also where the device is another: reading the number must not wait for an accelerator.
     layer.register_buffer("excise_handle", torch.tensor([len(_EDITED)]), persistent=False)
     _EDITED.append(method)
     layer.quant_method = method

@@ -45,10 +45,13 @@ def check(choice: Choice, digest: str) -> str:
 def observe(
     engine_client: Any, put: Callable[[Response], None], digest_of: DigestOf, label_of: Callable[[str], str]
 ) -> None:
-    """Wrap `engine_client.generate`. `put` gets each finished response; one that is cut off is not counted.
+    """Wrap `engine_client.generate`.
 
-    `digest_of` tells what mask an adapter (None: no adapter) is, as the engine's workers reported it; empty for none.
-    `label_of` bounds the labels of the metrics.
+    Args:
+        engine_client: vLLM's.
+        put: gets each finished response; one that is cut off is not counted.
+        digest_of: the mask that an adapter (None: no adapter) is, as the engine's workers reported it; empty for none.
+        label_of: bounds the labels of the metrics.
     """
     generate = engine_client.generate
 

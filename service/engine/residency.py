@@ -53,13 +53,17 @@ class Residency:
         self._failed: dict[str, tuple[float, str]] = {}
         """Digest → until when it is refused without another try, and why."""
         self.admitted: dict[int, str] = {}
-        """Adapter's number → digest of the mask that the workers said they read under it."""
+        """Adapter's number → digest of the mask that the workers report under it."""
         self._stopped = self._died = False
         self._patience = _TO_END
         vllm_names.before_shutdown(engine_client, self._ending)
 
     def expect_end(self, *, at_once: bool = False) -> None:
-        """The engine will be told to end, and has not died then. `at_once`: without a second to do it well."""
+        """The engine will be stopped, and has not died then.
+
+        Args:
+            at_once: without a second to do it well.
+        """
         self._died = self.dead
         self._stopped = True
         self._patience = 0.0 if at_once else self._patience
@@ -86,7 +90,7 @@ class Residency:
         """Make the mask usable; return its adapter's name.
 
         A refusal holds for some seconds, unless `retry` says that something has changed. The name is known to vLLM's
-        handlers only once the workers have said that, together, they cut all that it cuts.
+        handlers only once the workers have reported that, together, they cut all that it cuts.
 
         Raises:
             UnavailableError: the workers did not take the mask; nothing was applied.

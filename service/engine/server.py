@@ -23,7 +23,7 @@ from service.settings import VLLM_KEY, Settings
 from service.shutdown import LEAVE
 
 _DRAIN = 30
-"""Seconds that running requests have when the server is told to end, unless --shutdown-timeout says otherwise."""
+"""Seconds that running requests have when the server is asked to stop, unless --shutdown-timeout says otherwise."""
 
 _ADAPTERS = "adapters carry the masks; --max-resident-masks says how many"
 _LOADER = "its loader reads the files that masks are made for"
@@ -202,7 +202,7 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
 
 
 def check_free(launch: Launch) -> None:
-    """Raise `InvalidRequestError` where nothing can listen: told now, not when the engine is up."""
+    """Raise `InvalidRequestError` where nothing can listen: now, not when the engine is up."""
     host, port = launch.options.host or "", launch.options.port
     if launch.options.uds:
         return

@@ -45,9 +45,12 @@ def tail(module: str) -> str:
 
 
 def shards(name: str, layer: LinearBase, packed: Mapping[str, Sequence[str]]) -> list[Shard]:
-    """The parts that `layer`, called `name` in vLLM's model, holds; none where it is no projection of a layer.
+    """The parts of the checkpoint's matrices that a layer holds; none where it is no projection of a decoder layer.
 
-    `packed` is the model's `packed_modules_mapping`: a fused layer's name → those of the matrices in it.
+    Args:
+        name: of the layer in vLLM's model.
+        layer: vLLM's.
+        packed: the model's `packed_modules_mapping`: a fused layer's name → those of the matrices in it.
     """
     parent, _, last = tail(name).rpartition(".")
     if not parent:

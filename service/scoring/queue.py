@@ -106,7 +106,8 @@ class ScoringQueue:
     async def close(self, *, drain: bool = True) -> None:
         """Score what is waiting, within the limit, and end the workers; what is left then counts as dropped.
 
-        `drain`: False to leave it at once.
+        Args:
+            drain: False to leave it at once.
         """
         self._closing = True
         if self._tasks and drain:

@@ -33,8 +33,12 @@ class ScorerClient:
     ) -> None:
         """Start nothing yet.
 
-        `breaker`: which clients share. Seconds: `patience` for one call of a scorer that goes over a network,
-        `stuck` until a worker that does not answer is killed, `loading` until one that loads its scorer is.
+        Args:
+            spec: names the scorer.
+            breaker: clients share it.
+            patience: seconds for one call of a scorer that goes over a network.
+            stuck: seconds until a worker that does not answer is killed.
+            loading: seconds until a worker that loads its scorer is killed.
         """
         self._spec, self._breaker = spec, breaker
         self._patience, self._stuck, self._loading = patience, stuck, loading
@@ -81,10 +85,10 @@ class ScorerClient:
         return found + [Scored(response) for response in batch[len(found) :]]
 
     async def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, also in the middle of a batch."""
         if self._worker:
             self._worker.kill()
-        await self._in_thread(self._forget)  # after whatever the thread is in, a start included
+        await self._in_thread(self._forget)  # after the thread's present work, a start included
         self._thread.shutdown()
 
     async def _asked(self, batch: Sequence[Response]) -> list[Scored]:

@@ -45,7 +45,13 @@ class Reply:
 
 
 def run(connection: Connection, spec: str, patience: float) -> None:
-    """Answer batches until the other end is closed. `patience`: seconds for one call of a scorer over a network."""
+    """Answer batches until the other end is closed.
+
+    Args:
+        connection: to the server.
+        spec: names the scorer.
+        patience: seconds for one call of a scorer over a network.
+    """
     watchdog.end_with_parent()
     logs.show()
     os.nice(_NICENESS)  # inference goes first

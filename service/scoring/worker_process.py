@@ -23,7 +23,12 @@ class WorkerProcess:
     """
 
     def __init__(self, spec: str, patience: float) -> None:
-        """`spec`: of the scorer. `patience`: seconds for one call of a scorer that goes over a network."""
+        """Start nothing yet.
+
+        Args:
+            spec: names the scorer.
+            patience: seconds for one call of a scorer that goes over a network.
+        """
         context = multiprocessing.get_context("spawn")  # a fork would copy the server's threads' locks
         self._connection, theirs = context.Pipe()
         self._process = context.Process(

@@ -1,4 +1,4 @@
-"""The audit: who changed what, and when. Written in the same transaction as the change itself, then told to the log."""
+"""The audit: who changed what, and when. Written in the same transaction as the change itself, then logged."""
 
 from __future__ import annotations
 

@@ -42,6 +42,6 @@ def _effects(two_sided: bool) -> Effects:
 
 
 EITHER = _effects(two_sided=True)
-"""Effects of both signs, alike."""
+"""Effects of both signs, equally likely."""
 INCREASES = _effects(two_sided=False)
 """Increases, and none."""

@@ -99,7 +99,7 @@ def _slope(cells: Cells, a: float, b: float) -> float:
 class _Search:
     """The strata's grids of free rates, one after the other, and their table of log ratios [grid, effects].
 
-    Rates are told by an angle ψ, `rate = low + (high − low)·sin²(ψ/2)`: near the ends, too, an even grid fits.
+    Rates are written as an angle ψ, `rate = low + (high − low)·sin²(ψ/2)`: near the ends, too, an even grid fits.
     """
 
     def __init__(self, strata: Sequence[Cells], difference: float, effects: Effects) -> None:
@@ -135,7 +135,7 @@ class _Search:
         return centre, np.unique(np.concatenate([np.clip(centre + offsets, 0, math.pi), _EDGE, math.pi - _EDGE]))
 
     def _error(self, cells: Cells, angle: float) -> float:
-        """How far the angle can be moved until the likelihood tells: about its standard error."""
+        """How far the angle can be moved until the likelihood changes: about its standard error."""
         reach = self._high - self._low
         rate = self._low + reach * math.sin(angle / 2) ** 2
         curvature, (k_a, n_a, k_b, n_b, _) = 0.0, cells

@@ -36,7 +36,13 @@ class Answers:
     """The responses of experiments that feedback may be given on. `put` never blocks; the rest belongs to threads."""
 
     def __init__(self, database: Database, hours: float, clock: Callable[[], float]) -> None:
-        """`hours`: for which a response is remembered; 0: none is."""
+        """Read and write nothing yet.
+
+        Args:
+            database: where answers are kept.
+            hours: for which a response is remembered; 0: none is.
+            clock: seconds since 1970.
+        """
         self._database, self._hours, self._clock = database, hours, clock
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST_WAITING)
         self._writing = threading.Lock()

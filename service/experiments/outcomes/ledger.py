@@ -23,7 +23,7 @@ from service.storage.database import Database
 from service.storage.tables import WHOLE, outcomes, units
 
 MOST_ROWS = 5_000
-"""Rows in memory, all waiting for a lost database, from which on minutes are no longer kept apart."""
+"""Rows in memory, all waiting for a lost database, from which on minutes no longer have rows of their own."""
 MOST_PENDING = 100_000
 """Users in memory of whom it is not known yet whether they were counted; the responses of others do not count."""
 BATCH = 2_000
@@ -88,7 +88,12 @@ class Ledger:
     """
 
     def __init__(self, database: Database, replica: str, clock: Callable[[], float]) -> None:
-        """`replica`: an id that no process had before. `clock`: seconds since 1970; it may jump.
+        """Write nothing yet.
+
+        Args:
+            database: where outcomes are kept.
+            replica: an id that no process had before.
+            clock: seconds since 1970; it may jump.
 
         Raises:
             ValueError: the id is too long for its column.
@@ -232,7 +237,7 @@ class Ledger:
         self._forget_minutes()
 
     def _remember(self, users: Mapping[Unit, tuple[Keys, Counted]]) -> None:
-        """Of users who were pending: they were counted, by whomever."""
+        """Of users who were pending: they were counted, here or by another replica."""
         for unit, (keys, _) in users.items():
             del self._pending[unit]
             for key in keys:

@@ -52,9 +52,13 @@ def timeline(database: Database, experiment: str, width: int = 1) -> list[Moment
 
 
 def course(database: Database, experiment: str, width: int, since: float = 0.0) -> list[Moment]:
-    """The same of every response alone, from `since` on, and without histograms: far cheaper.
+    """The same of every response alone, and without histograms: far cheaper.
 
-    `since`: seconds since 1970.
+    Args:
+        database: where outcomes are kept.
+        experiment: its name.
+        width: minutes of a point.
+        since: seconds since 1970; what is older is left out.
 
     Raises:
         DatabaseLostError: the database cannot be reached.

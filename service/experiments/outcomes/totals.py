@@ -11,7 +11,7 @@ from typing import Literal
 from service.storage.tables import FLOATS
 
 LATENCY_EDGES: tuple[float, ...] = tuple(round(0.01 * 12_000 ** (bucket / 95), 6) for bucket in range(96))
-"""Seconds, 0.01 … 120, each 10% above the one before, for a quantile is told to within a bucket. Bucket `i` of a
+"""Seconds, 0.01 … 120, each 10% above the one before, for a quantile is known to within a bucket. Bucket `i` of a
 histogram holds `edges[i-1] < s <= edges[i]`; a last one, `len(LATENCY_EDGES)`, all that took longer."""
 
 LONGEST_NAME = 64
@@ -64,7 +64,7 @@ class Totals:
 
     @staticmethod
     def of(numbers: Sequence[float]) -> Totals:
-        """Back from `numbers()`, of whatever type of number a database answers with."""
+        """Back from `numbers()`, whose numbers may be of any type that a database answers with."""
         sums = {name: float(n) if name in FLOATS else int(n) for name, n in zip(SUMS, numbers, strict=False)}
         return Totals(**sums, latency=tuple(int(n) for n in numbers[len(SUMS) :]))  # type: ignore[arg-type]
 

@@ -33,7 +33,7 @@ class Look:
     undecided: str
 
     def of(self, decision: str) -> str:
-        """Of a decision; blue and orange, which the colour-blind can tell apart."""
+        """Of a decision; blue and orange, which the colour-blind can distinguish."""
         known = {"better": self.better, "worse": self.worse, "guardrail crossed": self.worse}
         return known.get(decision, self.undecided)
 

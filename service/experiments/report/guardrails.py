@@ -73,7 +73,7 @@ def _bound(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: floa
     evidence: float | None = None
     shown: bool | None = None
     if guardrail.metric in RATES:
-        # A variant that breaks must be noticed whoever meets it, so of failures every one is evidence.
+        # A variant that breaks must be noticed, no matter which user meets it: every failure is evidence.
         strata = samples.strata(variant.name, guardrail.metric, every=guardrail.metric == "error")
         value = rate_difference(strata)
         past = value is not None and (value if guardrail.direction == "increase" else -value) > guardrail.margin

@@ -35,7 +35,7 @@ class RateFigures(TypedDict):
     events: int
     trials: int
     value: float | None
-    """Over every response: descriptive, for responses of one user are alike."""
+    """Over every response: descriptive, for responses to one user are not independent."""
     unit_events: int
     unit_trials: int
     unit_value: float | None

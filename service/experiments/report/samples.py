@@ -45,7 +45,13 @@ class Samples:
         return range(len(self.experiment.shares))
 
     def strata(self, variant: str, rate: Rate, *, every: bool = False) -> list[Stratum]:
-        """Control and variant in each epoch that has any of them. `every`: all responses, not one a unit."""
+        """Control and variant in each epoch that has any of them.
+
+        Args:
+            variant: its name.
+            rate: what is counted.
+            every: all responses, not one a unit.
+        """
         found, totals = [], self._every if every else self._units
         for epoch in self.epochs:
             control = count(totals.get((epoch, self.experiment.control), Totals()), rate)

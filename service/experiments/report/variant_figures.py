@@ -20,7 +20,9 @@ P95 = 0.95
 def figures(samples: Samples, measured: Mapping[str, object]) -> list[VariantFigures]:
     """Of all variants, the control first. Intervals are at the experiment's α, each by itself.
 
-    `measured`: label of a mask → its `meta.measured`.
+    Args:
+        samples: the experiment with its sums.
+        measured: label of a mask → its `meta.measured`.
     """
     experiment = samples.experiment
     ordered = sorted(experiment.variants, key=lambda variant: variant.name != experiment.control)
