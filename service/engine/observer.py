@@ -99,7 +99,7 @@ class _Generated:
         if routed.shown:  # copies wait longer than anybody would
             metrics.SECONDS.labels(self._label).observe(seconds)
         counted = self._first and completion.index == 0
-        routed.told = routed.told or counted
+        routed.reported = routed.reported or counted
         tokens = self._tokens.pop(completion.index)
         if completion.finish_reason == "stop" and not isinstance(completion.stop_reason, str):
             tokens = tokens[:-1]  # the token that ended it is no part of the text

@@ -123,7 +123,7 @@ class Routed:
     """Whether somebody waits for the answer; not so for a mirrored copy."""
     generated: bool = False
     """Whether the engine was asked: a request may ask it several times, and the first time alone counts in tests."""
-    told: bool = False
+    reported: bool = False
     """Whether the response that counts in tests has been handed on."""
     digest: str | None = None
     """Of the mask that the engine used, empty for none; None until it has answered."""
