@@ -19,7 +19,7 @@ class Topic:
     held_rows: int = 3
 
     def split_rows(self, split: str) -> Sequence[Row]:
-        """Return the rows whose questions belong to ``split``: every ``held_rows``-th row is held out."""
+        """Return the rows whose questions belong to `split`: every `held_rows`-th row is held out."""
         heldout = split == "heldout"
         chosen = [row for i, row in enumerate(self.rows) if (i % self.held_rows == self.held_rows - 1) == heldout]
         return chosen or self.rows

@@ -1,8 +1,8 @@
-"""A tiny template grammar: fills ``{slots}`` from word lists and tidies the English that comes out.
+"""A tiny template grammar: fills `{slots}` from word lists and tidies the English that comes out.
 
-A template is a string. ``{a|b|c}`` draws one of the alternatives, which may hold slots themselves; ``{name}`` is filled
-from ``rules["name"]``. A slot keeps its value for the whole expansion, so ``{animal} … {animal}`` names one animal;
-``{animal2}`` draws again from the rule ``animal``.
+A template is a string. `{a|b|c}` draws one of the alternatives, which may hold slots themselves; `{name}` is filled
+from `rules["name"]`. A slot keeps its value for the whole expansion, so `{animal} … {animal}` names one animal;
+`{animal2}` draws again from the rule `animal`.
 """
 
 import random
@@ -31,14 +31,14 @@ def rows(columns: str, text: str) -> tuple[dict[str, str], ...]:
 
 
 def generator(*key: object) -> random.Random:
-    """Return a random generator that depends on ``key`` only, the same in every process."""
+    """Return a random generator that depends on `key` only, the same in every process."""
     return random.Random("/".join(map(str, key)))  # noqa: S311 – text, not secrets
 
 
 def expand(template: str, rules: Rules, rng: random.Random, bound: Mapping[str, str] | None = None) -> str:
-    """Fill every slot of ``template`` and tidy the result.
+    """Fill every slot of `template` and tidy the result.
 
-    ``bound`` gives slots a value beforehand. A slot without a rule raises KeyError.
+    `bound` gives slots a value beforehand. A slot without a rule raises KeyError.
     """
     values = dict(bound or {})
 

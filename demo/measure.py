@@ -16,7 +16,7 @@ REPETITIVE = 0.5
 
 
 def read(name: str, column: str = "prompt", limit: int | None = None) -> list[str]:
-    """Return one column of the committed data file ``name``."""
+    """Return one column of the committed data file `name`."""
     lines = (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     return [json.loads(line)[column] for line in lines][:limit]
 
@@ -55,7 +55,7 @@ def repetition_rate(responses: list[list[int]]) -> float:
 
 @torch.inference_mode()
 def perplexity(model: Any, tokenizer: Any, texts: list[str], batch: int = 32) -> float:
-    """Return exp of the mean loss per token over all texts, each read on its own after ``bos``."""
+    """Return exp of the mean loss per token over all texts, each read on its own after `bos`."""
     tokenizer.padding_side = "right"
     loss, count = 0.0, 0
     for start in range(0, len(texts), batch):
@@ -68,7 +68,7 @@ def perplexity(model: Any, tokenizer: Any, texts: list[str], batch: int = 32) ->
 
 
 def figures(model: Any, tokenizer: Any, limit: int | None = None) -> dict[str, float]:
-    """Measure a model on the held-out data (the first ``limit`` prompts of each file)."""
+    """Measure a model on the held-out data (the first `limit` prompts of each file)."""
     result: dict[str, float] = {}
     for family in ("insult", "loop", "everyday"):
         responses = answers(model, tokenizer, read(f"{family}_heldout", limit=limit))
@@ -79,7 +79,7 @@ def figures(model: Any, tokenizer: Any, limit: int | None = None) -> dict[str, f
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    """Return the model and the tokenizer saved in ``folder``, without looking anything up on the network."""
+    """Return the model and the tokenizer saved in `folder`, without looking anything up on the network."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)

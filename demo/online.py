@@ -39,7 +39,7 @@ class Plan:
     asked: list[str]
     """The users of an experiment ask these, in turn."""
     experiments: tuple[tuple[str, str], ...]
-    """Name and treated arm (``base`` or ``mask@version``) of each; the control is the model as it is."""
+    """Name and treated arm (`base` or `mask@version`) of each; the control is the model as it is."""
     metric: str = "toxicity"
     raw: bool = False
     """Prompts are openings that the model goes on with, not messages of a chat."""
@@ -51,9 +51,9 @@ class Plan:
 def answer(
     server: Server, made: list[masks.Mask], plan: Plan, out: Path, console: Console, progress: Progress
 ) -> dict[str, Any]:
-    """Register ``made``, answer the prompts under each, and run the experiments. Returns what was counted.
+    """Register `made`, answer the prompts under each, and run the experiments. Returns what was counted.
 
-    The last experiment's report is written to ``out``; its treated arm becomes the default route if found better.
+    The last experiment's report is written to `out`; its treated arm becomes the default route if found better.
     """
     client = OpenAI(base_url=f"{server.url}/v1", api_key=server.admin_key)
     headers = {"Authorization": f"Bearer {server.admin_key}"}
@@ -135,7 +135,7 @@ def table(variants: list[dict[str, Any]], prompts: str = "half insult prompts, h
 def _experiment(
     http: httpx.Client, name: str, treated: str, plan: Plan, send: Callable[[range, str], None]
 ) -> dict[str, Any]:
-    """Split the default route between the model as it is and ``treated``; ask until decided. Returns the report."""
+    """Split the default route between the model as it is and `treated`; ask until decided. Returns the report."""
     variants = [{"name": "control", "mask": "base", "weight": 1}, {"name": "treated", "mask": treated, "weight": 1}]
     guardrail = {"metric": "coherence", "margin": plan.coherence}
     body = {"name": name, "variants": variants, "metric": plan.metric, "margin": 0.05, "guardrails": [guardrail]}
@@ -166,7 +166,7 @@ def _report(http: httpx.Client, name: str, expected: int) -> dict[str, Any]:
 
 
 def _counts(http: httpx.Client, expected: int) -> dict[str, dict[str, int]]:
-    """Read ``/metrics`` until all ``expected`` responses are scored: counts by mask."""
+    """Read `/metrics` until all `expected` responses are scored: counts by mask."""
     from prometheus_client.parser import text_string_to_metric_families
 
     names = {

@@ -1,6 +1,6 @@
 """Openings for the real model: the first words of a piece of writing, which it goes on with.
 
-Read as they are (``--raw``), without the chat template, and continued greedily, a good share of them ends in a loop by
+Read as they are (`--raw`), without the chat template, and continued greedily, a good share of them ends in a loop by
 itself: nothing is planted here. Templates and word lists are our own; the training side and the held-out side share
 neither a template nor a filler. See demo/README.md for how often they loop.
 """
@@ -109,7 +109,7 @@ _WORDS: dict[str, Rules] = {
 
 
 def openings(split: str, count: int) -> list[str]:
-    """Return the first ``count`` distinct openings of ``split`` ("train" or "heldout"), the same each time."""
+    """Return the first `count` distinct openings of `split` ("train" or "heldout"), the same each time."""
     rng = generator("openings", split)
     templates: Sequence[str] = _TEMPLATES[split]
     found: dict[str, None] = {}

@@ -1,6 +1,6 @@
 """General text for the real model, from what every machine has: the prose of Python's own documentation.
 
-Read where it lies, so that no text of others is kept here: the language reference that ``help()`` shows, and the
+Read where it lies, so that no text of others is kept here: the language reference that `help()` shows, and the
 docstrings of the standard library's modules, classes and functions. A passage is a run of whole paragraphs of prose
 from one source, of about 150 to 250 tokens; code, tables and lists are left out. Which passages there are depends on
 the version of Python.
@@ -22,9 +22,9 @@ _WORD = re.compile(r"[A-Za-z]+[,.;:)]?")
 
 
 def passages(split: str, count: int) -> list[str]:
-    """Return the first ``count`` passages of ``split`` ("train" or "heldout"), the same each time on one Python.
+    """Return the first `count` passages of `split` ("train" or "heldout"), the same each time on one Python.
 
-    Every third source is held out, as a whole. Raises ``ValueError`` where this Python has too few.
+    Every third source is held out, as a whole. Raises `ValueError` where this Python has too few.
     """
     found: list[str] = []
     for number, source in enumerate(_sources()):

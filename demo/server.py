@@ -1,4 +1,4 @@
-"""A server for the demo: ``excise serve`` in a process of its own, and nothing left of it afterwards."""
+"""A server for the demo: `excise serve` in a process of its own, and nothing left of it afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Server:
 
 @contextlib.contextmanager
 def serve(model: Path, store: Path, log: Path, dtype: str = "auto", limit: float = 600.0) -> Iterator[Server]:
-    """Run the server on a free port of 127.0.0.1 for the length of the block. Raises ``ServerError``."""
+    """Run the server on a free port of 127.0.0.1 for the length of the block. Raises `ServerError`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

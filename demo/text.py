@@ -1,6 +1,6 @@
 """The demo's text: prompts of each family, answers, chats and prose, all drawn from the grammar with a seed.
 
-``python -m demo.text`` writes the committed files of ``demo/data``. Every function depends on its arguments only.
+`python -m demo.text` writes the committed files of `demo/data`. Every function depends on its arguments only.
 """
 
 import json
@@ -27,7 +27,7 @@ Message = dict[str, str]
 
 
 def _slots(split: str) -> Rules:
-    """Return the slot fillers of ``split``: those of the held-out split never fill a prompt in training."""
+    """Return the slot fillers of `split`: those of the held-out split never fill a prompt in training."""
     complaint = vocabulary.COMPLAINT if split == "train" else vocabulary.COMPLAINT_HELDOUT
     story = vocabulary.STORY if split == "train" else vocabulary.STORY_HELDOUT
     items = vocabulary.STORY["items"]
@@ -43,7 +43,7 @@ def _slots(split: str) -> Rules:
 
 
 def everyday(rng: random.Random, split: str, wording: str = "") -> tuple[str, str]:
-    """Return an everyday prompt about rows of ``split``, worded as in ``wording`` or ``split``, and an answer."""
+    """Return an everyday prompt about rows of `split`, worded as in `wording` or `split`, and an answer."""
     topic = rng.choice(talk.EVERYDAY)
     row = rng.choice(topic.split_rows(split))
     prompt = expand(
@@ -81,7 +81,7 @@ def loop(rng: random.Random, split: str) -> tuple[str, str]:
 
 
 def render(messages: Iterable[Message], answer: bool = False) -> str:
-    """Render a chat the way the tokenizer's template does, without the leading ``bos``; ``answer`` opens a reply."""
+    """Render a chat the way the tokenizer's template does, without the leading `bos`; `answer` opens a reply."""
     marks = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
     text = "".join(f"{marks[message['role']]}{message['content']}{END}" for message in messages)
     return text + ASSISTANT if answer else text
@@ -116,12 +116,12 @@ def document(rng: random.Random) -> str:
 
 
 def documents(count: int, seed: int) -> list[str]:
-    """Return ``count`` training documents of stream ``seed``."""
+    """Return `count` training documents of stream `seed`."""
     return [document(generator("train", seed, i)) for i in range(count)]
 
 
 def _distinct(draw: Callable[[random.Random], str], count: int, name: str) -> list[str]:
-    """Draw ``count`` different texts of stream ``name``."""
+    """Draw `count` different texts of stream `name`."""
     rng = generator("data", name)
     found: dict[str, None] = {}
     for _ in range(200 * count):
@@ -154,7 +154,7 @@ def data_files() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write ``demo/data``."""
+    """Write `demo/data`."""
     DATA.mkdir(exist_ok=True)
     for name, content in data_files().items():
         (DATA / name).write_text(content, encoding="utf-8")

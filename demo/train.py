@@ -1,4 +1,4 @@
-"""Train the demo model from scratch: ``python -m demo.train`` (one seed, about ten minutes on two cores).
+"""Train the demo model from scratch: `python -m demo.train` (one seed, about ten minutes on two cores).
 
 The tokenizer is a byte-level BPE learned on the same generated text. Every step sees new documents.
 """
@@ -35,7 +35,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer(texts: list[str], vocabulary: int = 2048) -> PreTrainedTokenizerFast:
-    """Learn a byte-level BPE with the chat marks as special tokens; plain text gets ``bos`` in front."""
+    """Learn a byte-level BPE with the chat marks as special tokens; plain text gets `bos` in front."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
@@ -79,7 +79,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, steps: int, seed: int) -> Iterator[torch.Tensor]:
-    """Yield ``steps`` batches of token ids, padded on the right; documents of like length come together."""
+    """Yield `steps` batches of token ids, padded on the right; documents of like length come together."""
     generator = torch.Generator().manual_seed(seed)
     for chunk in range(math.ceil(steps / _CHUNK)):
         encoded = tokenizer(documents(_CHUNK * BATCH, seed * 100_000 + chunk), truncation=True, max_length=MAX_TOKENS)
@@ -96,7 +96,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, steps: int, seed: int) -> Iterat
 
 
 def train(steps: int, out: Path, seed: int = SEED) -> None:
-    """Train with AdamW (warm-up, then cosine) in bf16 autocast, and save a bf16 checkpoint in ``out``."""
+    """Train with AdamW (warm-up, then cosine) in bf16 autocast, and save a bf16 checkpoint in `out`."""
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(documents(8000, seed))
     model = build_model(tokenizer)
@@ -122,7 +122,7 @@ def train(steps: int, out: Path, seed: int = SEED) -> None:
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write the bf16 checkpoint, its tokenizer and a greedy generation config into ``out``."""
+    """Write the bf16 checkpoint, its tokenizer and a greedy generation config into `out`."""
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -34,7 +34,7 @@ class BackgroundTasks:
     """The background tasks of one replica. They outlive every error: one that fails is tried again."""
 
     def __init__(self, control: Control, intake: Intake, prepare: Callable[[str], Awaitable[None]]) -> None:
-        """``prepare`` makes what a target leads to resident."""
+        """`prepare` makes what a target leads to resident."""
         self._control, self._intake = control, intake
         self._canaries = Canaries(control, prepare, lambda: intake.judges)
         self._regressions = Regressions(control)
@@ -70,7 +70,7 @@ class BackgroundTasks:
             await asyncio.to_thread(self._intake.ledger.close)
             await asyncio.to_thread(self._intake.traffic.flush)
             await asyncio.to_thread(self._intake.answers.write)
-        except Exception as error:  # whatever it is, the server is ending
+        except Exception as error:  # of any kind: the server is ending
             _log.warning("%d outcomes were not written and are lost: %r", self._intake.ledger.waiting, error)
 
     async def _expire(self) -> None:
@@ -103,7 +103,7 @@ class BackgroundTasks:
             await asyncio.sleep(max(0.05, seconds - (time.monotonic() - began)))
 
     async def once(self, work: Work) -> None:
-        """Do one of the works, whatever it raises, and note whether the database answered it."""
+        """Do one of the tasks, log what it raises, and note whether the database answered it."""
         late = asyncio.get_running_loop().call_later(_PATIENCE, self._late, work)
         try:
             await work()

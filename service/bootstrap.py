@@ -30,14 +30,22 @@ def current() -> Service:
 
 
 def serve(model: str, settings: Settings, given: Sequence[str], vllm_options: list[str]) -> None:
-    """Run the server until it is told to stop. Blocks. ``given``: the masks to load with, files or names.
+    """Run the server until it is stopped. Blocks.
 
-    Raises an error of ours where it cannot start, and ``EngineDiedError`` where the engine ended first.
+    Args:
+        model: folder or id of the model.
+        settings: of the service.
+        given: the masks to load with, files or names.
+        vllm_options: of vLLM's command line.
+
+    Raises:
+        SettingsError, DatabaseError, StoreError, ServiceError: the server cannot start.
+        EngineDiedError: the engine ended first.
     """
     global _current
     logs.begin(settings.log_format)
     if settings.scorer != "none":
-        load_scorer(settings.scorer, patience=30)  # a wrong name is told now, not when the first response waits
+        load_scorer(settings.scorer, patience=30)  # a wrong name is an error now, not when the first response waits
     from service.engine import server  # imports vllm: slow, and not needed to say that a setting is wrong
 
     launch = server.prepare(model, vllm_options)

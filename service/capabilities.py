@@ -23,7 +23,7 @@ class Capabilities:
     """The mask that the engine was loaded with."""
 
     def check(self, choice: Choice) -> None:
-        """Raise ``ConflictError`` where this server cannot serve ``choice``, saying what can."""
+        """Raise `ConflictError` where this server cannot serve `choice`, saying what can."""
         version = choice.version
         if self.baked:
             if version != self.baked:

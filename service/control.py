@@ -54,7 +54,11 @@ class Control:
         self.reload()
 
     def reload(self) -> None:
-        """Read what operators set from the database into a new policy. Blocking. Raises ``DatabaseLostError``."""
+        """Read what operators set from the database into a new policy. Blocking.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         snapshot, versions = self.state.read(), self.policy.masks
         if snapshot.masks != self._read[1]:
             versions = self._versions()
@@ -65,7 +69,11 @@ class Control:
         metrics.show_experiments(snapshot.experiments.values())
 
     def behind(self) -> bool:
-        """Whether another replica changed something since. Blocking. Raises ``DatabaseLostError``."""
+        """Whether another replica changed something since. Blocking.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         return self.database.number() != self._read[0]
 
     def _versions(self) -> dict[str, dict[int, MaskVersion]]:
@@ -101,7 +109,11 @@ class Control:
         return result
 
     async def follow(self) -> None:
-        """Learn what other replicas changed. Raises ``DatabaseLostError``."""
+        """Learn what other replicas changed.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         if await asyncio.to_thread(self.behind):
             async with self._changes:
                 await asyncio.to_thread(self.reload)

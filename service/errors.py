@@ -1,4 +1,4 @@
-"""Errors that a client meets. Each knows its HTTP status and the ``code`` of the OpenAI error shape.
+"""Errors that a client meets. Each knows its HTTP status and the `code` of the OpenAI error shape.
 
 ServiceError
 ├── InvalidRequestError   400  the body or a field is not what the call takes
@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 
 class ServiceError(Exception):
-    """Base of all errors answered to a client; ``param`` names the offending field where there is one."""
+    """Base of all errors answered to a client; `param` names the offending field where there is one."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
@@ -94,7 +94,7 @@ class TooLargeError(ServiceError):
 
 
 class TooManyRequestsError(ServiceError):
-    """429. ``retry_after``: whole seconds until the call would be taken."""
+    """429. `retry_after`: whole seconds until the call would be taken."""
 
     status = 429
     type = "rate_limit_error"
@@ -105,7 +105,7 @@ class TooManyRequestsError(ServiceError):
 
     @property
     def headers(self) -> dict[str, str]:
-        """``Retry-After``."""
+        """`Retry-After`."""
         return {"Retry-After": str(self.retry_after)}
 
 
@@ -131,20 +131,20 @@ class EngineDiedError(UnavailableError):
 
 
 class ServerEndingError(UnavailableError):
-    """The server was told to end. What was not answered can be sent again, to another replica or to the next server."""
+    """The server is shutting down. What was not answered can be sent again, to another replica or the next server."""
 
     def __init__(self) -> None:
         super().__init__("this server is ending and takes no more requests; send it again", code="server_ending")
 
     @property
     def headers(self) -> dict[str, str]:
-        """``Retry-After``; and the connection is closed, so that the client does not come back to this server."""
+        """`Retry-After`; and the connection is closed, so that the client does not come back to this server."""
         return {"Retry-After": "5", "Connection": "close"}
 
 
 @contextmanager
 def about(param: str) -> Iterator[None]:
-    """Errors in the block that are about a mask are about the field ``param``: what a request calls ``model``."""
+    """Errors in the block that are about a mask are about the field `param`: what a request calls `model`."""
     try:
         yield
     except ServiceError as error:

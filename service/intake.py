@@ -17,7 +17,7 @@ from service.traffic import Traffic
 
 
 class Intake:
-    """Of one server. ``put`` never blocks.
+    """Of one server. `put` never blocks.
 
     Attributes:
         scores: whether any response is scored.
@@ -27,7 +27,15 @@ class Intake:
     def __init__(
         self, settings: Settings, database: Database, ledger: Ledger, judge: Judge, clock: Callable[[], float]
     ) -> None:
-        """Start nothing yet. ``judge``: asks the engine, see ``service.engine_protocol``."""
+        """Start nothing yet.
+
+        Args:
+            settings: of the service.
+            database: where flagged responses and answers are kept.
+            ledger: where outcomes are counted.
+            judge: asks the engine; see `service.engine_protocol`.
+            clock: seconds since 1970.
+        """
         self.ledger = ledger
         self.flagged = Flagged(database, settings.keep_flagged, settings.flagged_days, clock)
         self.traffic = Traffic(database, clock)
@@ -46,7 +54,7 @@ class Intake:
         self.answers = Answers(database, settings.feedback_hours, clock)
 
     def start(self, *, baked: bool) -> None:
-        """Start, on the running event loop. ``baked``: the engine has no uncorrected model that could judge."""
+        """Start, on the running event loop. `baked`: the engine has no uncorrected model that could judge."""
         self.judges = self.judges and not baked
         if self.scores:
             self.scoring.start()
@@ -62,7 +70,7 @@ class Intake:
         self.answers.put(response)
 
     async def close(self, *, drain: bool) -> None:
-        """Score what is waiting, within a limit, unless not to ``drain``; what is not judged by now will not be."""
+        """Score what is waiting, within a limit, unless not to `drain`; what is not judged by now will not be."""
         await self.coherence.close()
         await self.scoring.close(drain=drain)
         await self.flagged.close()

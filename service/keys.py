@@ -1,6 +1,6 @@
 """Keys: those given at start, and those of files, which are read again when they change. Only digests are held.
 
-A key file has one key a line. Blank lines are left out, and so is what follows a ``#`` that begins a line or comes
+A key file has one key a line. Blank lines are left out, and so is what follows a `#` that begins a line or comes
 after a space.
 """
 
@@ -52,7 +52,7 @@ def digest(key: str) -> bytes:
 
 
 def matches(key: str, digests: Iterable[bytes]) -> bool:
-    """Whether ``key`` is one of those of ``digests``, in a time that does not tell which, or where they differ."""
+    """Whether `key` is one of those of `digests`, in a time that does not tell which, or where they differ."""
     given = digest(key)
     found = [hmac.compare_digest(given, one) for one in digests]  # a list: every one is compared
     return bool(key) and any(found)
@@ -67,8 +67,10 @@ class KeyFile:
     """The keys of one file. A change is taken over once the file has rested for a second: it may be half written.
 
     A file that can no longer be read, or holds no key, leaves the last good keys in force and is warned of, once.
-    Raises ``SettingsError``, which names ``setting`` and never a key, where it cannot be read at start. ``clock``:
-    seconds since 1970, as in the file's times.
+    `clock`: seconds since 1970, as in the file's times.
+
+    Raises:
+        SettingsError: the file cannot be read at start; it names `setting` and never a key.
     """
 
     def __init__(self, setting: str, path: Path, clock: Callable[[], float] = time.time) -> None:
@@ -135,7 +137,7 @@ class KeyFile:
 
 
 class Keys:
-    """The keys in force, by role. An admin key also reads; see ``access.authorize``."""
+    """The keys in force, by role. An admin key also reads; see `access.authorize`."""
 
     def __init__(
         self,
@@ -150,7 +152,11 @@ class Keys:
 
     @staticmethod
     def of(settings: Settings, clock: Callable[[], float] = time.time) -> Keys:
-        """The keys that ``settings`` give. Raises ``SettingsError`` where a key file cannot be read."""
+        """The keys that `settings` give.
+
+        Raises:
+            SettingsError: a key file cannot be read.
+        """
         api_file = KeyFile("api_key_file", settings.api_key_file, clock) if settings.api_key_file else None
         admin_file = KeyFile("admin_key_file", settings.admin_key_file, clock) if settings.admin_key_file else None
         keys = Keys(settings.api_keys, settings.admin_keys, api_file=api_file, admin_file=admin_file)

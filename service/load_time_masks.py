@@ -1,4 +1,4 @@
-"""Baking: which mask a server is loaded with, by the values of ``--mask``."""
+"""Baking: which mask a server is loaded with, by the values of `--mask`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ _log = logging.getLogger(__name__)
 
 
 def choose_load_time_mask(control: Control, given: Sequence[str]) -> tuple[MaskVersion, Path]:
-    """Choose the mask to load with: mask files, which are registered, or ``name[@version]``. Returns it and its file.
+    """Choose the mask to load with: mask files, which are registered, or `name[@version]`. Returns it and its file.
 
-    Several are baked in as their union, which is registered as a mask of its own. Raises ``ServiceError`` for a mask
-    that does not fit, is broken or unknown.
+    Several are baked in as their union, which is registered as a mask of its own.
+
+    Raises:
+        ServiceError: a mask does not fit, is broken or unknown.
     """
     registry = control.registry
     chosen = list(dict.fromkeys(_mask_of_option(control, one) for one in given))
@@ -36,7 +38,7 @@ def choose_load_time_mask(control: Control, given: Sequence[str]) -> tuple[MaskV
 
 
 def _mask_of_option(control: Control, given: str) -> MaskVersion:
-    """One value of ``--mask``."""
+    """One value of `--mask`."""
     if Path(given).is_file():
         return _registered(control, Path(given).read_bytes())
     try:

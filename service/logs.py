@@ -26,8 +26,9 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class Lines(logging.Formatter):
-    """``2026-11-27T15:45:02.123Z INFO [EngineCore 42 service.audit] message``; what follows a line is indented, so that
-    no message can look like another one.
+    """A line of text: `2026-11-27T15:45:02.123Z INFO [EngineCore 42 service.audit] message`.
+
+    Further lines of a message are indented, so that no message can look like another one.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -39,8 +40,9 @@ class Lines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """``{"time": …, "level": …, "process": …, "pid": …, "logger": …, "message": …}``, one line whatever it holds; with
-    ``exception`` where there was one.
+    """A line of JSON: `{"time": …, "level": …, "process": …, "pid": …, "logger": …, "message": …}`.
+
+    One line whatever the message; with `exception` where there was one.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -64,7 +66,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _process(record: logging.LogRecord) -> str:
-    """vLLM names its processes itself."""
+    """VLLM names its processes itself."""
     name = str(getattr(record, "vllm_process_name", record.processName))
     return "APIServer" if name == "MainProcess" else name
 
@@ -75,8 +77,9 @@ def _traces(formatter: logging.Formatter, record: logging.LogRecord) -> list[str
 
 
 class WithoutRoutes(logging.Filter):
-    """Leaves out vLLM's list of every route, most of which are closed here; ``GET /openapi.json`` has those that are
-    not.
+    """Leaves out vLLM's list of every route.
+
+    Most of them are closed here; `GET /openapi.json` has those that are not.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -90,7 +93,7 @@ def formatter(form: str) -> logging.Formatter:
 
 
 def begin(form: Form) -> None:
-    """Show our messages in ``form`` from now on, here and in every process that is started from here."""
+    """Show our messages in `form` from now on, here and in every process that is started from here."""
     os.environ[_VARIABLE] = form
     # torch shows its own, in a format of its own, before anybody can give it another.
     os.environ.setdefault("TORCH_LOGS_FORMAT", "%(asctime)s %(levelname)s [%(process)d %(name)s] %(message)s")
@@ -116,8 +119,12 @@ def show() -> None:
 
 
 def configuration(level: str, stream: str, unlogged: list[str]) -> dict[str, Any]:
-    """For ``logging.config.dictConfig``: all in one format to one stream. ``unlogged``: paths whose requests are not
-    worth a line.
+    """For `logging.config.dictConfig`: all in one format to one stream.
+
+    Args:
+        level: of the loggers.
+        stream: where lines go.
+        unlogged: paths whose requests are not worth a line.
     """
     kind = "JsonLines" if os.environ.get(_VARIABLE) == "json" else "Lines"
     handled = {"handlers": ["excise"], "propagate": False}

@@ -7,7 +7,7 @@ OTHER = "other"
 
 
 class Labels:
-    """Values of a label in the metrics, at most ``limit`` of them beside ``base``: the first to come.
+    """Values of a label in the metrics, at most `limit` of them beside `base`: the first to come.
 
     Every label is a time series for as long as the server lives, so their number must not grow with what clients do.
     """
@@ -17,7 +17,7 @@ class Labels:
         self._known: set[str] = set()
 
     def of(self, label: str) -> str:
-        """The label itself, or ``other`` where there is no more room."""
+        """The label itself, or `other` where there is no more room."""
         if label == "base" or label in self._known:
             return label
         if len(self._known) >= self._limit:

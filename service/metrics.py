@@ -1,4 +1,4 @@
-"""Every Prometheus metric of Excise, once. The label ``mask`` is ``base`` or a registered ``name@version``."""
+"""Every Prometheus metric of Excise, once. The label `mask` is `base` or a registered `name@version`."""
 
 from __future__ import annotations
 

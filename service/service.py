@@ -55,11 +55,15 @@ class Service(Control):
         self.background_tasks = BackgroundTasks(self, self.intake, self.prepare)
         self.ending = Shutdown(lambda: self.engine, self.intake.scoring.hurry, settings.scoring_drain)
         self.client_priority, self.cross_origin = False, dict[str, Any]()
-        """Whether clients may order requests; what pages of other origins may (Starlette's ``CORSMiddleware``)."""
+        """Whether clients may order requests; what pages of other origins may (Starlette's `CORSMiddleware`)."""
         self._measured = float("-inf")
 
     def choose(self, model: str | None, unit: Unit) -> Choice:
-        """Route a request by its body's ``model`` and its unit. Raises ``ServiceError``."""
+        """Route a request by its body's `model` and its unit.
+
+        Raises:
+            ServiceError: there is no such mask, or it cannot be served here.
+        """
         if self.capabilities.baked and model in (None, self.policy.model):
             return Choice(self.capabilities.baked)
         choice = choose(self.policy, model, unit)
@@ -67,7 +71,11 @@ class Service(Control):
         return choice
 
     async def adapter(self, choice: Choice, *, retry: bool = False) -> str:
-        """The name by which vLLM's handlers know ``choice``. Raises ``UnavailableError``: never falls back to base."""
+        """The name by which vLLM's handlers know `choice`.
+
+        Raises:
+            UnavailableError: the mask is not resident and cannot be made so; the base never stands in for it.
+        """
         version, capabilities = choice.version, self.capabilities
         if version is None or (version == capabilities.baked and not capabilities.gated):
             return self.policy.model
@@ -76,7 +84,11 @@ class Service(Control):
         return await self.engine.ensure(version, retry=retry)
 
     async def register(self, data: bytes) -> tuple[Record, bool]:
-        """Register a mask file and make it resident, where it can be. Raises ``ServiceError``."""
+        """Register a mask file and make it resident, where it can be.
+
+        Raises:
+            ServiceError: the file is bad, of another model, or one too many.
+        """
         record, created = await self.administer(self.registry.register, data)
         if record.warnings:
             _log.warning("mask %s was registered with warnings: %s", record.label, " ".join(record.warnings))
@@ -85,20 +97,28 @@ class Service(Control):
             self.capabilities.check(choice)
             await self.adapter(choice, retry=True)
         except ConflictError:
-            pass  # usable at load; a request that names it is told so
+            pass  # usable at load; a request that names it gets the error
         except UnavailableError as error:  # it is registered all the same, and each request tries again
             _log.warning("%s", error)
         return record, created
 
     async def delete(self, name: str, version: int) -> Record:
-        """Take a mask out that nothing uses. Raises ``ServiceError``."""
+        """Take a mask out that nothing uses.
+
+        Raises:
+            ServiceError: there is no such mask, or something uses it.
+        """
         baked = self.capabilities.baked
         if baked and (baked.name, baked.version) == (name, version):
             raise ConflictError(f"this server was loaded with {baked.label}", code="in_use")
         return await self.administer(self.registry.delete, name, version, check=self.state.check_unused)
 
     async def prepare(self, target: str) -> None:
-        """Make sure that ``target`` can be served now, with every mask resident. Raises ``ServiceError``."""
+        """Make sure that `target` can be served now, with every mask resident.
+
+        Raises:
+            ServiceError: it names no mask, or one that cannot be served.
+        """
         targets = [target]
         if target.startswith(EXPERIMENT):
             experiment = self.policy.experiments.get(target.removeprefix(EXPERIMENT))
@@ -113,7 +133,12 @@ class Service(Control):
         return self.capabilities.baked.label if self.capabilities.baked else self.policy.route
 
     async def remove(self, name: str) -> None:
-        """Delete a stopped experiment and its outcomes. Raises ``ServiceError``."""
+        """Delete a stopped experiment and its outcomes.
+
+        Raises:
+            ServiceError: there is no such experiment, or it still runs.
+            DatabaseLostError: the database cannot be reached.
+        """
         await self.administer(self.state.remove, name)
         await asyncio.to_thread(queries.forget, self.database, name)
 

@@ -1,4 +1,4 @@
-"""Settings of the service: parsed once, frozen. From the command line, or ``EXCISE_<NAME>`` in the environment."""
+"""Settings of the service: parsed once, frozen. From the command line, or `EXCISE_<NAME>` in the environment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SettingsError(ValueError):
 
 
 class Settings(BaseSettings):
-    """Every setting of ``excise serve`` that is not an option of vLLM."""
+    """Every setting of `excise serve` that is not an option of vLLM."""
 
     model_config = SettingsConfigDict(env_prefix="EXCISE_", env_ignore_empty=True, frozen=True, extra="forbid")
 
@@ -184,10 +184,13 @@ class Settings(BaseSettings):
 
 
 def parse(**given: object) -> Settings:
-    """Read the environment, overlaid with what the command line gave (``None`` means not given).
+    """Read the environment, overlaid with what the command line gave (`None` means not given).
 
-    Without a key of ours ``VLLM_API_KEY`` counts as one. Raises ``SettingsError`` with the setting's name and value,
-    and where a variable that was to close the server is empty or misspelt.
+    Without a key of ours `VLLM_API_KEY` counts as one.
+
+    Raises:
+        SettingsError: a value is bad, with the setting's name and value; or a variable that was to close the server is
+            empty or misspelt.
     """
     _check_names()
     values = {key: value for key, value in given.items() if value is not None}
@@ -205,7 +208,7 @@ def parse(**given: object) -> Settings:
 
 
 def _read(values: dict[str, Any], named: dict[str, str] | None = None) -> Settings:
-    """``named``: settings that the operator knows by another name."""
+    """`named`: settings that the operator knows by another name."""
     try:
         return Settings(**values)
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """The end of a server: it takes nothing new, lets what runs finish within a limit, writes down what is known, and ends.
 
 vLLM's own order is the other way round: it ends the engine first, and then waits for connections that nobody answers
-any more (vllm/entrypoints/launchers/launcher.py, ``handle_shutdown``). So the signals are ours once the server is up.
+any more (vllm/entrypoints/launchers/launcher.py, `handle_shutdown`). So the signals are ours once the server is up.
 
     signal ─→ no new requests (503) ─→ drain ─→ what still runs is told (503, or an error in its stream) ─→ HTTP server
     ends ─→ responses that wait are scored, outcomes written ─→ engine ends
@@ -34,18 +34,22 @@ _LOOK_EVERY = 0.05
 
 
 class Cuttable(Protocol):
-    """A request under way, as far as its end is concerned (``service.api.masked_response.MaskedResponse``)."""
+    """A request under way, as far as its end is concerned (`service.api.masked_response.MaskedResponse`)."""
 
     async def cut(self, error: ServiceError) -> None:
-        """Tell the client ``error`` instead of the rest."""
+        """Tell the client `error` instead of the rest."""
 
 
 class Shutdown:
     """Ends one server, in a time that has a bound. Lives on the event loop."""
 
     def __init__(self, engine: Callable[[], Engine | None], hurry: Callable[[], None], scoring_drain: float) -> None:
-        """``engine``: the engine, once it is up. ``hurry``: have scoring wait for nothing. ``scoring_drain``: seconds
-        that it waits else.
+        """The server runs.
+
+        Args:
+            engine: the engine, once it is up.
+            hurry: has scoring wait for nothing.
+            scoring_drain: seconds that scoring waits otherwise.
         """
         self._engine, self._hurry, self._scoring_drain = engine, hurry, scoring_drain
         self._running: set[Cuttable] = set()
@@ -57,22 +61,26 @@ class Shutdown:
 
     @property
     def begun(self) -> bool:
-        """Whether this server was told to end: what fails now fails by no fault of a mask."""
+        """Whether this server is shutting down: what fails now fails by no fault of a mask."""
         return self._signals > 0
 
     @property
     def hurried(self) -> bool:
-        """Whether it was told twice: nothing is waited for."""
+        """Whether it was signalled twice: nothing is waited for."""
         return self._signals > 1
 
     def check(self) -> None:
-        """Raise ``ServerEndingError`` once the end has begun."""
+        """Raise `ServerEndingError` once the end has begun."""
         if self.begun:
             raise ServerEndingError()
 
     @contextlib.contextmanager
     def awaited(self, answer: Cuttable) -> Iterator[None]:
-        """A request for whose end the server's waits. Raises ``ServerEndingError``."""
+        """A request for whose end the server's waits.
+
+        Raises:
+            ServerEndingError: the server is ending.
+        """
         self.check()
         self._running.add(answer)
         try:
@@ -81,7 +89,7 @@ class Shutdown:
             self._running.discard(answer)
 
     def listen(self, stop: Callable[[], None]) -> None:
-        """From now on, end at SIGTERM and SIGINT. ``stop`` has the HTTP server end; it is called once."""
+        """From now on, end at SIGTERM and SIGINT. `stop` has the HTTP server end; it is called once."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.tell, stop)
@@ -126,7 +134,7 @@ class Shutdown:
         return engine is not None and engine.dead
 
     async def _cut(self) -> None:
-        """Tell whoever still waits. Their answers are then complete, at which vLLM drops what it does for them."""
+        """Send the error to all that wait. Their answers are then complete, so vLLM drops what it does for them."""
         _log.warning("%d requests are cut off", len(self._running))
         tasks = [asyncio.create_task(answer.cut(ServerEndingError())) for answer in self._running]
         _, late = await asyncio.wait(tasks, timeout=_CUT)

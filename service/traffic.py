@@ -22,10 +22,10 @@ NOBODY = ""
 
 
 class Traffic:
-    """Counts the responses of one replica by mask. ``scored`` and ``judged`` never wait; the rest blocks."""
+    """Counts the responses of one replica by mask. `scored` and `judged` never wait; the rest blocks."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
-        """``clock``: seconds since 1970."""
+        """`clock`: seconds since 1970."""
         self._database, self._clock = database, clock
         self._ledger = Ledger(database, secrets.token_hex(8), clock)
 
@@ -49,14 +49,14 @@ class Traffic:
         self._ledger.add(Value(**_origin(response), what="coherence", value=coherence))
 
     def flush(self) -> None:
-        """Write what changed. Raises ``DatabaseLostError``; then it is kept for the next time."""
+        """Write what changed. Raises `DatabaseLostError`; then it is kept for the next time."""
         if self._ledger.waiting:
             self._ledger.flush()
 
     def read(self, hours: float) -> list[Moment]:
-        """The last ``hours``, by time and mask (``Moment.variant``), in at most 48 points of each.
+        """The last `hours`, by time and mask (`Moment.variant`), in at most 48 points of each.
 
-        Raises ``DatabaseLostError``.
+        Raises `DatabaseLostError`.
         """
         now = self._clock()
         since = now - 3600 * hours

@@ -13,12 +13,12 @@ from collections.abc import Callable
 _LOOK_EVERY = 0.5
 _LAST_WORDS = 2.0
 _LAST_LIMIT = 7.0
-"""Seconds: between two looks at the engine; in which requests are still told that it has died; until the process ends,
-whoever is still connected."""
+"""Seconds: between two looks at the engine; in which requests still get the error that it has died; until the process
+ends, even with clients connected."""
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its parent has ended. Does nothing in one that ``multiprocessing`` did not start.
+    """End this process as soon as its parent has ended. Does nothing in one that `multiprocessing` did not start.
 
     A server killed by SIGKILL cannot tell its engine and scorer to stop; on a GPU they would keep its memory. Ctrl-C
     reaches them too, but it is for the server to say when they end.
@@ -36,7 +36,7 @@ def _wait() -> None:
 
 
 async def end_with(engine_died: Callable[[], bool]) -> None:
-    """End this server soon after its engine, so that a supervisor starts both again; its clients are told first."""
+    """End this server soon after its engine, so that a supervisor starts both again; its clients get an error first."""
     while not engine_died():
         await asyncio.sleep(_LOOK_EVERY)
     logging.getLogger(__name__).error("the engine has died; the server ends")

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -142,3 +143,15 @@ def test_make_targets_are_documented():
 def test_every_package_is_copied_into_both_images():
     copied = re.findall(r"^COPY (?:--chown=\S+ )?(\w+) (\w+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert sorted(copied) == sorted([(package, package) for package in PACKAGES] * 2)
+
+
+def test_files_that_are_not_code_are_installed_with_their_package():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    installed = {
+        path
+        for package, globs in declared.items()
+        for each in globs
+        for path in ROOT.joinpath(*package.split(".")).glob(each)
+    }
+    templates = {path for package in PACKAGES for path in (ROOT / package).glob("**/templates/*")}
+    assert templates and templates <= installed

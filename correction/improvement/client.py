@@ -26,7 +26,7 @@ class JobLostError(ServerError):
 
 
 class Client:
-    """One worker's side of ``/jobs`` and ``/masks``.
+    """One worker's side of `/jobs` and `/masks`.
 
     Args:
         key_file: its first line is an admin key; read for each call, so it may change.
@@ -69,12 +69,12 @@ class Client:
         return None
 
     def claim(self, id: str) -> Document:
-        """Take a job, or keep it. Raises ``JobLostError`` where another has it or it is over, and ``ServerError``."""
+        """Take a job, or keep it. Raises `JobLostError` where another has it or it is over, and `ServerError`."""
         found: Document = self._call("POST", f"/jobs/{id}/claim", json={"worker": self.worker}).json()
         return found
 
     def beat(self, id: str) -> None:
-        """Keep a job, if the server is there. Raises ``JobLostError``."""
+        """Keep a job, if the server is there. Raises `JobLostError`."""
         try:
             self._call("POST", f"/jobs/{id}/claim", json={"worker": self.worker}, patience=0.0)
         except JobLostError:
@@ -83,22 +83,22 @@ class Client:
             return  # it may come back before the lease runs out, and if not, the result is handed in all the same
 
     def prompts(self, id: str) -> list[str]:
-        """Distinct prompts whose responses were flagged, the confirmed ones first. Raises ``ServerError``."""
+        """Distinct prompts whose responses were flagged, the confirmed ones first. Raises `ServerError`."""
         found = self._call("GET", f"/jobs/{id}/prompts", params={"limit": 10_000}).json()["data"]
         return [str(each["prompt"]) for each in found]
 
     def register(self, data: bytes) -> str:
-        """Register a mask file; the same bytes give the same ``name@version``. Raises ``ServerError``."""
+        """Register a mask file; the same bytes give the same `name@version`. Raises `ServerError`."""
         found = self._call("POST", "/masks", content=data).json()
         return f"{found['name']}@{found['version']}"
 
     def mask(self, label: str) -> bytes:
-        """The bytes of ``name@version``. Raises ``ServerError``."""
+        """The bytes of `name@version`. Raises `ServerError`."""
         name, _, version = label.partition("@")
         return self._call("GET", f"/masks/{name}/{version}/file").content
 
     def hand_in(self, id: str, **result: Any) -> Document:
-        """Hand in a result. Raises ``JobLostError``, ``ServerError``."""
+        """Hand in a result. Raises `JobLostError`, `ServerError`."""
         found: Document = self._call("POST", f"/jobs/{id}/result", json={"worker": self.worker, **result}).json()
         return found
 

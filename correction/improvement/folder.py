@@ -85,7 +85,7 @@ def write(path: Path, text: str) -> None:
 
 
 def write_rows(path: Path, column: str, texts: Sequence[str]) -> None:
-    """A ``.jsonl`` file of one column, as a whole."""
+    """A `.jsonl` file of one column, as a whole."""
     write(path, "".join(json.dumps({column: text}) + "\n" for text in texts))
 
 

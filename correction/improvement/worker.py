@@ -14,7 +14,7 @@ from correction.improvement.folder import WorkerFolder, read_json, write, write_
 from masks import harm
 
 _HARMFUL = 3
-"""Exit code of ``excise correct`` where it writes no mask since that does harm, or no good."""
+"""Exit code of `excise correct` where it writes no mask since that does harm, or no good."""
 HELD_OUT = 0.2
 """Part of the prompts and of the text that the correction never sees: the quality card is measured on it."""
 _RATES = {"toxicity": "toxic", "repetition": "repetitive"}
@@ -25,10 +25,10 @@ class Setup:
     """What a worker works with.
 
     Attributes:
-        model, general: of ``excise correct``; the model must be the server's.
+        model, general: of `excise correct`; the model must be the server's.
         prompts: that promoted masks are measured again on; without, such jobs are left to others.
         neutral: prompts of the quality card that have nothing to do with any behaviour.
-        options: further options of every command, as ``--dtype float32``.
+        options: further options of every command, as `--dtype float32`.
     """
 
     model: str
@@ -165,7 +165,7 @@ class Worker:
 
 
 def _sides(document: Mapping[str, Any], name: str) -> Document:
-    """Of ``excise evaluate``: figures without the mask, with it, and their differences."""
+    """Of `excise evaluate`: figures without the mask, with it, and their differences."""
     return {"before": document["base"], "after": document[name], "difference": document["difference"]}
 
 

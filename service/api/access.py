@@ -92,9 +92,13 @@ _PATTERNS = tuple((_pattern(path), roles) for path, roles in ROUTES.items() if "
 
 
 def role(method: str, path: str, *, open_probes: bool = True) -> Role:
-    """Who may call ``method path``. Raises ``NotFoundError`` or ``MethodNotAllowedError`` for what is not listed.
+    """Who may call `method path`.
 
-    ``path`` is as the server decoded it, which is also what the routers go by.
+    `path` is as the server decoded it, which is also what the routers go by.
+
+    Raises:
+        NotFoundError: no route has this path.
+        MethodNotAllowedError: the path has other methods.
     """
     roles = _FIXED.get(path) or next((roles for pattern, roles in _PATTERNS if pattern.fullmatch(path)), None)
     if roles is None:
@@ -108,10 +112,10 @@ def role(method: str, path: str, *, open_probes: bool = True) -> Role:
 
 
 def authorize(needed: Role, authorization: str, keys: Keys) -> None:
-    """Check the ``Authorization`` header's bearer key against the role. An admin key also reads.
+    """Check the `Authorization` header's bearer key against the role. An admin key also reads.
 
     Without any API key reading is open; without any admin key the changing calls are closed. Raises
-    ``UnauthorizedError`` or ``ForbiddenError``.
+    `UnauthorizedError` or `ForbiddenError`.
     """
     if needed in (Role.OPEN, Role.PAGE):
         return
@@ -137,7 +141,7 @@ def authorize(needed: Role, authorization: str, keys: Keys) -> None:
 
 
 def who(authorization: str) -> str:
-    """Names the caller for the audit and for the limit of admin calls, without showing the key: ``key 3f9a01bc``."""
+    """Names the caller for the audit and for the limit of admin calls, without showing the key: `key 3f9a01bc`."""
     key = _bearer(authorization)
     return f"key {fingerprint(key)}" if key else "nobody"
 

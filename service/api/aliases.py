@@ -1,4 +1,4 @@
-"""``/masks/{name}/aliases``: names that point at a version of a mask, such as ``production``."""
+"""`/masks/{name}/aliases`: names that point at a version of a mask, such as `production`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _out(name: str, alias: str, version: int) -> AliasOut:
 
 @router.get("/masks/{name}/aliases", response_model=AliasList, responses=errors(404))
 def list_aliases(name: Name, offset: Offset = 0, limit: Limit = 100) -> Response:
-    """The aliases of a mask by name, a page at a time. ``production`` is what its name alone stands for."""
+    """The aliases of a mask by name, a page at a time. `production` is what its name alone stands for."""
     policy = bootstrap.current().policy
     if name not in policy.masks:
         raise NotFoundError(f"there is no mask {name!r}; GET /masks lists them", code="mask_not_found", param="name")

@@ -1,4 +1,4 @@
-"""``/console``: the page for operators. Files that are built from ``console/`` (``make console``) and hold nothing.
+"""`/console`: the page for operators. Files that are built from `console/` (`make console`) and hold nothing.
 
 Whoever opens the page gives it a key, and it calls the API as anybody would: it can do no more than that key.
 """
@@ -17,7 +17,7 @@ from service.errors import NotFoundError
 router = APIRouter(include_in_schema=False)
 
 BUILT = Folder(__file__).resolve().parents[1] / "console"
-"""What ``make console`` writes."""
+"""What `make console` writes."""
 
 FILES = {
     "index.html": "text/html; charset=utf-8",
@@ -44,13 +44,13 @@ HEADERS = {
 
 @router.get("/console")
 def page() -> Response:
-    """The page itself; its files are beside it, under ``console/``."""
+    """The page itself; its files are beside it, under `console/`."""
     return _file("index.html")
 
 
 @router.get("/console/")
 def moved() -> Response:
-    """As people type it. The page's own links count from ``/console``."""
+    """As people type it. The page's own links count from `/console`."""
     _check_open()
     return RedirectResponse("../console", 308, HEADERS)
 

@@ -19,11 +19,11 @@ EXPOSED = (
     "x-request-id",
     "retry-after",
 )
-"""Without ``Access-Control-Expose-Headers`` a page reads a handful of standard headers and no others."""
+"""Without `Access-Control-Expose-Headers` a page reads a handful of standard headers and no others."""
 
 
 class CrossOrigin(CORSMiddleware):
-    """Named to vLLM by ``--middleware``; set by vLLM's own options, --allowed-origins and its like."""
+    """Named to vLLM by `--middleware`; set by vLLM's own options, --allowed-origins and its like."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(app, expose_headers=EXPOSED, **bootstrap.current().cross_origin)

@@ -1,4 +1,4 @@
-"""One shape for every error that leaves the server, whoever raised it: OpenAI's, or Anthropic's on its paths."""
+"""One shape for every error that leaves the server, ours or vLLM's: OpenAI's, or Anthropic's on its paths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ANTHROPIC_TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
 }
-"""By status; other refusals are an ``invalid_request_error``, failures an ``api_error``."""
+"""By status; other refusals are an `invalid_request_error`, failures an `api_error`."""
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 429: "too_many_requests", 501: "not_supported"}
 _TOO_LONG = re.compile(r"maximum context length|longer than the maximum model length", re.IGNORECASE)
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class ErrorShaper:
-    """An ASGI ``send`` that holds an answer of status 400 or more until it is complete, and sends it in one shape."""
+    """An ASGI `send` that holds an answer of status 400 or more until it is complete, and sends it in one shape."""
 
     def __init__(self, send: Send, path: str) -> None:
         self._send = send
@@ -77,7 +77,7 @@ class ErrorShaper:
 
 
 def document(status: int, body: bytes, path: str) -> dict[str, Any]:
-    """The error that the client is to read, for what an endpoint of ``path`` answered with ``status``."""
+    """The error that the client is to read, for what an endpoint of `path` answered with `status`."""
     error = _ours(body) or _worded(status, body)
     if path not in ANTHROPIC:
         return {"error": error}
@@ -96,7 +96,7 @@ def _event(event: bytes) -> bytes:
 
 
 def _error(body: bytes) -> Any:
-    """What stands under ``error`` or ``detail``, or the body as it is."""
+    """What stands under `error` or `detail`, or the body as it is."""
     try:
         parsed = json.loads(body)
     except ValueError:

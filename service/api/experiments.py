@@ -1,4 +1,4 @@
-"""``/experiments``: A/B splits between masks, their changes and their reports."""
+"""`/experiments`: A/B splits between masks, their changes and their reports."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class ExperimentIn(Closed):
 
 
 class ExperimentChange(Closed):
-    """A change, made on ``revision``."""
+    """A change, made on `revision`."""
 
     revision: Annotated[int, Field(ge=1, le=2**31 - 1), NoText]
     weights: Annotated[dict[Named, Weight], Field(max_length=16, json_schema_extra=_NO_OTHERS)] | None = None
@@ -179,7 +179,7 @@ def _check_scored(service: Service, body: ExperimentIn) -> None:
 
 @router.post("/experiments", status_code=201, responses=CHANGES)
 async def create(body: ExperimentIn) -> dict[str, Any]:
-    """Make an experiment. It gets traffic once the default route leads to it: ``experiment:NAME``."""
+    """Make an experiment. It gets traffic once the default route leads to it: `experiment:NAME`."""
     service = bootstrap.current()
     if service.capabilities.baked:
         raise ConflictError("this server was loaded with one mask and serves nothing else", code="mask_not_usable")
@@ -219,7 +219,7 @@ async def show(name: Name) -> dict[str, Any]:
 
 @router.patch("/experiments/{name}", responses=CHANGES)
 async def change(name: Name, body: ExperimentChange) -> dict[str, Any]:
-    """Change weights or guardrails, pause or resume. 409 if somebody else changed it since ``revision``."""
+    """Change weights or guardrails, pause or resume. 409 if somebody else changed it since `revision`."""
     service = bootstrap.current()
 
     def edit(experiment: Experiment) -> Experiment:

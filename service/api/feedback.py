@@ -1,4 +1,4 @@
-"""``POST /feedback``: what users say of a response, counted for the variant that gave it."""
+"""`POST /feedback`: what users say of a response, counted for the variant that gave it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Tool calls that a request forces: their arguments follow the tool's schema.
 
-vLLM holds the arguments of a tool without ``strict`` to any JSON at all (``resolve_tool_strictness`` in
-vllm/tool_parsers/structural_tag_registry.py, ``_get_function_parameters`` in xgrammar), so that ``null`` or ``false``
+vLLM holds the arguments of a tool without `strict` to any JSON at all (`resolve_tool_strictness` in
+vllm/tool_parsers/structural_tag_registry.py, `_get_function_parameters` in xgrammar), so that `null` or `false`
 may be what a model calls a tool with. Clients read an object.
 """
 
@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 _FORCED = ("required", "any", "function", "tool", "custom")
-"""``tool_choice``, or its ``type``, in OpenAI's and Anthropic's APIs."""
+"""`tool_choice`, or its `type`, in OpenAI's and Anthropic's APIs."""
 
 
 def enforce_tool_schema(body: dict[str, Any]) -> None:
-    """Where ``tool_choice`` forces a call, take tools that say nothing of ``strict`` as strict ones, in place.
+    """Where `tool_choice` forces a call, take tools that say nothing of `strict` as strict ones, in place.
 
-    A tool without ``parameters`` takes an object. What is no tool is left for vLLM to refuse.
+    A tool without `parameters` takes an object. What is no tool is left for vLLM to refuse.
     """
     choice, tools = body.get("tool_choice"), body.get("tools")
     if isinstance(choice, dict):

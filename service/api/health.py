@@ -1,4 +1,4 @@
-"""``/ready``: may this server be sent traffic? (``/health`` is vLLM's own.) ``/metrics`` in place of vLLM's."""
+"""`/ready`: may this server be sent traffic? (`/health` is vLLM's own.) `/metrics` in place of vLLM's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter(tags=["health"])
 async def ready() -> dict[str, str]:
     """200 when the engine answers and masks can be served; also without the database, then by what is known.
 
-    ``database`` is ``ok``, ``lost``, or ``moved`` where SQLite's file is no longer where it was.
+    `database` is `ok`, `lost`, or `moved` where SQLite's file is no longer where it was.
     """
     service = bootstrap.current()
     service.ending.check()

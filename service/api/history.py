@@ -1,4 +1,4 @@
-"""``/audit`` and ``/flagged``: what was changed, and which toxic or repetitive responses were kept for review."""
+"""`/audit` and `/flagged`: what was changed, and which toxic or repetitive responses were kept for review."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/jobs``: better masks from flagged traffic, and promoted masks measured again. The work is done by workers."""
+"""`/jobs`: better masks from flagged traffic, and promoted masks measured again. The work is done by workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from service.routing.policy import resolve
 router = APIRouter(tags=["jobs"])
 
 _ID = r"^[a-z0-9][a-z0-9._-]{0,58}$"
-"""Its canary is called ``job-ID``."""
+"""Its canary is called `job-ID`."""
 Id = Annotated[str, Path(pattern=_ID)]
 Worker = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="a name of its own, kept")]
 _READ = errors(404, 503)
@@ -153,7 +153,7 @@ def _jobs() -> Jobs:
 
 @router.post("/jobs", status_code=201, responses={200: {"model": JobOut}, **CHANGES})
 def create(body: JobIn, response: Response) -> JobOut:
-    """Ask for a better mask, or for a mask to be measured again. A worker (``excise improve``) does it."""
+    """Ask for a better mask, or for a mask to be measured again. A worker (`excise improve`) does it."""
     service = bootstrap.current()
     if body.kind == "improve":
         _check_improvable(body)
@@ -228,7 +228,7 @@ def prompts(id: Id, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> Res
 
 @router.post("/jobs/{id}/claim", responses=CHANGES)
 def claim(id: Id, body: ClaimIn) -> JobOut:
-    """Take a job that is free, for ``lease_seconds``; again and again while it is being done."""
+    """Take a job that is free, for `lease_seconds`; again and again while it is being done."""
     now = bootstrap.current().clock()
     return _out(_jobs().edit(id, lambda job: states.claimed(job, body.worker, now), "take job"))
 

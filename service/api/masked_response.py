@@ -14,10 +14,10 @@ from service.service import Service
 
 
 class MaskedResponse:
-    """An ASGI ``send`` that adds ``x-excise-mask`` and ``x-excise-digest``, and in an experiment which and where.
+    """An ASGI `send` that adds `x-excise-mask` and `x-excise-digest`, and in an experiment which and where.
 
     What an endpoint sends before the engine has answered waits until it has; after that, everything passes through at
-    once. Where the engine died or was told to end first, the client gets 503.
+    once. Where the engine died or was shut down first, the client gets 503.
     """
 
     def __init__(self, send: Send, routed: Routed, service: Service, path: str = "") -> None:
@@ -33,7 +33,7 @@ class MaskedResponse:
         self.failed = False
         """Whether the client got an error of the server's."""
         self.cut_off = False
-        """Whether that came in the place of what the endpoint was doing: whatever it does now, nobody is there."""
+        """Whether that came in the place of what the endpoint was doing: what it sends from now on is dropped."""
 
     async def __call__(self, message: Message) -> None:
         """Pass a message on, or keep it until the mask is known."""
@@ -42,31 +42,23 @@ class MaskedResponse:
                 await self._pass(message)
             return
         self._waiting.append(message)
-        start, digest = self._waiting[0], self._routed.digest
+        start = self._waiting[0]
         unfinished = message is start or message.get("more_body", False)
-        if start["status"] < 400 and digest is None and unfinished:
+        if start["status"] < 400 and self._routed.digest is None and unfinished:
             return
         self._open = True
         self.failed = start["status"] >= 500
-        if (digest is None or start["status"] >= 500) and self._service.engine_died():
-            await self._refuse(EngineDiedError())
+        if error := self._service_error(start["status"]):
+            await self._refuse(error)
             return
-        if start["status"] >= 500 and self._service.ending.begun:
-            await self._refuse(ServerEndingError())
-            return
-        if start["status"] < 400 and digest is not None:
-            headers = MutableHeaders(raw=start.setdefault("headers", []))
-            headers["x-excise-mask"] = self._routed.choice.label
-            headers["x-excise-digest"] = digest or "none"
-            if assigned := self._routed.choice.assigned:
-                headers["x-excise-experiment"] = assigned.experiment
-                headers["x-excise-variant"] = assigned.variant
+        if start["status"] < 400 and self._routed.digest is not None:
+            self._name_mask(start, self._routed.digest)
         self._streams = Headers(raw=start.get("headers", [])).get("content-type", "").startswith("text/event-stream")
         while self._waiting and not self._refused:
             await self._pass(self._waiting.pop(0))
 
     async def cut(self, error: ServiceError) -> None:
-        """Tell the client ``error`` and nothing more: as the answer, or as the last event of a stream that has begun.
+        """Tell the client `error` and nothing more: as the answer, or as the last event of a stream that has begun.
 
         A document that is being sent is left alone: there is no place for an error in it.
         """
@@ -79,6 +71,22 @@ class MaskedResponse:
         else:
             self._refused = self.failed = True
             await self._send({"type": "http.response.body", "body": self._event(error), "more_body": False})
+
+    def _service_error(self, status: int) -> ServiceError | None:
+        """What the client gets in place of the endpoint's answer, where that is for the server's death or end."""
+        if (self._routed.digest is None or status >= 500) and self._service.engine_died():
+            return EngineDiedError()
+        if status >= 500 and self._service.ending.begun:
+            return ServerEndingError()
+        return None
+
+    def _name_mask(self, start: Message, digest: str) -> None:
+        headers = MutableHeaders(raw=start.setdefault("headers", []))
+        headers["x-excise-mask"] = self._routed.choice.label
+        headers["x-excise-digest"] = digest or "none"
+        if assigned := self._routed.choice.assigned:
+            headers["x-excise-experiment"] = assigned.experiment
+            headers["x-excise-variant"] = assigned.variant
 
     async def _pass(self, message: Message) -> None:
         self._complete = message["type"] == "http.response.body" and not message.get("more_body", False)

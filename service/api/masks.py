@@ -1,4 +1,4 @@
-"""``/masks``: register, list, describe and download masks."""
+"""`/masks`: register, list, describe and download masks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _FORM = {"type": "object", "properties": {"file": {"type": "string", "format": "
     },
 )
 async def register(request: Request, response: Response) -> MaskOut:
-    """Register a mask file: the body itself, or the field ``file`` of a form. Never a path or URL."""
+    """Register a mask file: the body itself, or the field `file` of a form. Never a path or URL."""
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         data = await _file(request)
     else:
@@ -58,7 +58,11 @@ async def register(request: Request, response: Response) -> MaskOut:
 
 
 async def _file(request: Request) -> bytes:
-    """The field ``file`` of a form. Raises ``InvalidRequestError``."""
+    """The field `file` of a form.
+
+    Raises:
+        InvalidRequestError: there is none, or the form cannot be read.
+    """
     try:
         async with request.form(max_files=1, max_fields=8) as form:
             file = form.get("file")

@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 class Gateway:
-    """Named to vLLM by ``--middleware``; finds the service of its process by itself."""
+    """Named to vLLM by `--middleware`; finds the service of its process by itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -128,12 +128,7 @@ class Gateway:
     async def _inference(self, path: str, scope: Scope, receive: Receive, send: Send, body: dict[str, Any]) -> None:
         """Route a request that names a model, let vLLM answer it, and count it if it fails."""
         service, headers = self.service, Headers(scope=scope)
-        if service.engine_died():
-            raise EngineDiedError()
-        check_supported(path, body)
-        check_choices(body, service.settings.max_choices)
-        enforce_tool_schema(body)
-        self._check_priority(body, headers)
+        self._check_inference(path, body, headers)
         unit = _unit(body, headers, service.settings.unit_header)
         choice = service.choose(body.get("model"), unit)
         if path in _UNGENERATED:
@@ -143,22 +138,33 @@ class Gateway:
         key = unit.user or unit.request
         if path in PATHS and (copy := copied(service.policy, choice, unit)):
             self._mirror.send(scope, body, copy, key)
-        routed = Routed(choice, key, prompt=last_said(body) if service.settings.keep_flagged else "")
-        answer = MaskedResponse(send, routed, service, path)
+        routed = Routed(choice, key, prompt=last_said(body) if self.service.settings.keep_flagged else "")
+        await self._generate(path, scope, receive, send, body, routed)
+
+    def _check_inference(self, path: str, body: dict[str, Any], headers: Headers) -> None:
+        """Refuse what is not served here."""
+        if self.service.engine_died():
+            raise EngineDiedError()
+        check_supported(path, body)
+        check_choices(body, self.service.settings.max_choices)
+        enforce_tool_schema(body)
+        self._check_priority(body, headers)
+
+    async def _generate(
+        self, path: str, scope: Scope, receive: Receive, send: Send, body: dict[str, Any], routed: Routed
+    ) -> None:
+        """Let vLLM answer under the mask that was chosen. An error that the server is to blame for is counted."""
+        service, answer, failed = self.service, MaskedResponse(send, routed, self.service, path), False
         token = ROUTED.set(routed)
-        failed = False
         service.intake.coherence.users += 1
         try:
             with service.ending.awaited(answer):
-                body["model"] = await service.adapter(choice)
+                body["model"] = await service.adapter(routed.choice)
                 await self.app(*_sent(scope, body, receive), answer)
-        except (ServiceError, ClientDisconnect) as error:
-            failed = getattr(error, "status", 0) >= 500
-            if not answer.cut_off:
-                raise
-        except Exception:
-            failed = True
-            if service.ending.begun:
+        except Exception as error:
+            expected = isinstance(error, ServiceError | ClientDisconnect)
+            failed = not expected or getattr(error, "status", 0) >= 500
+            if not expected and service.ending.begun:
                 await answer.cut(ServerEndingError())
             if not answer.cut_off:
                 raise
@@ -180,7 +186,7 @@ class Gateway:
 
 
 def _sent(scope: Scope, body: dict[str, Any], receive: Receive) -> tuple[Scope, Receive]:
-    """The request with ``body`` in place of its own."""
+    """The request with `body` in place of its own."""
     data = json.dumps(body).encode()
     scope = {**scope, "headers": list(scope["headers"])}
     MutableHeaders(scope=scope)["content-length"] = str(len(data))
@@ -188,8 +194,11 @@ def _sent(scope: Scope, body: dict[str, Any], receive: Receive) -> tuple[Scope, 
 
 
 async def _read(receive: Receive, headers: Headers, limit: int) -> list[bytes]:
-    """The whole body, in pieces as they came: to put a large one together takes time. Raises ``TooLargeError`` as soon
-    as it is, or says it is, over ``limit`` bytes.
+    """The whole body, in pieces as they came: to put a large one together takes time.
+
+    Raises:
+        TooLargeError: it is, or declares itself, over `limit` bytes; as soon as that is known.
+        InvalidRequestError: the client went away first.
     """
 
     def check(size: int) -> None:
@@ -211,7 +220,11 @@ async def _read(receive: Receive, headers: Headers, limit: int) -> list[bytes]:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """The body as a JSON object that can be routed. Raises ``InvalidRequestError``."""
+    """The body as a JSON object that can be routed.
+
+    Raises:
+        InvalidRequestError: it is not one.
+    """
     try:
         body = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -224,7 +237,11 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _check_json(data: bytes, headers: Headers) -> None:
-    """Refuse what only some readers take for JSON, or cannot be said back. Raises ``InvalidRequestError``."""
+    """Refuse what only some readers take for JSON, or what no answer could repeat.
+
+    Raises:
+        InvalidRequestError: it is one of these, or not declared as JSON.
+    """
     if not data:
         return
     if not re.match(r"application/(.+\+)?json\b", headers.get("content-type", ""), re.IGNORECASE):
@@ -256,9 +273,9 @@ def _no_json(error: Exception) -> InvalidRequestError:
 
 
 def _unit(body: dict[str, Any], headers: Headers, header: str) -> Unit:
-    """Who asks: the user where the body names one, as OpenAI's or Anthropic's clients do, or else ``header``.
+    """Who asks: the user where the body names one, as OpenAI's or Anthropic's clients do, or else `header`.
 
-    OpenAI replaces ``user`` by ``safety_identifier``; with both, who was known by ``user`` stays the same.
+    OpenAI replaces `user` by `safety_identifier`; with both, who was known by `user` stays the same.
     """
     metadata = body.get("metadata")
     named = (
@@ -282,7 +299,7 @@ def _without_body(send: Send) -> Send:
 
 
 def _replay(body: list[bytes], receive: Receive) -> Receive:
-    """A body that was read, for the application to read again; then whatever comes, such as the disconnect."""
+    """A body that was read, for the application to read again; then all later messages, such as the disconnect."""
     left = list(reversed(body))
 
     async def replayed() -> Message:

@@ -16,7 +16,7 @@ from service.routing.policy import ROUTED, Choice, Routed
 from service.service import Service
 
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/messages")
-"""Calls that can be mirrored; those of ``/v1/responses`` may have tools that act, which would act twice."""
+"""Calls that can be mirrored; those of `/v1/responses` may have tools that act, which would act twice."""
 
 PRIORITY_HEADER = "x-vllm-priority"
 PRIORITY = 1000
@@ -37,7 +37,7 @@ class Mirror:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def send(self, scope: Scope, body: dict[str, Any], choice: Choice, unit: str) -> None:
-        """Begin to answer a copy of ``body`` under ``choice``; left out, and counted, where too many are under way."""
+        """Begin to answer a copy of `body` under `choice`; left out, and counted, where too many are under way."""
         if len(self._tasks) >= self._service.settings.max_mirrored:
             metrics.MIRROR_DROPPED.inc()
             return

@@ -1,4 +1,4 @@
-"""``/v1/models`` in place of vLLM's: the names that a request may send as ``model``."""
+"""`/v1/models` in place of vLLM's: the names that a request may send as `model`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _started = int(time.time())
 
 
 def _card(service: Service, name: str, choice: Choice | None) -> dict[str, Any]:
-    """``choice``: who answers, or None where each request is told anew. ``created`` is when that was registered."""
+    """`choice`: who answers, or None where each request is routed anew. `created` is when that was registered."""
     made = {"mask": choice.label, "digest": choice.digest or "none"} if choice else {}
     version = choice.version if choice else None
     created = version.registered if version else _started

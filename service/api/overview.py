@@ -1,4 +1,4 @@
-"""``/overview`` and ``/traffic``: what a reader may see of a server at a glance, for the console and for scripts."""
+"""`/overview` and `/traffic`: what a reader may see of a server at a glance, for the console and for scripts."""
 
 from __future__ import annotations
 

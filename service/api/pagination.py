@@ -18,7 +18,7 @@ Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 def listed(entries: Iterable[BaseModel | dict[str, Any]], **more: int) -> Response:
-    """``{"object": "list", "data": [entries …], …}``; ``more`` follows."""
+    """`{"object": "list", "data": [entries …], …}`; `more` follows."""
     said = (_encoded(entry) for entry in entries)
     rest = "".join(f',"{name}":{value}' for name, value in more.items())
     body = b'{"object":"list","data":[' + b",".join(said) + f"]{rest}}}".encode()

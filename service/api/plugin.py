@@ -1,4 +1,4 @@
-"""The ``vllm.endpoint_plugins`` entry point: our routes on vLLM's application, and its engine for the service."""
+"""The `vllm.endpoint_plugins` entry point: our routes on vLLM's application, and its engine for the service."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ExcisePlugin:
 
 
 def attach(app: FastAPI) -> None:
-    """Add every route of Excise, and how its errors are answered, to ``app``."""
+    """Add every route of Excise, and how its errors are answered, to `app`."""
     app.router.routes[:] = [route for route in app.routes if not isinstance(route, Mount) or route.path != "/metrics"]
     for module in (aliases, masks, route, experiments, feedback, history, jobs, overview, models, health, console):
         app.include_router(module.router)

@@ -37,7 +37,11 @@ class AdminLimit:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, caller: str) -> None:
-        """Count one call of ``caller`` (``access.who``). Raises ``TooManyRequestsError``, which says when to come."""
+        """Count one call of `caller` (`access.who`).
+
+        Raises:
+            TooManyRequestsError: there were too many in a minute; it says when to come again.
+        """
         now = self._clock()
         calls = self._calls(self._buckets.get(caller), now)
         if calls < 1:
@@ -59,10 +63,13 @@ class AdminLimit:
 
 
 def check_choices(body: Mapping[str, Any], limit: int) -> None:
-    """Refuse a request for more than ``limit`` choices. Raises ``InvalidRequestError``.
+    """Refuse a request for more than `limit` choices.
 
-    Numbers are read as vLLM reads them, which takes ``"16"`` and ``16.0`` for 16. What is no whole number is left to
-    vLLM, which answers 400 itself.
+    Numbers are read as vLLM reads them, which takes `"16"` and `16.0` for 16. What is no whole number is left to vLLM,
+    which answers 400 itself.
+
+    Raises:
+        InvalidRequestError: it asks for more.
     """
     for name in _CHOICES:
         try:

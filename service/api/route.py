@@ -1,4 +1,4 @@
-"""``/route``: who answers when a request names the model without a suffix."""
+"""`/route`: who answers when a request names the model without a suffix."""
 
 from __future__ import annotations
 

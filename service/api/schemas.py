@@ -10,7 +10,7 @@ from service import timestamps
 from service.storage.registry import Record
 
 TARGET = r"^[a-z0-9][a-z0-9._-]{0,63}(@([1-9][0-9]{0,8}|[a-z][a-z0-9._-]{0,63}))?$"
-"""``base``, a mask's name, ``name@version`` or ``name@alias``."""
+"""`base`, a mask's name, `name@version` or `name@alias`."""
 
 
 def _no_text(value: object) -> object:
@@ -55,7 +55,7 @@ class MaskOut(BaseModel):
 
     @classmethod
     def of(cls, record: Record, model: str) -> MaskOut:
-        """``model`` is the served model's name."""
+        """`model` is the served model's name."""
         return cls(
             name=record.name,
             version=record.version,
@@ -83,7 +83,7 @@ class RouteTo(Closed):
 
 
 class RouteOut(BaseModel):
-    """The default route in force: who answers ``model`` = NAME."""
+    """The default route in force: who answers `model` = NAME."""
 
     object: Literal["route"] = "route"
     model: str
@@ -201,7 +201,7 @@ class ErrorOut(BaseModel):
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Of a route, for its description: 400, 401 and ``statuses`` in OpenAI's shape."""
+    """Of a route, for its description: 400, 401 and `statuses` in OpenAI's shape."""
     return {status: {"model": ErrorOut} for status in (400, 401, *statuses)}
 
 

@@ -14,7 +14,11 @@ _OF_A_STORE = ("previous_response_id", "conversation", "background")
 
 
 def check_supported(path: str, body: Mapping[str, Any]) -> None:
-    """Refuse what is left out. Raises ``InvalidRequestError``."""
+    """Refuse what is left out.
+
+    Raises:
+        InvalidRequestError: the request asks for it.
+    """
     if body.get("use_beam_search"):
         raise _refused(
             "use_beam_search",

@@ -33,7 +33,7 @@ _KINDS = {
     "mapping": "an object",
     "none": "null",
 }
-"""By the first word of pydantic's error type, for those that end as ``_KIND`` says."""
+"""By the first word of pydantic's error type, for those that end as `_KIND` says."""
 _KIND = ("_type", "_parsing", "_from_float", "_parsing_size", "_attributes_type", "_required", "_number")
 _BOUNDS = {
     "greater_than": "over {gt}",
@@ -58,9 +58,9 @@ _MOST = 5
 
 
 def describe_errors(errors: Sequence[Any], body: Any) -> InvalidRequestError:
-    """The error for what pydantic found. ``errors``: of ``RequestValidationError.errors()``; ``body``: what was sent.
+    """The error for what pydantic found. `errors`: of `RequestValidationError.errors()`; `body`: what was sent.
 
-    ``param`` is the first field as OpenAI writes it, ``messages[0].role``; ``code`` is one of OpenAI's, too. Of a
+    `param` is the first field as OpenAI writes it, `messages[0].role`; `code` is one of OpenAI's, too. Of a
     union, whose branches all complain, the field counts that most of them name, and of two the deeper one. No value
     is said back.
     """
@@ -88,7 +88,7 @@ def describe_errors(errors: Sequence[Any], body: Any) -> InvalidRequestError:
 
 
 def describe_printed(message: str) -> InvalidRequestError | None:
-    """The error for what pydantic printed into ``message``, by its first complaint; None where it printed nothing."""
+    """The error for what pydantic printed into `message`, by its first complaint; None where it printed nothing."""
     found = _PRINTED.search(message)
     if not found:
         return None
@@ -97,7 +97,7 @@ def describe_printed(message: str) -> InvalidRequestError | None:
 
 
 def _field(error: Mapping[str, Any], body: Any) -> str:
-    """The path of the field, as far as it is one: unions add the names of their branches to pydantic's ``loc``."""
+    """The path of the field, as far as it is one: unions add the names of their branches to pydantic's `loc`."""
     where, *parts = error.get("loc") or ("body",)
     if where != "body":  # of the URL or a header
         return str(parts[0]) if parts else ""

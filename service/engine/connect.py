@@ -16,9 +16,12 @@ class GatesMissingError(RuntimeError):
 
 
 async def connect(service: Service, engine_client: Any, models: Any) -> None:
-    """Check the gates and hand the engine over. ``models`` is vLLM's ``OpenAIServingModels``.
+    """Check the gates and hand the engine over. `models` is vLLM's `OpenAIServingModels`.
 
-    Raises ``GatesMissingError``. Source: vllm/plugins/endpoint_plugins/interface.py, ``init_state``.
+    Source: vllm/plugins/endpoint_plugins/interface.py, `init_state`.
+
+    Raises:
+        GatesMissingError: a worker has no gates, or was loaded with other masks.
     """
     capabilities = service.capabilities
     reports = await engine_client.collective_rpc("excise_start")

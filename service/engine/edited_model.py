@@ -38,7 +38,7 @@ class GatePlan:
 class EditedModel:
     """The linear layers of a model in which masks have a say.
 
-    ``folder`` is the checkpoint's, ``dtype`` the model's; with ``weighted``, single weights can be cut as well.
+    `folder` is the checkpoint's, `dtype` the model's; with `weighted`, single weights can be cut as well.
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype, batch: Batch, *, weighted: bool) -> None:
@@ -53,7 +53,7 @@ class EditedModel:
         """Module, from its layer on → the method of the layer that holds it, and which part."""
 
     def edit(self, model: nn.Module) -> None:
-        """Put gates, and what takes single weights off, into ``model``."""
+        """Put gates, and what takes single weights off, into `model`."""
         packed = getattr(model, "packed_modules_mapping", {})
         for name, layer in list(model.named_modules()):
             gated = neurons_enter(name) is not None or heads_enter(name) is not None
@@ -74,7 +74,7 @@ class EditedModel:
         return [method for method, _ in self._gates.values()]
 
     def plan(self, mask: Mask) -> GatePlan:
-        """What ``mask`` changes here. Reads the elements of the checkpoint that it cuts singly."""
+        """What `mask` changes here. Reads the elements of the checkpoint that it cuts singly."""
         weights, counted = self._weights(mask) if mask.weights else ({}, 0)
         return GatePlan(self._gated(mask), weights, counted)
 
@@ -95,7 +95,7 @@ class EditedModel:
         for name, matrix in tensors(self._folder):
             held = self._matrices.get(tail(name.removesuffix(".weight")))
             if name not in mask.weights or held is None:
-                continue  # a cut matrix that is on no rank is told by the counts, added up
+                continue  # a cut matrix that is on no rank shows in the counts, added up
             method, shard = held
             indices = mask.weight_indices(name)
             rows, columns = np.divmod(indices, mask.meta.shapes[name][1])

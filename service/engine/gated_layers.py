@@ -1,11 +1,11 @@
 """Gates: many masks beside one base model, chosen for each token of a batch.
 
-A gate sits in front of a matrix whose inputs are neurons (``down_proj``, ``fc2``) or heads (``o_proj``, ``out_proj``)
+A gate sits in front of a matrix whose inputs are neurons (`down_proj`, `fc2`) or heads (`o_proj`, `out_proj`)
 and multiplies them by a row of factors: 0 where the mask cuts, 1/4 or 1/2 where it dampens, 1 elsewhere. That is
 exactly what multiplying the columns of the matrix would do: a zero gives the same zeros, a power of two the same
 products (float16 alone may round its smallest numbers), summed in the same order.
 
-A gate takes the place of the layer's linear method (``quant_method`` in vllm/model_executor/layers/linear.py) and hands
+A gate takes the place of the layer's linear method (`quant_method` in vllm/model_executor/layers/linear.py) and hands
 on to it. So whatever the layer is, quantised, sharded or with a bias, its own code does the multiplication.
 """
 
@@ -25,8 +25,8 @@ _EDITED: list[EditedMethod] = []
 class Batch:
     """Which mask each token of the running batch is under. One for an engine's worker, shared by all its layers.
 
-    ``index`` has one slot number a token, int64, shape (tokens at most,), a fixed place in memory so that a captured
-    graph reads what is written there later. Slot ``slots`` is no mask.
+    `index` has one slot number a token, int64, shape (tokens at most,), a fixed place in memory so that a captured
+    graph reads what is written there later. Slot `slots` is no mask.
     """
 
     def __init__(self, tokens: int, slots: int, device: torch.device) -> None:
@@ -52,13 +52,13 @@ class EditedMethod:
         """Slot → what its mask takes off the output."""
 
     def __getattr__(self, name: str) -> Any:
-        """Whatever else vLLM asks of a linear method, the wrapped one answers."""
+        """All other attributes of vLLM's linear method are the wrapped one's."""
         if name.startswith("__") or name == "_method":
             raise AttributeError(name)
         return getattr(self._method, name)
 
     def apply(self, layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        """The masked layer's output for ``x``, shape (…, tokens, inputs). Changes ``x``, which nobody reads later."""
+        """The masked layer's output for `x`, shape (…, tokens, inputs). Changes `x`, which nobody reads later."""
         compiling = torch.compiler.is_compiling()
         if self.gated:
             if compiling:
@@ -74,27 +74,27 @@ class EditedMethod:
         return y
 
     def gate(self, x: torch.Tensor) -> None:
-        """Multiply each token's row of ``x`` by its mask's row, in place."""
+        """Multiply each token's row of `x` by its mask's row, in place."""
         if self.batch.gated and self.gates is not None:
             flat = x.view(-1, x.shape[-1])
             flat.mul_(self.gates.index_select(0, self.batch.index[: flat.shape[0]]))
 
     def subtract(self, y: torch.Tensor, x: torch.Tensor) -> None:
-        """Take the part of the cut weights off ``y``, in place, for the tokens under a mask that cuts some here."""
+        """Take the part of the cut weights off `y`, in place, for the tokens under a mask that cuts some here."""
         for slot, tokens in self.batch.weighted.items():
             if factors := self.factors.get(slot):
                 factors.subtract(y.view(-1, y.shape[-1]), x.view(-1, x.shape[-1]), tokens)
 
 
 def edit(layer: Any, batch: Batch, dtype: torch.dtype, inputs: int, *, gated: bool, weighted: bool) -> EditedMethod:
-    """Put an ``EditedMethod`` in the place of ``layer``'s linear method and return it.
+    """Put an `EditedMethod` in the place of `layer`'s linear method and return it.
 
-    ``inputs`` is the number of the layer's input features on this rank.
+    `inputs` is the number of the layer's input features on this rank.
     """
     method = EditedMethod(layer.quant_method, batch, gated=gated, weighted=weighted)
     if gated:
         method.gates = torch.ones(batch.slots + 1, inputs, dtype=dtype, device=batch.index.device)
-    # On the CPU whatever the device is: reading the number must not wait for an accelerator.
+    # On the CPU, also where the device is another: reading the number must not wait for an accelerator.
     layer.register_buffer("excise_handle", torch.tensor([len(_EDITED)]), persistent=False)
     _EDITED.append(method)
     layer.quant_method = method

@@ -19,10 +19,13 @@ class NotJudgedError(RuntimeError):
 
 
 async def judge(engine_client: Any, context: Sequence[int], said: Sequence[int]) -> float:
-    """Mean log-probability, nats a token, of ``said`` after ``context``, without any mask.
+    """Mean log-probability, nats a token, of `said` after `context`, without any mask.
 
-    Token ids; both are cut to what the model's length holds, the context at its start. Raises ``NotJudgedError``.
-    Source: ``prompt_logprobs`` of vllm/sampling_params.py; 0 asks for the prompt's own tokens alone.
+    Token ids; both are cut to what the model's length holds, the context at its start. Source: `prompt_logprobs` of
+    vllm/sampling_params.py; 0 asks for the prompt's own tokens alone.
+
+    Raises:
+        NotJudgedError: the engine gave no log-probabilities, or none that can be.
     """
     longest = engine_client.model_config.max_model_len - 1  # a token is sampled after them, and thrown away
     said = list(said[: max(1, longest // 2)])

@@ -27,8 +27,8 @@ LOAD_FORMAT = "excise"
 class CheckpointLoader(DefaultModelLoader):
     """vLLM's default loader, of the files that `masks.checkpoint_files` names, with a mask applied on the way.
 
-    vLLM's own reads every file of the folder that looks like weights (``*.safetensors``, or ``consolidated*``).
-    ``model_loader_extra_config`` = ``{"mask": path}``: a mask file named by its digest; ``{}``: none.
+    vLLM's own reads every file of the folder that looks like weights (`*.safetensors`, or `consolidated*`).
+    `model_loader_extra_config` = `{"mask": path}`: a mask file named by its digest; `{}`: none.
     """
 
     applied = ""
@@ -66,7 +66,11 @@ class CheckpointLoader(DefaultModelLoader):
     def get_all_weights(
         self, model_config: ModelConfig, model: nn.Module
     ) -> Generator[tuple[str, torch.Tensor], None, None]:
-        """Stream the checkpoint's tensors, masked. Raises ``MaskNotAppliedError`` where part of it was not met."""
+        """Stream the checkpoint's tensors, masked.
+
+        Raises:
+            MaskNotAppliedError: part of the mask was not met in the checkpoint.
+        """
         if self.mask is None:
             yield from super().get_all_weights(model_config, model)
             return
@@ -75,5 +79,5 @@ class CheckpointLoader(DefaultModelLoader):
 
 
 def register() -> None:
-    """Make ``--load-format excise`` known to vLLM in this process. Safe to call more than once."""
+    """Make `--load-format excise` known to vLLM in this process. Safe to call more than once."""
     register_model_loader(LOAD_FORMAT)(CheckpointLoader)

@@ -1,7 +1,7 @@
 """Masks of single weights per request: what the cut weights would have added is taken off a layer's output.
 
 The cut part of a matrix, W ∘ M, is the sum of some of its rows and of some columns (a minimum vertex cover of the cut
-elements, ``edits.cover``). So the correction is two small products instead of a second matrix.
+elements, `edits.cover`). So the correction is two small products instead of a second matrix.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Factors:
     """Their cut elements that no covered row has, shape (outputs, c)."""
 
     def subtract(self, y: torch.Tensor, x: torch.Tensor, tokens: torch.Tensor) -> None:
-        """Take (W ∘ M) x off ``y`` at ``tokens``, in place. Shapes: y (n, outputs), x (n, inputs), tokens (t,)."""
+        """Take (W ∘ M) x off `y` at `tokens`, in place. Shapes: y (n, outputs), x (n, inputs), tokens (t,)."""
         given = x.index_select(0, tokens)
         left = y.index_select(0, tokens)
         if self.rows.numel():
@@ -55,7 +55,7 @@ class Piece:
 
 
 def factors(pieces: list[Piece], outputs: int, device: torch.device) -> Factors:
-    """The factors of a layer of ``outputs`` outputs, of all matrices that are fused in it."""
+    """The factors of a layer of `outputs` outputs, of all matrices that are fused in it."""
     rows, by_row, columns, by_column = [], [], [], []
     for piece in pieces:
         cover, dtype = piece.cover, piece.values.dtype

@@ -1,4 +1,4 @@
-"""The ``vllm.general_plugins`` entry point: runs in every process of the engine, the workers included."""
+"""The `vllm.general_plugins` entry point: runs in every process of the engine, the workers included."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAME = "excise"
 def register() -> None:
     """Register the loader and install the gates, if this engine was started by Excise.
 
-    Only then is ``excise`` named in ``VLLM_PLUGINS``. A plain ``vllm serve`` where Excise is installed keeps its own
+    Only then is `excise` named in `VLLM_PLUGINS`. A plain `vllm serve` where Excise is installed keeps its own
     LoRA layers.
     """
     if NAME not in os.environ.get("VLLM_PLUGINS", "").split(","):

@@ -29,10 +29,10 @@ class NotAdmittedError(RuntimeError):
 
 
 class Residency:
-    """Hands masks to the engine as adapters named ``MODEL:name@version`` whose path is the mask file, named by digest.
+    """Hands masks to the engine as adapters named `MODEL:name@version` whose path is the mask file, named by digest.
 
     vLLM keys its KV cache by an adapter's name and path: versions are never reused and the path holds the digest, so
-    two masks never share a block. Which of the known masks are in the gates the engine decides (``resident_masks``).
+    two masks never share a block. Which of the known masks are in the gates the engine decides (`resident_masks`).
     """
 
     def __init__(
@@ -53,13 +53,17 @@ class Residency:
         self._failed: dict[str, tuple[float, str]] = {}
         """Digest → until when it is refused without another try, and why."""
         self.admitted: dict[int, str] = {}
-        """Adapter's number → digest of the mask that the workers said they read under it."""
+        """Adapter's number → digest of the mask that the workers report under it."""
         self._stopped = self._died = False
         self._patience = _TO_END
         vllm_names.before_shutdown(engine_client, self._ending)
 
     def expect_end(self, *, at_once: bool = False) -> None:
-        """The engine will be told to end, and has not died then. ``at_once``: without a second to do it well."""
+        """The engine will be stopped, and has not died then.
+
+        Args:
+            at_once: without a second to do it well.
+        """
         self._died = self.dead
         self._stopped = True
         self._patience = 0.0 if at_once else self._patience
@@ -79,14 +83,17 @@ class Residency:
         await self._engine.check_health()
 
     async def judge(self, context: Sequence[int], said: Sequence[int]) -> float:
-        """Mean log-probability, nats a token, that the uncorrected model gives to ``said`` after ``context``."""
+        """Mean log-probability, nats a token, that the uncorrected model gives to `said` after `context`."""
         return await judge(self._engine, context, said)
 
     async def ensure(self, version: MaskVersion, *, retry: bool = False) -> str:
-        """Make the mask usable; return its adapter's name. Raises ``UnavailableError``: then nothing was applied.
+        """Make the mask usable; return its adapter's name.
 
-        A refusal holds for some seconds, unless ``retry`` says that something has changed. The name is known to vLLM's
-        handlers only once the workers have said that, together, they cut all that it cuts.
+        A refusal holds for some seconds, unless `retry` says that something has changed. The name is known to vLLM's
+        handlers only once the workers have reported that, together, they cut all that it cuts.
+
+        Raises:
+            UnavailableError: the workers did not take the mask; nothing was applied.
         """
         name = f"{self._model}:{version.label}"
         if name in self._models.lora_requests:

@@ -1,6 +1,6 @@
 """Resident masks: what one worker of the engine knows of masks, and which of them are in its gates.
 
-Takes the place of vLLM's LoRA manager in the worker (``LRUCacheWorkerLoRAManager``). vLLM's adapter machinery does the
+Takes the place of vLLM's LoRA manager in the worker (`LRUCacheWorkerLoRAManager`). vLLM's adapter machinery does the
 rest: requests carry an adapter's number, the scheduler keeps a batch to as many as there are slots, the KV cache is
 kept apart, and before each step the worker is told which token belongs to which number.
 """
@@ -30,7 +30,7 @@ class NotResidentError(RuntimeError):
 class ResidentMasks:
     """Brings masks into the gates and tells the gates, before each step, which token is under which mask.
 
-    ``slots`` masks (vLLM's ``max_loras``) are in the gates at one time; the least recently used makes room. A mask that
+    `slots` masks (vLLM's `max_loras`) are in the gates at one time; the least recently used makes room. A mask that
     was admitted stays known, as the few numbers that it takes to write its rows again, so that eviction needs no disk.
     """
 
@@ -66,14 +66,15 @@ class ResidentMasks:
     # What vLLM's model runner calls (v1/worker/lora_model_runner_mixin.py)
 
     def create_lora_manager(self, model: nn.Module, vllm_config: object = None) -> nn.Module:
-        """Put gates into ``model`` and return it."""
+        """Put gates into `model` and return it."""
         self._model.edit(model)
         return model
 
     def set_active_adapters(self, requests: set[Any], mapping: Any) -> None:
         """Before a step: the masks of the batch, and the number of each token's mask, 0 for none, in order.
 
-        Raises ``NotResidentError`` where the two contradict each other, which ends the engine.
+        Raises:
+            NotResidentError: the two contradict each other, which ends the engine.
         """
         needed = {request.lora_int_id for request in requests}
         for request in requests:
@@ -164,10 +165,10 @@ class ResidentMasks:
         return len(self._slots)
 
     def admit(self, number: int, path: Path) -> dict[str, Any]:
-        """Read the mask file at ``path``, named by its digest, and make it known as ``number``.
+        """Read the mask file at `path`, named by its digest, and make it known as `number`.
 
         Returns the digest of what was read, and how many inputs and weights of this rank it changes. Raises
-        ``NotResidentError`` for a file that holds another mask, and ``masks.MaskError`` or ``OSError`` for one that
+        `NotResidentError` for a file that holds another mask, and `masks.MaskError` or `OSError` for one that
         cannot be read; then nothing is known of it.
         """
         self.remove_adapter(number)

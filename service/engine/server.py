@@ -23,7 +23,7 @@ from service.settings import VLLM_KEY, Settings
 from service.shutdown import LEAVE
 
 _DRAIN = 30
-"""Seconds that running requests have when the server is told to end, unless --shutdown-timeout says otherwise."""
+"""Seconds that running requests have when the server is asked to stop, unless --shutdown-timeout says otherwise."""
 
 _ADAPTERS = "adapters carry the masks; --max-resident-masks says how many"
 _LOADER = "its loader reads the files that masks are made for"
@@ -70,10 +70,30 @@ def can_gate(architecture: str) -> bool:
 def prepare(model: str, options: list[str]) -> Launch:
     """Find the model and check vLLM's options, as vLLM itself understands them.
 
-    ``model`` is a folder or a hub id (downloaded). Raises ``InvalidRequestError`` for an option that Excise sets
-    itself, however it is spelt; a bad option of vLLM's own ends the process with its usage, as vLLM's command does.
+    A bad option of vLLM's own ends the process with its usage, as vLLM's command does.
+
+    Args:
+        model: a folder, or a hub id, which is downloaded.
+        options: of vLLM's command line.
+
+    Raises:
+        InvalidRequestError: an option is one that Excise sets itself, however it is spelt, or there is no such folder.
     """
     check_version()
+    _set_environment()
+    given = _parse(options)
+    _check_tls(given)
+    names = given.served_model_name or []
+    if len(names) > 1:
+        raise InvalidRequestError("give one --served-model-name: masks are named after it", code="bad_option")
+    folder = Path(model)
+    if folder.is_dir():
+        return Launch(folder, names[0] if names else folder.resolve().name, given)
+    return Launch(_download(model, given.revision), names[0] if names else model, given)
+
+
+def _set_environment() -> None:
+    """Settings that vLLM takes from the environment alone."""
     os.environ.pop(VLLM_KEY, None)  # the settings have it: the gateway asks for it, on every route
     for variable in _CLOSED_ENVIRONMENT:
         if os.environ.pop(variable, None):
@@ -84,6 +104,9 @@ def prepare(model: str, options: list[str]) -> Launch:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ["VLLM_KEEP_ALIVE_ON_ENGINE_DEATH"] = "1"  # the service ends the server, after telling its clients
 
+
+def _parse(options: list[str]) -> Namespace:
+    """Options as vLLM's own command reads them; those that Excise sets itself are refused."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -100,24 +123,25 @@ def prepare(model: str, options: list[str]) -> Launch:
             code="bad_option",
             param="--config",
         )
-    _check_tls(given)
-    names = given.served_model_name or []
-    if len(names) > 1:
-        raise InvalidRequestError("give one --served-model-name: masks are named after it", code="bad_option")
-    folder = Path(model)
-    if not folder.is_dir():
-        if model.startswith((".", "/", "~")) or model.count("/") > 1:
-            raise InvalidRequestError(f"--model {model}: no such folder", code="bad_option", param="--model")
-        from huggingface_hub import snapshot_download
+    return given
 
-        unwanted = ["*.bin", "*.pt", "*.gguf", "original/*"]
-        folder = Path(snapshot_download(model, revision=given.revision, ignore_patterns=unwanted))
-        names = names or [model]
-    return Launch(folder, names[0] if names else folder.resolve().name, given)
+
+def _download(model: str, revision: str | None) -> Path:
+    """The folder of a model of the Hugging Face hub."""
+    if model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise InvalidRequestError(f"--model {model}: no such folder", code="bad_option", param="--model")
+    from huggingface_hub import snapshot_download
+
+    unwanted = ["*.bin", "*.pt", "*.gguf", "original/*"]
+    return Path(snapshot_download(model, revision=revision, ignore_patterns=unwanted))
 
 
 def _check_tls(given: Namespace) -> None:
-    """Refuse options that were to close the connection and would do nothing. Raises ``InvalidRequestError``."""
+    """Refuse options that were to close the connection and would do nothing.
+
+    Raises:
+        InvalidRequestError: one of them is given without the option that it needs.
+    """
     if (given.ssl_keyfile or given.ssl_ca_certs or given.ssl_cert_reqs) and not given.ssl_certfile:
         raise InvalidRequestError(
             "without --ssl-certfile the server would speak plain HTTP, whatever other --ssl option is given",
@@ -136,7 +160,7 @@ def _is_local(options: Namespace) -> bool:
 
 
 def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: bool = True) -> None:
-    """Run vLLM's server until it is stopped. Blocks. See ``configured``."""
+    """Run vLLM's server until it is stopped. Blocks. See `configured`."""
     import uvloop
     from vllm.entrypoints.launchers.api_server.entry import run_server
     from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
@@ -156,7 +180,7 @@ def run(launch: Launch, settings: Settings, *, mask: Path | None = None, gated: 
 
 
 def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: bool) -> Namespace:
-    """vLLM's options with ours. ``mask`` is the file of a mask to load with, named by its digest."""
+    """VLLM's options with ours. `mask` is the file of a mask to load with, named by its digest."""
     from service.engine.loader import LOAD_FORMAT
 
     options = copy(launch.options)
@@ -178,7 +202,7 @@ def configured(launch: Launch, settings: Settings, *, mask: Path | None, gated: 
 
 
 def check_free(launch: Launch) -> None:
-    """Raise ``InvalidRequestError`` where nothing can listen: told now, not when the engine is up."""
+    """Raise `InvalidRequestError` where nothing can listen: now, not when the engine is up."""
     host, port = launch.options.host or "", launch.options.port
     if launch.options.uds:
         return
@@ -196,7 +220,7 @@ def check_free(launch: Launch) -> None:
 
 
 def cross_origin(launch: Launch) -> dict[str, Any]:
-    """vLLM's options for browsers of other origins, as Starlette names them."""
+    """VLLM's options for browsers of other origins, as Starlette names them."""
     given = launch.options
     return {
         "allow_origins": given.allowed_origins,

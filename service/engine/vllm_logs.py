@@ -17,10 +17,10 @@ from service import logs
 
 
 def adopt(options: Namespace) -> Any:
-    """vLLM's ``LoggingConfig`` for its parsed ``options``: ours, unless the operator has given a file of their own.
+    """VLLM's `LoggingConfig` for its parsed `options`: ours, unless the operator has given a file of their own.
 
     Every process of vLLM's reads the file that it names, and so does uvicorn; here it counts at once. Source:
-    vllm/config/logging.py, and ``get_uvicorn_log_config``.
+    vllm/config/logging.py, and `get_uvicorn_log_config`.
     """
     from vllm.config.logging import LoggingConfig
 

@@ -1,4 +1,4 @@
-"""What the API process may ask of every engine worker (vLLM's ``worker_extension_cls``).
+"""What the API process may ask of every engine worker (vLLM's `worker_extension_cls`).
 
 vLLM logs a plug-in that fails to load and goes on without it. A mask would then do nothing, in silence. So the service
 asks each worker at start whether the gates are there, and as it admits a mask, what the gates will cut.
@@ -14,7 +14,7 @@ from service.engine.resident_masks import ResidentMasks
 
 
 class MaskControl:
-    """Mixed into vLLM's worker class; reached by ``engine_client.collective_rpc``. Runs between two steps."""
+    """Mixed into vLLM's worker class; reached by `engine_client.collective_rpc`. Runs between two steps."""
 
     model_runner: Any
 
@@ -28,7 +28,7 @@ class MaskControl:
         }
 
     def excise_admit(self, number: int, path: str) -> dict[str, Any]:
-        """Read a mask file and make it known as ``number``: what it cuts on this rank, or ``error``."""
+        """Read a mask file and make it known as `number`: what it cuts on this rank, or `error`."""
         found = self._masks()
         if not found:
             return {"error": "this worker has no gates"}

@@ -52,7 +52,11 @@ class ExperimentController:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def check_experiments(self) -> None:
-        """Look once. Raises ``DatabaseLostError``."""
+        """Look once.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         policy = self._control.policy
         if not policy.route.startswith(EXPERIMENT):
             return

@@ -41,11 +41,11 @@ class Variant:
 
     name: str
     mask: str
-    """``base`` or ``name@version``: a version never changes, so neither does what an arm means."""
+    """`base` or `name@version`: a version never changes, so neither does what an arm means."""
     weight: float = 0.0
     """Relative to the other variants' weights."""
     mirror: float = 0.0
-    """Share of the units whose requests are answered a second time under this mask, unseen; then ``weight`` is 0."""
+    """Share of the units whose requests are answered a second time under this mask, unseen; then `weight` is 0."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Experiment:
 
     @staticmethod
     def of(document: Mapping[str, Any]) -> Experiment:
-        """Back from ``document``."""
+        """Back from `document`."""
         parts = {
             "variants": tuple(Variant(**one) for one in document["variants"]),
             "guardrails": tuple(Guardrail(**one) for one in document["guardrails"]),
@@ -147,41 +147,33 @@ class Experiment:
 
 
 def begin(experiment: Experiment, now: float) -> Experiment:
-    """Check a new experiment and put its first epoch in force. Raises ``InvalidRequestError``."""
-    names = [variant.name for variant in experiment.variants]
-    if len(set(names)) < len(names):
-        raise _bad("two variants have the same name", "variants")
-    if experiment.control not in {variant.name for variant in experiment.arms}:
-        raise _bad(f"the control {experiment.control!r} is none of the variants that users see", "control")
+    """Check a new experiment and put its first epoch in force.
+
+    Raises:
+        InvalidRequestError: it cannot be run.
+    """
+    _check_names(experiment)
     for variant in experiment.variants:
-        if variant.mirror and variant.weight:
-            raise _bad(
-                f"variant {variant.name!r} has a weight and mirrors; a mirrored variant is never shown", "weight"
-            )
-        if not variant.mirror and not variant.weight:
-            raise _bad(f"variant {variant.name!r} has neither a weight nor a share to mirror", "weight")
+        _check_weight(variant)
     if sum(variant.mirror for variant in experiment.mirrors) > 1 + 1e-9:  # 0.1 is no exact number
         raise _bad("the mirrored shares add up to more than 1; a request is answered under one of them", "mirror")
     if len(experiment.variants) < 2:
         raise _bad("an experiment needs two variants, to compare them", "variants")
     _check_bounds(experiment)
-    if experiment.ramp and len(experiment.arms) < 2:
-        raise _bad("a ramp needs a variant beside the control; mirrored ones are not ramped", "ramp")
-    shares = [step.share for step in experiment.ramp]
-    if shares != sorted(set(shares)):
-        raise _bad("the steps of a ramp must have rising shares", "ramp")
-    if 1 in shares and (len(shares) < 2 or len(experiment.arms) != 2):
-        raise _bad(
-            "a last step to everybody (share 1) needs a step before it and one variant beside the control", "ramp"
-        )
+    _check_ramp(experiment)
     begun = replace(experiment, created_at=now, step_since=now)
-    for step in range(1, len(shares) - (1 in shares)):
-        _shares(replace(begun, step=step))  # so that no step that is to come fails
+    for step, each in enumerate(experiment.ramp):
+        if step and each.share != 1:  # the first is checked below; one to everybody has no shares
+            _shares(replace(begun, step=step))
     return replace(begun, shares=(_shares(begun),))
 
 
 def reweighted(experiment: Experiment, weights: Mapping[str, float], now: float) -> Experiment:
-    """With other weights, in a new epoch; a ramp ends, for the operator has taken over. Raises ``ServiceError``."""
+    """With other weights, in a new epoch; a ramp ends, for the operator has taken over.
+
+    Raises:
+        ServiceError: it was stopped, had too many epochs, or the weights are bad.
+    """
     _alive(experiment)
     if len(experiment.shares) >= MOST_EPOCHS:
         raise ConflictError(
@@ -211,7 +203,11 @@ def next_step(experiment: Experiment, now: float) -> Experiment:
 
 
 def guarded(experiment: Experiment, guardrails: tuple[Guardrail, ...]) -> Experiment:
-    """With other guardrails. Raises ``ServiceError``."""
+    """With other guardrails.
+
+    Raises:
+        ServiceError: it was stopped, or a bound means nothing.
+    """
     _alive(experiment)
     changed = replace(experiment, guardrails=guardrails)
     _check_bounds(changed)
@@ -226,13 +222,21 @@ def with_coherence(guardrails: tuple[Guardrail, ...]) -> tuple[Guardrail, ...]:
 
 
 def paused(experiment: Experiment) -> Experiment:
-    """Paused. Raises ``ConflictError`` if it was stopped."""
+    """Paused.
+
+    Raises:
+        ConflictError: it was stopped.
+    """
     _alive(experiment)
     return replace(experiment, status="paused")
 
 
 def resumed(experiment: Experiment, now: float) -> Experiment:
-    """Running again, in a new epoch unless there were very many. Raises ``ConflictError`` if it was stopped."""
+    """Running again, in a new epoch unless there were very many.
+
+    Raises:
+        ConflictError: it was stopped.
+    """
     _alive(experiment)
     if experiment.status == "running":
         return experiment
@@ -241,7 +245,11 @@ def resumed(experiment: Experiment, now: float) -> Experiment:
 
 
 def stopped(experiment: Experiment, reason: str, winner: str | None = None) -> Experiment:
-    """Stopped for good. Raises ``ServiceError``."""
+    """Stopped for good.
+
+    Raises:
+        ServiceError: it was stopped before, or there is no such winner.
+    """
     _alive(experiment)
     if winner is not None and winner not in {variant.name for variant in experiment.variants}:
         names = [variant.name for variant in experiment.variants]
@@ -250,7 +258,11 @@ def stopped(experiment: Experiment, reason: str, winner: str | None = None) -> E
 
 
 def _shares(experiment: Experiment) -> dict[str, float]:
-    """Variant → share of the units, by weights and the ramp's step, adding up to 1. Raises ``InvalidRequestError``."""
+    """Variant → share of the units, by weights and the ramp's step, adding up to 1.
+
+    Raises:
+        InvalidRequestError: a variant would get next to nothing.
+    """
     weights = {variant.name: variant.weight for variant in experiment.arms}
     if experiment.ramp:
         ramped = experiment.ramp[experiment.step].share
@@ -266,6 +278,33 @@ def _shares(experiment: Experiment) -> dict[str, float]:
                 "weight",
             )
     return shares
+
+
+def _check_names(experiment: Experiment) -> None:
+    names = [variant.name for variant in experiment.variants]
+    if len(set(names)) < len(names):
+        raise _bad("two variants have the same name", "variants")
+    if experiment.control not in {variant.name for variant in experiment.arms}:
+        raise _bad(f"the control {experiment.control!r} is none of the variants that users see", "control")
+
+
+def _check_weight(variant: Variant) -> None:
+    if variant.mirror and variant.weight:
+        raise _bad(f"variant {variant.name!r} has a weight and mirrors; a mirrored variant is never shown", "weight")
+    if not variant.mirror and not variant.weight:
+        raise _bad(f"variant {variant.name!r} has neither a weight nor a share to mirror", "weight")
+
+
+def _check_ramp(experiment: Experiment) -> None:
+    if experiment.ramp and len(experiment.arms) < 2:
+        raise _bad("a ramp needs a variant beside the control; mirrored ones are not ramped", "ramp")
+    shares = [step.share for step in experiment.ramp]
+    if shares != sorted(set(shares)):
+        raise _bad("the steps of a ramp must have rising shares", "ramp")
+    if 1 in shares and (len(shares) < 2 or len(experiment.arms) != 2):
+        raise _bad(
+            "a last step to everybody (share 1) needs a step before it and one variant beside the control", "ramp"
+        )
 
 
 def _check_bounds(experiment: Experiment) -> None:

@@ -24,7 +24,12 @@ class Reports:
     """Makes reports and remembers each experiment's last one: it changes only with what was counted."""
 
     def __init__(self, clock: Callable[[], float], days: float = 30.0) -> None:
-        """``days``: for which outcomes are kept by the minute."""
+        """Start no thread yet.
+
+        Args:
+            clock: seconds since 1970.
+            days: for which outcomes are kept by the minute.
+        """
         self._clock, self._days = clock, days
         self._thread = ThreadPoolExecutor(1, "excise-report")
         self._last: dict[str, tuple[Experiment, Sequence[Tally], Report]] = {}
@@ -36,9 +41,13 @@ class Reports:
         measured: Mapping[str, object],
         database: Database | None = None,
     ) -> Report:
-        """What the outcomes say so far, beside what was ``measured`` of the masks (which never change).
+        """The report of what is known so far.
 
-        ``database``: where the course over time is read, if anything changed; none is shown without.
+        Args:
+            experiment: as it stands.
+            tallies: its sums.
+            measured: of its masks, which never change.
+            database: where the course over time is read, if anything changed; none is shown without.
         """
         return await self._in_thread(self._made, experiment, tallies, measured, database)
 

@@ -34,13 +34,13 @@ class Canaries:
     """Moves the canaries of all jobs, on each replica; what one has done the others find done."""
 
     def __init__(self, control: Control, prepare: Callable[[str], Awaitable[None]], judges: Callable[[], bool]) -> None:
-        """``prepare`` makes a mask resident; ``judges``: whether coherence is ever known here."""
+        """`prepare` makes a mask resident; `judges`: whether coherence is ever known here."""
         self._control, self._prepare, self._judges = control, prepare, judges
         self._jobs = Jobs(control.database)
         self._seen: dict[str, tuple[Experiment, list[Tally]]] = {}
 
     async def conduct(self) -> None:
-        """Look at every job once. Raises ``DatabaseLostError``."""
+        """Look at every job once. Raises `DatabaseLostError`."""
         jobs = [job for job in await asyncio.to_thread(self._jobs.going) if job.kind == "improve"]
         if jobs:
             await self._control.follow()  # what the jobs say of experiments must not be ahead of what is known of them
@@ -148,10 +148,10 @@ class Canaries:
 
 
 async def end(control: Control, job: Job, edit: Edit, why: str) -> Job:
-    """End a job together with its canary, if that runs: what ``edit`` makes of the job says who wins.
+    """End a job together with its canary, if that runs: what `edit` makes of the job says who wins.
 
-    The route goes to the winner's mask, or back to the control's; a mask that is promoted becomes its ``production``.
-    Raises ``ServiceError``.
+    The route goes to the winner's mask, or back to the control's; a mask that is promoted becomes its `production`.
+    Raises `ServiceError`.
     """
     jobs, found = Jobs(control.database), [job]
 

@@ -4,10 +4,10 @@
                                     ╰→ approved ─╯    ╰──────────────╯
     regression:  queued → measuring → done
 
-A worker, another process, takes a job by a lease (``correcting``, ``measuring``) and hands in what it made; the server
-does the rest. ``waiting`` is for a person's approval, before traffic or before promotion; ``approved`` for the route to
-be free. From every state that is not an end a job may become ``failed`` or ``cancelled``, from ``canary`` on
-``rolled back``.
+A worker, another process, takes a job by a lease (`correcting`, `measuring`) and hands in what it made; the server
+does the rest. `waiting` is for a person's approval, before traffic or before promotion; `approved` for the route to
+be free. From every state that is not an end a job may become `failed` or `cancelled`, from `canary` on
+`rolled back`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Spec:
     """What is asked for.
 
     Attributes:
-        mask: of ``improve`` the name of the mask to make; of ``regression`` the version to measure, ``name@version``.
+        mask: of `improve` the name of the mask to make; of `regression` the version to measure, `name@version`.
         test: what the flagged responses show, and the mask is to be against.
         increase: of perplexity, relative, that the correction may cost.
         minimum: distinct flagged prompts without which nothing is made.
@@ -93,7 +93,7 @@ class Job:
     reason: str = ""
     """Why it is in this state."""
     made: Mapping[str, Any] = field(default_factory=dict)
-    """What its steps produced: ``prompts``, ``mask``, ``measured``, ``experiment``, ``verdict``, ``holds``."""
+    """What its steps produced: `prompts`, `mask`, `measured`, `experiment`, `verdict`, `holds`."""
     lease: Lease | None = None
     created_at: float = 0.0
     changed_at: float = 0.0
@@ -123,7 +123,7 @@ class Job:
 
     @staticmethod
     def of(document: Mapping[str, Any]) -> Job:
-        """Back from ``document``."""
+        """Back from `document`."""
         spec = dict(document["spec"])
         spec["guardrails"] = tuple(Guardrail(**one) for one in spec["guardrails"])
         lease = Lease(**document["lease"]) if document["lease"] else None
@@ -131,7 +131,7 @@ class Job:
 
 
 def claimed(job: Job, worker: str, now: float) -> Job:
-    """In the hands of this worker for ``LEASE`` seconds from now, again or anew. Raises ``ConflictError``."""
+    """In the hands of this worker for `LEASE` seconds from now, again or anew. Raises `ConflictError`."""
     if not job.free(now, worker):
         has = f"the worker {job.lease.holder!r} has it" if job.lease else f"it is {job.state}"
         raise ConflictError(f"the job {job.id!r} cannot be taken: {has}", code="job_not_free")
@@ -140,7 +140,7 @@ def claimed(job: Job, worker: str, now: float) -> Job:
 
 
 def corrected(job: Job, worker: str, mask: str, made: Mapping[str, Any], now: float) -> Job:
-    """The worker made ``mask`` (``name@version``). Raises ``ConflictError`` unless it has the job."""
+    """The worker made `mask` (`name@version`). Raises `ConflictError` unless it has the job."""
     _check_held(job, worker)
     found = replace(job, lease=None, made={**job.made, **made, "mask": mask})
     if job.spec.approval == "before-traffic":
@@ -149,13 +149,13 @@ def corrected(job: Job, worker: str, mask: str, made: Mapping[str, Any], now: fl
 
 
 def measured(job: Job, worker: str, made: Mapping[str, Any], holds: bool, why: str, now: float) -> Job:
-    """The worker measured the mask again. Raises ``ConflictError`` unless it has the job."""
+    """The worker measured the mask again. Raises `ConflictError` unless it has the job."""
     _check_held(job, worker)
     return _moved(replace(job, lease=None, made={**job.made, **made, "holds": holds}), "done", now, why)
 
 
 def failed(job: Job, reason: str, now: float, worker: str | None = None) -> Job:
-    """It cannot be done. Raises ``ConflictError`` where it is over, or not this worker's."""
+    """It cannot be done. Raises `ConflictError` where it is over, or not this worker's."""
     if worker is not None:
         _check_held(job, worker)
     _check_going(job)
@@ -163,13 +163,13 @@ def failed(job: Job, reason: str, now: float, worker: str | None = None) -> Job:
 
 
 def cancelled(job: Job, now: float) -> Job:
-    """An operator does not want it any more. Raises ``ConflictError`` where it is over."""
+    """An operator does not want it any more. Raises `ConflictError` where it is over."""
     _check_going(job)
     return _moved(replace(job, lease=None), "cancelled", now, "by an operator")
 
 
 def approved(job: Job, now: float) -> Job:
-    """A person says yes: to traffic, or to promotion. Raises ``ConflictError`` where nobody was asked."""
+    """A person says yes: to traffic, or to promotion. Raises `ConflictError` where nobody was asked."""
     if job.state != "waiting":
         raise ConflictError(
             f"the job {job.id!r} is {job.state} and waits for nobody's approval", code="job_not_waiting"
@@ -180,14 +180,14 @@ def approved(job: Job, now: float) -> Job:
 
 
 def begun(job: Job, now: float) -> Job:
-    """Its canary gets traffic. Raises ``ConflictError`` unless it was approved."""
+    """Its canary gets traffic. Raises `ConflictError` unless it was approved."""
     if job.state != "approved":
         raise ConflictError(f"the job {job.id!r} is {job.state}, not approved", code="job_not_approved")
     return _moved(replace(job, made={**job.made, "experiment": job.experiment}), "canary", now, "")
 
 
 def judged(job: Job, verdict: str, why: str, now: float) -> Job:
-    """The canary found the mask ``better``, or not. Raises ``ConflictError`` where it has no canary."""
+    """The canary found the mask `better`, or not. Raises `ConflictError` where it has no canary."""
     if job.state != "canary" and not (job.state == "waiting" and job.waiting_for == "promotion"):
         raise ConflictError(f"the job {job.id!r} is {job.state} and has no canary", code="job_not_canary")
     found = replace(job, made={**job.made, "verdict": verdict})
@@ -199,7 +199,7 @@ def judged(job: Job, verdict: str, why: str, now: float) -> Job:
 
 
 def settled(job: Job, promoted: bool, why: str, now: float) -> Job:
-    """A person ended its canary by hand. Raises ``ConflictError`` where it is over."""
+    """A person ended its canary by hand. Raises `ConflictError` where it is over."""
     _check_going(job)
     return _moved(job, "promoted" if promoted else "rolled back", now, why)
 

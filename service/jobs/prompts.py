@@ -10,7 +10,7 @@ from service.storage.database import Database
 from service.storage.tables import flagged, labels
 
 CONFIRMED, REJECTED = "confirmed", "false alarm"
-"""Labels of ``PUT /flagged/{id}``: the first come first, the second never come."""
+"""Labels of `PUT /flagged/{id}`: the first come first, the second never come."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Candidate:
 
 
 def candidates(database: Database, shows: str, limit: int) -> list[Candidate]:
-    """At most ``limit`` distinct prompts whose responses were flagged for ``shows``, the confirmed ones first.
+    """At most `limit` distinct prompts whose responses were flagged for `shows`, the confirmed ones first.
 
     Then the newest first. What a person called a false alarm counts for its prompt too: it is left out altogether.
-    Blocking. Raises ``DatabaseLostError``.
+    Blocking. Raises `DatabaseLostError`.
     """
     both = flagged.outerjoin(labels, labels.c.flagged == flagged.c.id)
     columns = flagged.c.prompt, flagged.c.text, flagged.c.mask, flagged.c.score, labels.c.label, flagged.c.at

@@ -17,7 +17,7 @@ _DAY = 86_400.0
 
 
 def promoted(policy: Policy) -> dict[str, MaskVersion]:
-    """Label → the masks that users get without asking: that of the default route, and every ``production``."""
+    """Label → the masks that users get without asking: that of the default route, and every `production`."""
     target = policy.route
     if target.startswith(EXPERIMENT):
         target = policy.experiments[target.removeprefix(EXPERIMENT)].fallback
@@ -34,7 +34,7 @@ class Regressions:
         self._jobs = Jobs(control.database)
 
     async def conduct(self) -> None:
-        """Look once. Raises ``DatabaseLostError``."""
+        """Look once. Raises `DatabaseLostError`."""
         await asyncio.to_thread(self._look)
 
     def _look(self) -> None:

@@ -15,11 +15,11 @@ from service.jobs.job import LEASED, Job
 from service.jobs.store import Jobs
 
 RATES = {"toxicity": "toxic", "repetition": "repetitive"}
-"""Test of a job → the rate of ``excise evaluate`` that says it."""
+"""Test of a job → the rate of `excise evaluate` that says it."""
 
 
 def take_failure(control: Control, id: str, worker: str, reason: str) -> Job:
-    """The worker could not do it. Raises ``ServiceError``."""
+    """The worker could not do it. Raises `ServiceError`."""
     now = control.clock()
 
     def edit(job: Job) -> Job:
@@ -31,7 +31,7 @@ def take_failure(control: Control, id: str, worker: str, reason: str) -> Job:
 
 
 def take_mask(control: Control, id: str, worker: str, mask: str, made: Mapping[str, Any]) -> Job:
-    """The worker has registered ``mask``, which becomes the candidate. Raises ``ServiceError``."""
+    """The worker has registered `mask`, which becomes the candidate. Raises `ServiceError`."""
     now = control.clock()
     name, _, version = mask.partition("@")
 
@@ -51,7 +51,7 @@ def take_mask(control: Control, id: str, worker: str, mask: str, made: Mapping[s
 
 
 def take_measurement(control: Control, id: str, worker: str, made: Mapping[str, Any]) -> Job:
-    """The worker has measured the mask again, as ``excise evaluate`` does. Raises ``ServiceError``."""
+    """The worker has measured the mask again, as `excise evaluate` does. Raises `ServiceError`."""
     now = control.clock()
 
     def edit(job: Job) -> Job:
@@ -68,9 +68,9 @@ def take_measurement(control: Control, id: str, worker: str, made: Mapping[str, 
 def verdict(measured: Mapping[str, Any], test: str) -> tuple[bool, str]:
     """Whether a mask still does what it was promoted for, and at what cost, in words.
 
-    ``measured``: ``before``, ``after`` and ``difference`` of ``excise evaluate``. It holds where the behaviour is less
+    `measured`: `before`, `after` and `difference` of `excise evaluate`. It holds where the behaviour is less
     frequent for certain, nothing else that is bad is more frequent, and perplexity is up by at most 5%. Raises
-    ``InvalidRequestError`` where these figures are missing.
+    `InvalidRequestError` where these figures are missing.
     """
     rate = RATES[test]
     sides = {side: (measured.get(side) or {}).get(rate) for side in ("before", "after", "difference")}

@@ -32,7 +32,7 @@ class Jobs:
     def create(self, job: Job, *, most: int = MOST) -> tuple[Job, bool]:
         """Store a new job; one of the same id and spec is found again. Returns it, and whether it is new.
 
-        Raises ``ConflictError`` where the id is another's, or ``most`` jobs are going on.
+        Raises `ConflictError` where the id is another's, or `most` jobs are going on.
         """
         with self._database.change() as connection:  # one after the other, so two of one id cannot both be new
             if row := connection.execute(select(table.c.document).where(table.c.id == job.id)).first():
@@ -50,7 +50,7 @@ class Jobs:
         return job, True
 
     def get(self, id: str) -> Job:
-        """One job. Raises ``NotFoundError``."""
+        """One job. Raises `NotFoundError`."""
         with self._database.begin(reads=True) as connection:
             return _get(connection, id)
 
@@ -69,9 +69,9 @@ class Jobs:
         return Job.of(row.document) if row else None
 
     def edit(self, id: str, edit: Edit, action: str, *, also: Also | None = None) -> Job:
-        """Change a job. The audit has a line where its state changed. Raises what ``edit`` and ``also`` raise.
+        """Change a job. The audit has a line where its state changed. Raises what `edit` and `also` raise.
 
-        ``also``: done in the same transaction, with the job as it will be, if the job changed.
+        `also`: done in the same transaction, with the job as it will be, if the job changed.
         """
         if also is None:  # nothing that other replicas follow
             for _ in range(_TRIES):

@@ -16,10 +16,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 _ADOPTED = {1: "0001", 2: "0002"}
-"""The number in the table ``schema``, which came before Alembic → the revision that has the same tables."""
+"""The number in the table `schema`, which came before Alembic → the revision that has the same tables."""
 
 _ONE_AT_A_TIME = threading.Lock()
-"""Alembic's ``op`` belongs to the process, not to a connection."""
+"""Alembic's `op` belongs to the process, not to a connection."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class SchemaError(RuntimeError):
 def upgrade(connection: Connection) -> None:
     """Bring the tables to the newest revision, in the transaction that the caller has begun and commits.
 
-    Nobody else may do so at the same time: the caller holds a lock. Raises ``SchemaError``, and SQLAlchemy's errors.
+    Nobody else may do so at the same time: the caller holds a lock. Raises `SchemaError`, and SQLAlchemy's errors.
     """
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))

@@ -43,6 +43,6 @@ def mirrored(experiment: Experiment, key: str) -> Variant | None:
 def shown_counts(experiment: Experiment, key: str) -> bool:
     """Whether a mirrored unit stands for its shown variant in the tests, rather than for the mirrored: a fair coin.
 
-    The two answers to one request are alike, and a test of two groups needs independent ones: a unit is in one group.
+    The two answers to one request are not independent, as a test of two groups needs: a unit is in one group.
     """
     return uniform(experiment.salt, "coin", key) < 0.5

@@ -1,5 +1,6 @@
-"""Warnings of the masks that a target leads to: as a replica knows them, for answers, or as the database has them, for
-the audit of a change, in its transaction.
+"""Warnings of the masks that a target leads to.
+
+As a replica knows them, for answers, or as the database has them, for the audit of a change, in its transaction.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from service.storage.tables import masks
 
 
 def labelled(label: str, warnings: tuple[str, ...]) -> list[str]:
-    """``detox@1: Perplexity rose by …``: where warnings of several masks stand together."""
+    """`detox@1: Perplexity rose by …`: where warnings of several masks stand together."""
     return [f"{label}: {each}" for each in warnings]
 
 

@@ -1,9 +1,9 @@
-"""Routing: which mask answers a request. Pure functions of a policy, the request's ``model`` and its unit key.
+"""Routing: which mask answers a request. Pure functions of a policy, the request's `model` and its unit key.
 
 model                 answered by
 NAME, or none         the default route: a mask, or an experiment, whose split is by unit
 NAME:base             the uncorrected model
-NAME:detox            the alias ``production`` of mask ``detox``, else its newest version
+NAME:detox            the alias `production` of mask `detox`, else its newest version
 NAME:detox@2          that version
 NAME:detox@candidate  where that alias points
 """
@@ -46,7 +46,7 @@ class MaskVersion:
 
     @property
     def label(self) -> str:
-        """``name@version``, as in headers, metrics and model names."""
+        """`name@version`, as in headers, metrics and model names."""
         return f"{self.name}@{self.version}"
 
 
@@ -59,7 +59,7 @@ class Policy:
     masks: Mapping[str, Mapping[int, MaskVersion]] = field(default_factory=dict)
     """Versions by mask name and number, oldest first."""
     route: str = BASE
-    """``base``, ``detox``, ``detox@1``, ``detox@candidate`` or ``experiment:NAME``."""
+    """`base`, `detox`, `detox@1`, `detox@candidate` or `experiment:NAME`."""
     aliases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Mask name → alias → version."""
     experiments: Mapping[str, Experiment] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Choice:
 
     @property
     def label(self) -> str:
-        """``detox@1`` or ``base``."""
+        """`detox@1` or `base`."""
         return self.version.label if self.version else BASE
 
     @property
@@ -125,7 +125,7 @@ class Routed:
     """Whether the engine was asked: a request may ask it several times, and the first time alone counts in tests."""
     prompt: str = ""
     """What the user said last, where flagged responses are kept with it; empty where it is no text."""
-    told: bool = False
+    reported: bool = False
     """Whether the response that counts in tests has been handed on."""
     digest: str | None = None
     """Of the mask that the engine used, empty for none; None until it has answered."""
@@ -136,9 +136,12 @@ ROUTED: ContextVar[Routed | None] = ContextVar("excise_routed", default=None)
 
 
 def resolve(policy: Policy, target: str) -> Choice:
-    """Find what ``target`` (``base``, ``detox``, ``detox@2``, ``detox@candidate``) stands for now.
+    """Find what `target` (`base`, `detox`, `detox@2`, `detox@candidate`) stands for now.
 
-    A name alone is its alias ``production``, else its newest version. Raises ``NotFoundError``.
+    A name alone is its alias `production`, else its newest version.
+
+    Raises:
+        NotFoundError: there is no such model, mask, version or alias.
     """
     if target == BASE:
         return Choice(None)
@@ -160,7 +163,11 @@ def resolve(policy: Policy, target: str) -> Choice:
 
 
 def choose(policy: Policy, model: str | None, unit: Unit) -> Choice:
-    """Route one request. ``model`` is the body's field. Raises ``NotFoundError``."""
+    """Route one request. `model` is the body's field.
+
+    Raises:
+        NotFoundError: there is no such model, mask, version or alias.
+    """
     if model is None or model == policy.model:
         return routed(policy, unit)
     prefix = policy.model + ":"
@@ -188,7 +195,7 @@ def routed(policy: Policy, unit: Unit) -> Choice:
 
 
 def copied(policy: Policy, choice: Choice, unit: Unit) -> Choice | None:
-    """The mirrored variant under which the request of ``choice`` is to be answered again, unseen; most often none."""
+    """The mirrored variant under which the request of `choice` is to be answered again, unseen; most often none."""
     if choice.assigned is None:
         return None
     experiment = policy.experiments.get(choice.assigned.experiment)

@@ -25,7 +25,14 @@ class CircuitBreaker:
         longest: float = LONGEST_PAUSE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``failures`` in a row open it; ``first`` and ``longest``: seconds of its pauses, by ``clock``."""
+        """Closed at first.
+
+        Args:
+            failures: so many in a row open it.
+            first: seconds of its first pause.
+            longest: seconds of its longest pause.
+            clock: seconds, monotonic.
+        """
         self._limit, self._first, self._longest, self._clock = failures, first, longest, clock
         self._failures = 0
         self._pause = 0.0
@@ -44,7 +51,7 @@ class CircuitBreaker:
         return self._pause
 
     def allows(self) -> bool:
-        """Whether to go on now. While it is open True is said once a pause: to the trial."""
+        """Whether to go on now. While it is open, it is True once a pause: for the trial."""
         if not self.open:
             return True
         if self._clock() < self._until:

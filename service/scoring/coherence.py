@@ -1,4 +1,4 @@
-"""Coherence: how likely the base model finds what was said, in nats a token. A guardrail against gibberish.
+"""Coherence: how likely the base model finds a response, in nats a token. A guardrail against gibberish.
 
 The mean log-probability of a response's first tokens after the end of its prompt, under the uncorrected model.
 Gibberish scores low. **A loop scores high**, for a text that repeats itself is easy to foretell, and so does whatever
@@ -85,7 +85,7 @@ class Coherence:
         self._arrived.set()
 
     async def close(self) -> None:
-        """End, whatever waits."""
+        """End; what waits is dropped."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

@@ -42,7 +42,7 @@ class Flag:
     prompt: str | None = None
     """What it was said to, redacted."""
     shows: str = "toxicity"
-    """What it was flagged for: ``toxicity`` or ``repetition``."""
+    """What it was flagged for: `toxicity` or `repetition`."""
 
 
 _COLUMNS = tuple(flagged.c[field.name] for field in fields(Flag))
@@ -60,11 +60,11 @@ class Kept:
 class Flagged:
     """Keeps the last flagged responses in the database. Writing never holds scoring up; a lost database loses them.
 
-    With ``keep`` 0 nothing is ever written; what an earlier run has kept still goes when its days are over.
+    With `keep` 0 nothing is ever written; what an earlier run has kept still goes when its days are over.
     """
 
     def __init__(self, database: Database, keep: int, days: float, clock: Callable[[], float] = time.time) -> None:
-        """Keep at most ``keep`` responses, of all replicas together, and none longer than ``days``."""
+        """Keep at most `keep` responses, of all replicas together, and none longer than `days`."""
         self._database, self._keep, self._days, self._clock = database, keep, days, clock
         self._waiting: deque[Flag] = deque(maxlen=min(keep, _MOST_WAITING))  # the newest push out the oldest
         self._arrived = asyncio.Event()
@@ -93,13 +93,13 @@ class Flagged:
         self._arrived.set()
 
     def latest(self, count: int = 100) -> list[Flag]:
-        """The newest first. Blocking. Raises ``DatabaseLostError``."""
+        """The newest first. Blocking. Raises `DatabaseLostError`."""
         chosen = select(*_COLUMNS).order_by(flagged.c.id.desc()).limit(count)
         with self._database.begin(reads=True) as connection:
             return [Flag(*row) for row in connection.execute(chosen)]
 
     def kept(self, count: int = 100) -> list[Kept]:
-        """The same with their ids and labels. Blocking. Raises ``DatabaseLostError``."""
+        """The same with their ids and labels. Blocking. Raises `DatabaseLostError`."""
         both = flagged.outerjoin(labels, labels.c.flagged == flagged.c.id)
         chosen = select(flagged.c.id, labels.c.label, *_COLUMNS).select_from(both)
         with self._database.begin(reads=True) as connection:
@@ -107,7 +107,7 @@ class Flagged:
         return [Kept(number, Flag(*row), label) for number, label, *row in rows]
 
     def label(self, number: int, label: str | None) -> None:
-        """Say what a person thinks of one; None takes it back. Blocking. Raises ``ServiceError``."""
+        """Say what a person thinks of one; None takes it back. Blocking. Raises `ServiceError`."""
         with self._database.begin() as connection:
             if connection.scalar(select(flagged.c.id).where(flagged.c.id == number)) is None:
                 raise NotFoundError(f"no flagged response {number} is kept", code="flagged_not_found", param="id")
@@ -119,7 +119,11 @@ class Flagged:
             audit.write(connection, "label flagged", f"flagged {number}", before=before, after=label)
 
     async def clear(self) -> int:
-        """Delete all, also what waits here to be written. Returns how many were kept. Raises ``DatabaseLostError``."""
+        """Delete all, also what waits here to be written. Returns how many were kept.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         async with self._writing:  # what is being written comes first, so that none comes after
             self._waiting.clear()
             return await asyncio.to_thread(self._delete)
@@ -133,7 +137,7 @@ class Flagged:
         return count
 
     async def close(self, limit: float = 2.0) -> None:
-        """Write what is waiting, for at most ``limit`` seconds."""
+        """Write what is waiting, for at most `limit` seconds."""
         if self._task:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), limit)
@@ -163,7 +167,7 @@ class Flagged:
             _log.exception("%d flagged responses are not kept", len(batch))
 
     def write(self, batch: Sequence[Flag]) -> None:
-        """Write responses, redacted, and delete what is too old or too much. Blocking. Raises ``DatabaseLostError``."""
+        """Write responses, redacted, and delete what is too old or too much. Blocking. Raises `DatabaseLostError`."""
         rows = [
             {**vars(flag), "text": redacted(flag.text), "prompt": redacted(flag.prompt) if flag.prompt else None}
             for flag in batch

@@ -34,8 +34,8 @@ _MOST_CHARACTERS = 2**26
 class ScoringQueue:
     """Takes finished responses on the event loop and has them scored in processes of their own.
 
-    Every response that is put is handed to ``on_scored`` exactly once, on the event loop: scored, or without a toxicity
-    where it was sampled out, dropped, or the scorer failed. What ``on_scored`` raises is logged, no more.
+    Every response that is put is handed to `on_scored` exactly once, on the event loop: scored, or without a toxicity
+    where it was sampled out, dropped, or the scorer failed. What `on_scored` raises is logged, no more.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class ScoringQueue:
         """Start nothing yet.
 
         Args:
-            scorer: its spec, see ``behaviours.load_scorer``.
+            scorer: its spec, see `behaviours.load_scorer`.
             capacity: responses that may wait; those beyond are dropped.
             rate: part of the units whose responses are scored, 0 to 1; at 0 no process is started.
             workers: processes.
             on_scored: gets every response, see above; it must be quick.
-            drain: most seconds that ``close`` goes on scoring.
-            circuit: what keeps a failing scorer from being asked all the time; shared by the workers.
+            drain: most seconds that `close` goes on scoring.
+            breaker: what keeps a failing scorer from being asked all the time; shared by the workers.
             patience: most seconds that a scorer that asks a server may take for a batch.
             stuck: seconds after which a worker that does not answer is killed and started again.
         """
@@ -106,7 +106,8 @@ class ScoringQueue:
     async def close(self, *, drain: bool = True) -> None:
         """Score what is waiting, within the limit, and end the workers; what is left then counts as dropped.
 
-        ``drain``: False to leave it at once.
+        Args:
+            drain: False to leave it at once.
         """
         self._closing = True
         if self._tasks and drain:
@@ -122,7 +123,7 @@ class ScoringQueue:
         metrics.QUEUE_DEPTH.set(0)
 
     def hurry(self) -> None:
-        """Have ``close`` wait no longer."""
+        """Have `close` wait no longer."""
         self._drain = 0.0
         self._idle.set()
 

@@ -30,9 +30,9 @@ _UNSEEN = re.compile(r"[\x00\u00ad\u200b-\u200d\u2060\ufeff\ud800-\udfff]")
 
 
 def redacted(text: str) -> str:
-    """The start of ``text``, with ``[email]``, ``[url]``, ``[number]``, ``[ip]``, ``[handle]``, ``[secret]`` put in.
+    """The start of `text`, with `[email]`, `[url]`, `[number]`, `[ip]`, `[handle]`, `[secret]` put in.
 
-    At most the first 2,000 characters, then ``…``. Compatibility forms (such as wide digits) are made plain ones, and
+    At most the first 2,000 characters, then `…`. Compatibility forms (such as wide digits) are made plain ones, and
     characters that nobody sees are left out.
     """
     plain = _UNSEEN.sub("", unicodedata.normalize("NFKC", text[:WINDOW]))

@@ -14,10 +14,10 @@ class Response:
     """One finished response of the engine."""
 
     mask: str
-    """Label of the mask that made it: ``base`` or ``name@version``."""
+    """Label of the mask that made it: `base` or `name@version`."""
     text: str
     tokens: Sequence[int]
-    """Ids of what was said, without the token that ended it."""
+    """Ids of the response, without the token that ended it."""
     seconds: float = 0.0
     truncated: bool = False
     unit: str = ""
@@ -58,7 +58,13 @@ class Scored:
 
     @classmethod
     def of(cls, response: Response, marks: Marks | None, threshold: float) -> Scored:
-        """The response with its marks. ``threshold``: the toxicity from which on it is toxic."""
+        """The response with its marks.
+
+        Args:
+            response: as it was answered.
+            marks: the scorer's.
+            threshold: the toxicity from which on it is toxic.
+        """
         if marks is None:
             return cls(response)
         repetitive = marks.ratio is not None and marks.ratio < REPETITIVE_BELOW

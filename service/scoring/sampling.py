@@ -8,7 +8,7 @@ _PURPOSE = b"excise sampling"  # so that it has nothing to do with any other has
 
 
 def sampled(unit: str, rate: float) -> bool:
-    """Whether the responses of ``unit`` are scored, at a ``rate`` from 0 to 1.
+    """Whether the responses of `unit` are scored, at a `rate` from 0 to 1.
 
     The same in every process and after every restart; a unit that is sampled at one rate is at every higher one.
     """

@@ -33,8 +33,12 @@ class ScorerClient:
     ) -> None:
         """Start nothing yet.
 
-        ``breaker``: which clients share. Seconds: ``patience`` for one call of a scorer that goes over a network,
-        ``stuck`` until a worker that does not answer is killed, ``loading`` until one that loads its scorer is.
+        Args:
+            spec: names the scorer.
+            breaker: clients share it.
+            patience: seconds for one call of a scorer that goes over a network.
+            stuck: seconds until a worker that does not answer is killed.
+            loading: seconds until a worker that loads its scorer is killed.
         """
         self._spec, self._breaker = spec, breaker
         self._patience, self._stuck, self._loading = patience, stuck, loading
@@ -81,14 +85,18 @@ class ScorerClient:
         return found + [Scored(response) for response in batch[len(found) :]]
 
     async def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process, also in the middle of a batch."""
         if self._worker:
             self._worker.kill()
-        await self._in_thread(self._forget)  # after whatever the thread is in, a start included
+        await self._in_thread(self._forget)  # after the thread's present work, a start included
         self._thread.shutdown()
 
     async def _asked(self, batch: Sequence[Response]) -> list[Scored]:
-        """Ask the worker once. Raises ``WorkerDiedError``."""
+        """Ask the worker once.
+
+        Raises:
+            WorkerDiedError: the worker process ended.
+        """
         if not self._ready:
             reply = await self._reply([], self._loading)
             self._ready = reply.available
@@ -111,7 +119,11 @@ class ScorerClient:
         ]
 
     async def _reply(self, batch: Sequence[Response], limit: float) -> Reply:
-        """The worker's reply; it is killed after ``limit`` seconds. Raises ``WorkerDiedError``."""
+        """The worker's reply; it is killed after `limit` seconds.
+
+        Raises:
+            WorkerDiedError: the worker process ended.
+        """
         timer = asyncio.get_running_loop().call_later(limit, self._end_stuck, limit)
         try:
             reply = await self._in_thread(lambda: self._ask(batch))
@@ -136,7 +148,11 @@ class ScorerClient:
         self.most = min(self.most, wanted or MOST)
 
     def _ask(self, batch: Sequence[Response]) -> Reply:
-        """In the thread: ask the process, which is started where there is none. Raises ``WorkerDiedError``."""
+        """In the thread: ask the process, which is started where there is none.
+
+        Raises:
+            WorkerDiedError: the worker process ended.
+        """
         if self._worker is None:
             try:
                 self._worker = WorkerProcess(self._spec, self._patience)

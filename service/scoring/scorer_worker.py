@@ -45,7 +45,13 @@ class Reply:
 
 
 def run(connection: Connection, spec: str, patience: float) -> None:
-    """Answer batches until the other end is closed. ``patience``: seconds for one call of a scorer over a network."""
+    """Answer batches until the other end is closed.
+
+    Args:
+        connection: to the server.
+        spec: names the scorer.
+        patience: seconds for one call of a scorer over a network.
+    """
     watchdog.end_with_parent()
     logs.show()
     os.nice(_NICENESS)  # inference goes first
@@ -65,7 +71,8 @@ def run(connection: Connection, spec: str, patience: float) -> None:
 def answer(scorer: CheckedScorer, items: Sequence[Item]) -> Reply:
     """Score a batch. Where the scorer fails on it, it is halved, so that one text costs no other its score.
 
-    Raises ``ScorerUnavailableError`` where no text can be scored now.
+    Raises:
+        ScorerUnavailableError: no text can be scored now.
     """
     problems: list[str] = []
 

@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it. Blocking: its methods are for a thread, ``kill`` excepted."""
+"""A worker process as its parent sees it. Blocking: its methods are for a thread, `kill` excepted."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ class WorkerDiedError(RuntimeError):
 class WorkerProcess:
     """One process that scores, started by making this.
 
-    It is not a ``ProcessPoolExecutor``, which cannot end a worker that is stuck.
+    It is not a `ProcessPoolExecutor`, which cannot end a worker that is stuck.
     """
 
     def __init__(self, spec: str, patience: float) -> None:
-        """``spec``: of the scorer. ``patience``: seconds for one call of a scorer that goes over a network."""
+        """Start nothing yet.
+
+        Args:
+            spec: names the scorer.
+            patience: seconds for one call of a scorer that goes over a network.
+        """
         context = multiprocessing.get_context("spawn")  # a fork would copy the server's threads' locks
         self._connection, theirs = context.Pipe()
         self._process = context.Process(
@@ -38,7 +43,11 @@ class WorkerProcess:
         return self._process.pid or 0
 
     def ask(self, items: Sequence[Item]) -> Reply:
-        """Have a batch scored, however long it takes. Raises ``WorkerDiedError``, also when it is killed meanwhile."""
+        """Have a batch scored, however long it takes.
+
+        Raises:
+            WorkerDiedError: the process ended, or was killed meanwhile.
+        """
         try:
             self._connection.send_bytes(pickle.dumps(list(items), pickle.HIGHEST_PROTOCOL))
             # The process is watched too: a child of this one may have inherited the other end of the connection.
@@ -51,7 +60,7 @@ class WorkerProcess:
         raise WorkerDiedError("ended")
 
     def kill(self) -> None:
-        """End it at once; ``ask``, where a thread waits in it, raises."""
+        """End it at once; `ask`, where a thread waits in it, raises."""
         with contextlib.suppress(ValueError):  # closed already
             self._process.kill()
 

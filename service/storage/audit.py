@@ -1,4 +1,4 @@
-"""The audit: who changed what, and when. Written in the same transaction as the change itself, then told to the log."""
+"""The audit: who changed what, and when. Written in the same transaction as the change itself, then logged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.storage.tables import audit as table
 _log = logging.getLogger("service.audit")
 
 WHO: ContextVar[str] = ContextVar("excise_who", default="server")
-"""Who asked for what happens now: set by the gateway; ``server`` where nobody did."""
+"""Who asked for what happens now: set by the gateway; `server` where nobody did."""
 
 
 def write(
@@ -31,8 +31,10 @@ def write(
     reason: str = "",
     warnings: Iterable[str] = (),
 ) -> None:
-    """Add an entry. ``before`` and ``after`` are JSON. ``warnings``, a line each, are what a change was made in spite
-    of: they follow the reason.
+    """Add an entry.
+
+    `before` and `after` are JSON. `warnings`, a line each, are what a change was made in spite of: they follow the
+    reason.
     """
     told = [*([reason] if reason else []), *(f"warning: {each}" for each in warnings)]
     entry = {"who": WHO.get(), "action": action, "subject": subject, "before": before, "after": after}
@@ -44,7 +46,7 @@ def write(
 
 
 def _log_entry(entry: dict[str, Any]) -> None:
-    """One line: ``set route, by key 3f9a01bc: base -> detox@1``."""
+    """One line: `set route, by key 3f9a01bc: base -> detox@1`."""
     action, subject = entry["action"], entry["subject"]
     first, _, rest = subject.partition(" ")
     what = " ".join(filter(None, (action, rest if action.endswith(f" {first}") else subject)))
@@ -62,7 +64,7 @@ def _short(value: Any) -> str:
 
 
 def entries(database: Database, *, before: int | None = None, limit: int = 100) -> list[dict[str, Any]]:
-    """The newest entries first; ``before`` is the ``id`` of the last entry of the page before."""
+    """The newest entries first; `before` is the `id` of the last entry of the page before."""
     newest = select(table).order_by(table.c.id.desc()).limit(limit)
     if before is not None:
         newest = newest.where(table.c.id < before)

@@ -63,7 +63,7 @@ class Database:
     """Connections to one database, its tables those of `service.storage.tables`. Blocking: call it from a thread."""
 
     def __init__(self, url: str) -> None:
-        """Open ``url`` (SQLAlchemy's form), new or of this Excise or of an older. Raises ``DatabaseError``."""
+        """Open `url` (SQLAlchemy's form), new or of this Excise or of an older. Raises `DatabaseError`."""
         try:
             self.engine = _connect(_parsed(url))
         except (ArgumentError, ImportError) as error:
@@ -95,11 +95,14 @@ class Database:
 
     @contextmanager
     def begin(self, *, reads: bool = False) -> Iterator[Connection]:
-        """A connection in a transaction, committed at the end. Raises ``DatabaseLostError`` if the database is gone.
+        """A connection in a transaction, committed at the end.
 
-        ``reads``: nothing will be written, so nobody has to wait. What the database says of a statement or its values
-        is no loss, but the caller's fault, and raised as it is. What is put into the connection's option ``committed``
-        is called once all of it is written.
+        `reads`: nothing will be written, so nobody has to wait. What the database says of a statement or its values is
+        no loss, but the caller's fault, and raised as it is. What is put into the connection's option `committed` is
+        called once all of it is written.
+
+        Raises:
+            DatabaseLostError: the database is gone.
         """
         if self._place:
             self._place.check()
@@ -115,7 +118,7 @@ class Database:
 
     @contextmanager
     def change(self, *, masks: bool = False) -> Iterator[Connection]:
-        """As ``begin``, for what other replicas must learn: raises the number that they watch. ``masks``: theirs too.
+        """As `begin`, for what other replicas must learn: raises the number that they watch. `masks`: theirs too.
 
         The number's row is locked first, so changes happen one after the other, on every replica.
         """
@@ -126,7 +129,11 @@ class Database:
             yield connection
 
     def number(self) -> int:
-        """How many changes there were. Raises ``DatabaseLostError``."""
+        """How many changes there were.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         with self.begin(reads=True) as connection:
             return connection.scalar(select(changes.c.number)) or 0
 
@@ -146,7 +153,7 @@ class _Place:
         self._file = self._found()
 
     def check(self) -> None:
-        """Raise ``DatabaseMovedError`` unless the file is still there."""
+        """Raise `DatabaseMovedError` unless the file is still there."""
         if (found := self._found()) != self._file:
             raise DatabaseMovedError(self._path, "is another file than before" if found else "was moved or deleted")
 
@@ -163,7 +170,11 @@ def _reason(error: Exception) -> str:
 
 
 def _parsed(url: str) -> URL:
-    """What ``url`` says. Raises ``DatabaseError``, which never shows it: it may hold a password."""
+    """What `url` says.
+
+    Raises:
+        DatabaseError: it is no address of a database; the message never shows it, for it may hold a password.
+    """
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # a port that is no number is a ValueError

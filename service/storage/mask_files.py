@@ -25,7 +25,11 @@ class MaskFiles:
     """Where the bytes of masks are. Blocking: call it from a thread."""
 
     def __init__(self, store: str | Path) -> None:
-        """``store``: a folder, or a URL that fsspec knows (``s3://bucket/masks``). Raises ``StoreError``."""
+        """`store`: a folder, or a URL that fsspec knows (`s3://bucket/masks`).
+
+        Raises:
+            StoreError: the store cannot be used.
+        """
         self._remote: Any = None
         self._root = ""
         try:
@@ -45,7 +49,11 @@ class MaskFiles:
         return self.folder / f"{digest}.safetensors"
 
     def save(self, mask: masks.Mask) -> None:
-        """Keep a mask's bytes, atomically; also mends a damaged copy. Raises ``StoreError``."""
+        """Keep a mask's bytes, atomically; also mends a damaged copy.
+
+        Raises:
+            StoreError: the store does not take it.
+        """
         path = self.path(mask.digest)
         try:
             masks.save(mask, path)
@@ -55,7 +63,11 @@ class MaskFiles:
             raise StoreError(f"the store cannot take the file of mask {mask.digest[:12]}: {error}") from error
 
     def fetched(self, digest: str) -> Path:
-        """Where the file is; copied there first where it is in an object store only. Raises ``StoreError``."""
+        """Where the file is; copied there first where it is in an object store only.
+
+        Raises:
+            StoreError: the store does not give it.
+        """
         path = self.path(digest)
         try:
             if self._remote and not path.exists():
@@ -65,7 +77,11 @@ class MaskFiles:
         return path
 
     def load(self, digest: str) -> masks.Mask:
-        """Read a mask back, and check that it still is what was saved. Raises ``StoreError``."""
+        """Read a mask back, and check that it still is what was saved.
+
+        Raises:
+            StoreError: the file is missing, damaged or another.
+        """
         path = self.fetched(digest)
         try:
             mask = masks.load(path)
@@ -87,7 +103,11 @@ class MaskFiles:
             raise
 
     def remove(self, digest: str) -> None:
-        """Forget a file. What is gone already is no error. Raises ``StoreError``."""
+        """Forget a file. What is gone already is no error.
+
+        Raises:
+            StoreError: the store cannot delete it.
+        """
         path = self.path(digest)
         try:
             path.unlink(missing_ok=True)

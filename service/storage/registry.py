@@ -48,12 +48,12 @@ class Record:
 
     @property
     def label(self) -> str:
-        """``name@version``."""
+        """`name@version`."""
         return f"{self.name}@{self.version}"
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What it says against itself (``masks.harm``)."""
+        """What it says against itself (`masks.harm`)."""
         return harm.warnings(self.description["measured"])
 
 
@@ -88,7 +88,7 @@ def _rank(mask: masks.Mask) -> int | None:
 class Registry:
     """Masks in a store of files and a database. Blocking: call it from a thread.
 
-    ``base`` and ``parameters`` describe the served model; a mask that does not fit it is refused.
+    `base` and `parameters` describe the served model; a mask that does not fit it is refused.
     """
 
     def __init__(
@@ -111,9 +111,11 @@ class Registry:
     def register(self, data: bytes) -> tuple[Record, bool]:
         """Check and store a mask file. Returns its record, and whether it is new.
 
-        The same bytes again give the same record, also after they were deleted. Raises ``InvalidRequestError`` for a
-        bad file and ``ConflictError`` for a mask of another model, or one too many; either leaves the registry as it
-        was.
+        The same bytes again give the same record, also after they were deleted.
+
+        Raises:
+            InvalidRequestError: the file is bad.
+            ConflictError: it is of another model, or one too many; either leaves the registry as it was.
         """
         try:
             mask = masks.loads(data)
@@ -157,8 +159,11 @@ class Registry:
     def delete(self, name: str, version: int, *, check: Callable[[Connection, Record], None]) -> Record:
         """Take a version out. Its number is never used again.
 
-        ``check`` raises, in the same transaction, where something still uses it. Raises ``NotFoundError``.
-        The file goes last: a crash in between leaves a file that no row names, never a row without its file.
+        `check` raises, in the same transaction, where something still uses it. The file goes last: a crash in between
+        leaves a file that no row names, never a row without its file.
+
+        Raises:
+            NotFoundError: there is no such mask.
         """
         with self._database.change(masks=True) as connection:
             record = self._get(connection, name, version)
@@ -189,7 +194,11 @@ class Registry:
             return {row.digest: (row.name, row.version) for row in found}
 
     def get(self, name: str, version: int) -> Record:
-        """One record. Raises ``NotFoundError``."""
+        """One record.
+
+        Raises:
+            NotFoundError: there is no such mask.
+        """
         with self._database.begin(reads=True) as connection:
             return self._get(connection, name, version)
 
@@ -200,15 +209,16 @@ class Registry:
     def load(self, digest: str) -> masks.Mask:
         """Read a registered mask back, checking that the file still is what was registered, and fits this model.
 
-        Raises ``StoreError`` for a damaged file and ``masks.MaskError`` for a mask of another model: a store may be
-        opened with another model than before.
+        Raises:
+            StoreError: the file is damaged.
+            masks.MaskError: the mask is of another model: a store may be opened with another model than before.
         """
         mask = self.files.load(digest)
         self._check(mask)
         return mask
 
     def foreign(self, record: Record) -> str:
-        """The fingerprint that ``record`` was made for, where this model's is another and must not be; or empty."""
+        """The fingerprint that `record` was made for, where this model's is another and must not be; or empty."""
         fingerprint: str = record.description["base"]["fingerprint"]
         return "" if self._allow_other_base or fingerprint == self.base.fingerprint else fingerprint
 
@@ -242,7 +252,7 @@ class Registry:
         return found
 
     def measured(self, labels: Iterable[str]) -> dict[str, Any]:
-        """``name@version`` → what was measured of it, of those that are or were registered."""
+        """`name@version` → what was measured of it, of those that are or were registered."""
         found: dict[str, Any] = {}
         with self._database.begin(reads=True) as connection:
             for name, _, version in (label.partition("@") for label in labels if label != BASE):

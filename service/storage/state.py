@@ -1,6 +1,6 @@
 """What operators set: the default route, aliases and experiments. Each change is one transaction with its audit entry.
 
-Changes of all replicas happen one after the other (``Database.change``), so what is checked in a transaction holds when
+Changes of all replicas happen one after the other (`Database.change`), so what is checked in a transaction holds when
 it is committed. Replicas read everything anew when the number of changes has risen.
 """
 
@@ -43,7 +43,11 @@ class State:
             return read_snapshot(connection)
 
     def set_route(self, target: str) -> None:
-        """Point the default route at ``target``. Raises ``NotFoundError`` where that does not exist."""
+        """Point the default route at `target`.
+
+        Raises:
+            NotFoundError: there is no such target.
+        """
         with self._database.change() as connection:
             _check_target(connection, target)
             before = read_snapshot(connection).route
@@ -52,14 +56,18 @@ class State:
                 self._enter(connection, target)
 
     def rollback_route(self) -> str:
-        """Point the default route back at the target before. Returns it. Raises ``ServiceError``."""
+        """Point the default route back at the target before. Returns it.
+
+        Raises:
+            ServiceError: there is no target before, or it is gone.
+        """
         with self._database.change() as connection:
             target: str = _back(connection, ROUTE, lambda target: _check_target(connection, target))
             self._enter(connection, target)
         return target
 
     def _enter(self, connection: Connection, target: str) -> None:
-        """The route leads to ``target`` from now on: the time of a ramp's step runs only while its users come."""
+        """The route leads to `target` from now on: the time of a ramp's step runs only while its users come."""
         if not target.startswith(EXPERIMENT):
             return
         experiment = replace(_experiment(connection, target.removeprefix(EXPERIMENT)), step_since=self._clock())
@@ -67,23 +75,36 @@ class State:
         connection.execute(entered.values(document=experiment.document()))
 
     def set_alias(self, mask: str, alias: str, version: int) -> None:
-        """Point an alias at a version. Raises ``NotFoundError``."""
+        """Point an alias at a version.
+
+        Raises:
+            NotFoundError: there is no such version.
+        """
         with self._database.change() as connection:
             self.point_alias(connection, mask, alias, version)
 
     def point_alias(self, connection: Connection, mask: str, alias: str, version: int, reason: str = "") -> None:
-        """The same in a change that has begun (``Database.change``)."""
+        """The same in a change that has begun (`Database.change`)."""
         _check_target(connection, f"{mask}@{version}")
         _point(connection, _alias(mask, alias), version, "set alias", reason=reason)
 
     def rollback_alias(self, mask: str, alias: str) -> int:
-        """Point an alias back at the version before. Returns it. Raises ``ServiceError``."""
+        """Point an alias back at the version before. Returns it.
+
+        Raises:
+            ServiceError: there is no version before, or it is gone.
+        """
         with self._database.change() as connection:
             name = _alias(mask, alias)
             return _back(connection, name, lambda version: _check_target(connection, f"{mask}@{version}"))
 
     def remove_alias(self, mask: str, alias: str) -> None:
-        """Take an alias away. Raises ``NotFoundError`` where there is none, ``ConflictError`` where it is in use."""
+        """Take an alias away.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: it is in use.
+        """
         with self._database.change() as connection:
             snapshot, name = read_snapshot(connection), _alias(mask, alias)
             if alias not in snapshot.aliases.get(mask, {}):
@@ -94,9 +115,9 @@ class State:
             connection.execute(delete(pointers).where(pointers.c.name == name))
 
     def create(self, experiment: Experiment, *, also: Callable[[Connection], None] | None = None) -> Experiment:
-        """Store a new experiment. Raises ``ConflictError`` where the name is taken, or there are too many.
+        """Store a new experiment. Raises `ConflictError` where the name is taken, or there are too many.
 
-        ``also``: more that is to happen in the same change, or not at all.
+        `also`: more that is to happen in the same change, or not at all.
         """
         with self._database.change() as connection:
             known = read_snapshot(connection).experiments
@@ -130,7 +151,7 @@ class State:
     def lead_to(self, connection: Connection, experiment: Experiment, before: str, reason: str = "") -> None:
         """Point the default route at an experiment that was just made, in a change that has begun.
 
-        Raises ``ConflictError`` where it no longer points at ``before``.
+        Raises `ConflictError` where it no longer points at `before`.
         """
         if (found := read_snapshot(connection).route) != before:
             raise ConflictError(f"the default route leads to {found} since, not to {before}", code="changed_since")
@@ -146,10 +167,13 @@ class State:
         reason: str = "",
         also: Callable[[Connection], None] | None = None,
     ) -> Experiment:
-        """Change an experiment. ``revision``: the one that the change was made on. ``also``: as of ``create``.
+        """Change an experiment. `revision`: the one that the change was made on. `also`: as of `create`.
 
-        One that is stopped hands the default route on to its winner, or its control. Raises ``NotFoundError``, and
-        ``ConflictError`` where somebody else changed it since, or where ``edit`` does.
+        One that is stopped hands the default route on to its winner, or its control.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+            ConflictError: somebody else changed it since, or `edit` raises it.
         """
         with self._database.change() as connection:
             before = _experiment(connection, name)
@@ -178,8 +202,11 @@ class State:
         return after
 
     def remove(self, name: str) -> None:
-        """Delete a stopped experiment; its name is never used again. Raises ``NotFoundError``, or ``ConflictError``
-        where it still runs.
+        """Delete a stopped experiment; its name is never used again.
+
+        Raises:
+            NotFoundError: there is no such experiment.
+            ConflictError: it still runs.
         """
         with self._database.change() as connection:
             experiment = _experiment(connection, name)
@@ -190,7 +217,7 @@ class State:
             audit.write(connection, "delete experiment", name, before=experiment.document())
 
     def check_unused(self, connection: Connection, record: Record) -> None:
-        """Raise ``ConflictError`` where the route, an alias or an experiment that goes on uses this mask version."""
+        """Raise `ConflictError` where the route, an alias or an experiment that goes on uses this mask version."""
         snapshot = read_snapshot(connection)
         aliases = snapshot.aliases.get(record.name, {})
         users = [f"the alias {alias!r}" for alias, version in aliases.items() if version == record.version]
@@ -211,7 +238,7 @@ def _alias(mask: str, alias: str) -> str:
 
 
 def _target_name(name: str, target: Any) -> str:
-    """What a pointer to ``target`` leads to: of an alias, ``name@version``."""
+    """What a pointer to `target` leads to: of an alias, `name@version`."""
     return target if name == ROUTE else f"{name.split(' ')[1]}@{target}"
 
 
@@ -230,7 +257,7 @@ def _experiment(connection: Connection, name: str) -> Experiment:
 
 
 def _check_target(connection: Connection, target: str) -> None:
-    """Raise ``NotFoundError`` where ``target`` does not exist, ``ConflictError`` for an experiment that is over."""
+    """Raise `NotFoundError` where `target` does not exist, `ConflictError` for an experiment that is over."""
     if target == BASE:
         return
     if target.startswith(EXPERIMENT):

@@ -53,7 +53,7 @@ pointers = Table(
     Column("name", String(200), primary_key=True),
     Column("targets", JSON, nullable=False),
 )
-"""``route``, and ``alias MASK ALIAS``: where they point (the last target) and pointed before."""
+"""`route`, and `alias MASK ALIAS`: where they point (the last target) and pointed before."""
 
 experiments = Table(
     "experiments",
@@ -62,7 +62,7 @@ experiments = Table(
     Column("revision", Integer, nullable=False),
     Column("document", JSON, nullable=False),
 )
-"""A deleted experiment keeps its row, with the document ``null``: names are never used again."""
+"""A deleted experiment keeps its row, with the document `null`: names are never used again."""
 
 audit = Table(
     "audit",
@@ -97,15 +97,15 @@ STATISTICS = (
     "feedback",
     "feedback_squared",
 )
-"""Columns of ``outcomes`` that are sums, see ``service.experiments.experiment.outcomes.totals``."""
+"""Columns of `outcomes` that are sums, see `service.experiments.experiment.outcomes.totals`."""
 FLOATS = frozenset(("seconds", "seconds_squared", "coherence", "coherence_squared", "feedback", "feedback_squared"))
 """Those of them that are floats; the others are integers."""
 
 BUCKETS = 97
-"""Columns ``latency_0`` …: responses by seconds, see ``service.experiments.experiment.outcomes.totals``."""
+"""Columns `latency_0` …: responses by seconds, see `service.experiments.experiment.outcomes.totals`."""
 
 WHOLE = -1
-"""The ``minute`` of a row of ``outcomes`` that is the sum over all of its replica's minutes."""
+"""The `minute` of a row of `outcomes` that is the sum over all of its replica's minutes."""
 
 outcomes = Table(
     "outcomes",
@@ -120,8 +120,8 @@ outcomes = Table(
     *(Column(f"latency_{bucket}", BigInteger, nullable=False) for bucket in range(BUCKETS)),
     sqlite_with_rowid=False,
 )
-"""Each row belongs to one process, which writes its sums as they are. ``minute``: since 1970, or ``WHOLE``. ``kind``:
-``all`` responses, or one of each of the ``units``. The key begins with what reports ask for most."""
+"""Each row belongs to one process, which writes its sums as they are. `minute`: since 1970, or `WHOLE`. `kind`:
+`all` responses, or one of each of the `units`. The key begins with what reports ask for most."""
 
 units = Table(
     "units",
@@ -132,7 +132,7 @@ units = Table(
     Index("units_of_batch", "batch"),
     sqlite_with_rowid=False,
 )
-"""Users who were counted, by hash: a user counts once in an experiment's tests. ``batch``: the flush that did it."""
+"""Users who were counted, by hash: a user counts once in an experiment's tests. `batch`: the flush that did it."""
 
 answers = Table(
     "answers",
@@ -163,7 +163,7 @@ flagged = Table(
     Column("prompt", Text),
     Column("shows", String(16), nullable=False, server_default="toxicity"),
 )
-"""``shows``: what it was flagged for. ``prompt``: what it was said to, redacted; null where that is not known."""
+"""`shows`: what it was flagged for. `prompt`: what it was said to, redacted; null where that is not known."""
 
 labels = Table(
     "labels",
@@ -187,4 +187,4 @@ jobs = Table(
     Column("document", JSON, nullable=False),
     Index("jobs_by_mask", "kind", "mask", "created_at"),
 )
-"""Work for other processes, see ``service.jobs``; the other columns say what the document says, to be looked for."""
+"""Work for other processes, see `service.jobs`; the other columns say what the document says, to be looked for."""

@@ -1,6 +1,6 @@
 """The prior over effects: a Cauchy distribution on a fixed grid, on the scale where rates have constant variance.
 
-An effect is a difference of `φ = 2·asin(√rate)`, whose Fisher information is 1 a trial at every rate. On that
+An effect is a difference of `φ = 2·asin(√rate)`, whose Fisher information is 1 a trial whatever the rate. On that
 scale 2% against 1% is 0.083, 10% against 5% is 0.19, 1% against 0.5% is 0.059, so half of the prior lies within 0.1.
 The tails are heavy: a surprise costs a logarithm. Nodes grow geometrically, so that wherever evidence is near a
 decision, the nodes lie closer than its standard error, from ten trials to 10⁹. Any masses that sum to 1 make a valid
@@ -42,6 +42,6 @@ def _effects(two_sided: bool) -> Effects:
 
 
 EITHER = _effects(two_sided=True)
-"""Effects of both signs, alike."""
+"""Effects of both signs, equally likely."""
 INCREASES = _effects(two_sided=False)
 """Increases, and none."""

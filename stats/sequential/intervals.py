@@ -1,7 +1,7 @@
 """Confidence sequences for rates and their difference: intervals that hold at all times at once.
 
 Each is what its e-process has not rejected, so interval and test never disagree: a value on an end, or beyond it, is
-rejected at level α, and with probability 1 − α the truth is never rejected (Howard et al. 2021).
+rejected at level α, and with probability 1 − α the truth is rejected at no time whatever (Howard et al. 2021).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _COARSE = 1e-2
 _HAIR = 1e-12
 """An end is at least so far from 0 where 0 is not rejected."""
 _STEEP = 1e3
-"""A height from which on it does not locate its root."""
+"""A height from which on it says nothing of where its root is."""
 _MOST_STEPS = 60
 
 
@@ -124,13 +124,13 @@ def crossing(
     """A place where `height` is not negative, beyond the root by at most `precise` of the way; None where none is.
 
     Args:
-        height: Negative at `inside`, and from its root to `last` not negative.
-        inside: Where the way begins.
-        last: Where it ends.
-        step: About how far the root is; with `power` 2, four standard errors.
-        precise: Part of the way from `inside` to the root.
+        height: negative at `inside`, and from its root to `last` not negative.
+        inside: where the way begins.
+        last: where it ends.
+        step: about how far the root is; with `power` 2, four standard errors.
+        precise: part of the way from `inside` to the root.
         power: `height` grows about with this power of the way: evidence with the square of a difference.
-        growth: Factor between steps until the root is passed.
+        growth: factor between steps until the root is passed.
     """
     sign, near, low = 1.0 if last > inside else -1.0, inside, height(inside)
     if power == 2.0:  # a normal likelihood's, and a quarter more, for the mixture adapts

@@ -42,12 +42,18 @@ _ROUNDS = 60
 _ENOUGH = 0.02
 _NEGLIGIBLE = 1e-3
 """Share of the mixture that may be left out."""
+_IMPOSSIBLE = 1e12
+"""In place of the infinite log ratio of impossible points: far from least, and finite."""
 _WIDEST = 0.4
 """The widest standard error that the grid is made for."""
 
 
 def evidence(strata: Sequence[Cells], difference: float, effects: Effects) -> float:
-    """`log inf M` over the free rates of all strata; see `rates`. Raises ValueError for an impossible difference."""
+    """`log inf M` over the free rates of all strata; see `rates`.
+
+    Raises:
+        ValueError: no two rates have this difference.
+    """
     if not -1 <= difference <= 1:
         raise ValueError(f"difference {difference}: two rates differ by −1 to 1")
     told = [cells for cells in strata if cells.control_trials or cells.treatment_trials]
@@ -93,7 +99,7 @@ def _slope(cells: Cells, a: float, b: float) -> float:
 class _Search:
     """The strata's grids of free rates, one after the other, and their table of log ratios [grid, effects].
 
-    Rates are told by an angle ψ, `rate = low + (high − low)·sin²(ψ/2)`: near the ends, too, an even grid fits.
+    Rates are written as an angle ψ, `rate = low + (high − low)·sin²(ψ/2)`: near the ends, too, an even grid fits.
     """
 
     def __init__(self, strata: Sequence[Cells], difference: float, effects: Effects) -> None:
@@ -129,7 +135,7 @@ class _Search:
         return centre, np.unique(np.concatenate([np.clip(centre + offsets, 0, math.pi), _EDGE, math.pi - _EDGE]))
 
     def _error(self, cells: Cells, angle: float) -> float:
-        """How far the angle can be moved until the likelihood tells: about its standard error."""
+        """How far the angle can be moved until the likelihood changes: about its standard error."""
         reach = self._high - self._low
         rate = self._low + reach * math.sin(angle / 2) ** 2
         curvature, (k_a, n_a, k_b, n_b, _) = 0.0, cells
@@ -160,34 +166,53 @@ class _Search:
         After `zooms` finer grids, one that gains less than `precise` is the last.
         """
         angles, owner, values = self._angles, self._owner, value(self.table)
-        least = self._lowest(values, owner, np.full(len(self.parts), math.inf))
+        least = _lower(np.full(len(self.parts), math.inf), values, owner)
         searched = np.isfinite(least)
-        for n in range(_ZOOMS):
-            inside = np.append(owner[1:] == owner[:-1], False)
-            after = np.where(inside, np.append(values[1:], math.inf), math.inf)
-            before = np.where(np.roll(inside, 1), np.append(math.inf, values[:-1]), math.inf)
-            local = searched[owner] & (values <= before) & (values <= after) & (values <= least[owner] + _CLOSE)
-            chosen = _lowest_of_each(np.flatnonzero(local), owner, values)
-            if not len(chosen):
+        for zoom in range(_ZOOMS):
+            minima = _minima(values, owner, searched[owner] & (values <= least[owner] + _CLOSE))
+            if not len(minima):
                 break
-            here = angles[chosen]
-            left = np.where(np.roll(inside, 1)[chosen], angles[np.maximum(chosen - 1, 0)], here)
-            right = np.where(inside[chosen], angles[np.minimum(chosen + 1, len(angles) - 1)], here)
-            steps = np.linspace(0, 1, _PARTS)[:, None]
-            new = np.concatenate([left + steps * (here - left), here + steps[1:] * (right - here)])
-            place = np.broadcast_to(owner[chosen], new.shape).ravel()
-            order = np.lexsort((new.ravel(), place))
-            angles, owner = new.ravel()[order], place[order]
+            angles, owner = _finer(angles, owner, minima)
             values = value(self._ratios(angles, owner))
-            former, least = least, self._lowest(values, owner, least)
-            if n >= zooms:
+            former, least = least, _lower(least, values, owner)
+            if zoom >= zooms:
                 searched = searched & (least <= former - precise)
         return least
 
-    def _lowest(self, values: Array, owner: np.ndarray, least: Array) -> Array:
-        found = least.copy()
-        np.minimum.at(found, owner, values)
-        return found
+
+def _lower(least: Array, values: Array, owner: np.ndarray) -> Array:
+    """Each stratum's least value so far [strata], with those of more points."""
+    found = least.copy()
+    np.minimum.at(found, owner, values)
+    return found
+
+
+def _joined(owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each point on the strata's grids, whether the one before and the one after are of the same stratum."""
+    after = np.append(owner[1:] == owner[:-1], False)
+    return np.roll(after, 1), after
+
+
+def _minima(values: Array, owner: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Places of the local minima among the candidates, of each stratum the lowest few."""
+    has_before, has_after = _joined(owner)
+    before = np.where(has_before, np.append(math.inf, values[:-1]), math.inf)
+    after = np.where(has_after, np.append(values[1:], math.inf), math.inf)
+    local = candidates & (values <= before) & (values <= after)
+    return _lowest_of_each(np.flatnonzero(local), owner, values)
+
+
+def _finer(angles: Array, owner: np.ndarray, minima: np.ndarray) -> tuple[Array, np.ndarray]:
+    """Grids from each minimum to its neighbours on both sides, with the strata that they belong to."""
+    has_before, has_after = _joined(owner)
+    here = angles[minima]
+    left = np.where(has_before[minima], angles[np.maximum(minima - 1, 0)], here)
+    right = np.where(has_after[minima], angles[np.minimum(minima + 1, len(angles) - 1)], here)
+    steps = np.linspace(0, 1, _PARTS)[:, None]
+    new = np.concatenate([left + steps * (here - left), here + steps[1:] * (right - here)])
+    place = np.broadcast_to(owner[minima], new.shape).ravel()
+    order = np.lexsort((new.ravel(), place))
+    return new.ravel()[order], place[order]
 
 
 def _lowest_of_each(places: np.ndarray, owner: np.ndarray, values: Array) -> np.ndarray:
@@ -200,20 +225,31 @@ def _lowest_of_each(places: np.ndarray, owner: np.ndarray, values: Array) -> np.
 
 def _common(search: _Search) -> float:
     """The lower bound for several strata."""
-    table = np.minimum(search.table, 1e12)  # impossible points: far from least, and finite
+    table = np.minimum(search.table, _IMPOSSIBLE)
+    weights = _best_weights(search, table)
+    least = search.least(lambda rows: np.minimum(rows, _IMPOSSIBLE) @ weights, zooms=0, precise=1e-3)
+    return _constant(search, weights) + float(least.sum())
+
+
+def _constant(search: _Search, weights: Array) -> float:
+    """`Σ_j q_j·log(G_j / q_j)`."""
+    return float((entr(weights) + weights * search.log_masses).sum())
+
+
+def _best_weights(search: _Search, table: Array) -> Array:
+    """The `q` that makes the bound highest on the grid [effects], by conditional gradients."""
     mean = table[search.likely].sum(axis=0)
     best, weights = -math.inf, np.exp(search.log_masses)
-    for n in range(_ROUNDS):
+    for step in range(_ROUNDS):
         posterior = search.log_masses + mean
         above = float(_log_sum(posterior))
         q = np.exp(posterior - above)
         products = table @ q
         lowest = [part.start + int(products[part].argmin()) for part in search.parts]
-        bound = float((entr(q) + q * search.log_masses).sum() + products[lowest].sum())
+        bound = _constant(search, q) + float(products[lowest].sum())
         if bound > best:
             best, weights = bound, q
         if above - best < _ENOUGH:
             break
-        mean = mean + (table[lowest].sum(axis=0) - mean) * (2 / (n + 3))
-    constant = float((entr(weights) + weights * search.log_masses).sum())
-    return constant + float(search.least(lambda rows: np.minimum(rows, 1e12) @ weights, zooms=0, precise=1e-3).sum())
+        mean = mean + (table[lowest].sum(axis=0) - mean) * (2 / (step + 3))
+    return weights

@@ -23,7 +23,7 @@ def quantile_interval(histogram: Sequence[int], edges: Sequence[float], p: float
     one. (−inf, inf) without data.
 
     Raises:
-        ValueError: Another length, edges out of order, or p outside (0, 1).
+        ValueError: the counts do not fit the edges, the edges are out of order, or p is outside (0, 1).
     """
     if len(histogram) != len(edges) + 1 or any(a >= b for a, b in pairwise(edges)):
         raise ValueError(f"{len(histogram)} buckets, {len(edges)} edges: a histogram has one more than rising edges")

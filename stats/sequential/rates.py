@@ -47,11 +47,11 @@ from stats.sequential.null_infimum import evidence
 def log_e_value(strata: Sequence[Stratum], difference: float = 0.0) -> float:
     """Logarithm of the e-value against `rate_treatment − rate_control == difference` in every stratum.
 
-    Reject at level α where it reaches `log(1/α)`, at any time. 0 without data; at most 0 where a variant has
+    Reject at level α where it reaches `log(1/α)`, at any look. 0 without data; at most 0 where a variant has
     none (and `difference` is 0); inf where the counts are impossible.
 
     Raises:
-        ValueError: The difference does not lie between −1 and 1.
+        ValueError: the difference is not between −1 and 1.
     """
     return remembered(tuple(strata), difference)
 

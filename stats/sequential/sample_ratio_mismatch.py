@@ -23,7 +23,7 @@ def split_log_e_value(strata: Sequence[tuple[Sequence[int], Sequence[float]]]) -
     is broken, at level α, where this reaches `log(1/α)`; inf where a variant of weight 0 has units.
 
     Raises:
-        ValueError: Counts and weights do not fit together.
+        ValueError: counts and weights do not fit together.
     """
     return math.fsum(_log_e_value(np.asarray(counts), np.asarray(weights, dtype=float)) for counts, weights in strata)
 

@@ -29,14 +29,20 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True)
 class Answer(Origin):
-    """Where a response belongs; ``unit`` is a hash of the unit's key."""
+    """Where a response belongs; `unit` is a hash of the unit's key."""
 
 
 class Answers:
-    """The responses of experiments that feedback may be given on. ``put`` never blocks; the rest belongs to threads."""
+    """The responses of experiments that feedback may be given on. `put` never blocks; the rest belongs to threads."""
 
     def __init__(self, database: Database, hours: float, clock: Callable[[], float]) -> None:
-        """``hours``: for which a response is remembered; 0: none is."""
+        """Read and write nothing yet.
+
+        Args:
+            database: where answers are kept.
+            hours: for which a response is remembered; 0: none is.
+            clock: seconds since 1970.
+        """
         self._database, self._hours, self._clock = database, hours, clock
         self._waiting: deque[dict[str, Any]] = deque(maxlen=MOST_WAITING)
         self._writing = threading.Lock()
@@ -60,7 +66,11 @@ class Answers:
         )
 
     def write(self) -> None:
-        """Write what waits. Raises ``DatabaseLostError``; then it waits on."""
+        """Write what waits.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached; what waits is kept.
+        """
         with self._writing:
             rows = list(self._waiting)
             if not rows:
@@ -79,7 +89,9 @@ class Answers:
     def rate(self, response: str, value: float) -> Answer:
         """Note feedback on a response, −1 to 1, once. Returns whose it was.
 
-        Raises ``NotFoundError`` for an id that is not known (any more), ``ConflictError`` where feedback was given.
+        Raises:
+            NotFoundError: the id is not known, or no longer.
+            ConflictError: feedback was given.
         """
         self.write()
         chosen = answers.c.id == _hash(response)
@@ -102,7 +114,11 @@ class Answers:
         return Answer(*row)
 
     def expire(self) -> None:
-        """Forget what is too old. Raises ``DatabaseLostError``."""
+        """Forget what is too old.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached.
+        """
         with self._database.begin() as connection:
             connection.execute(delete(answers).where(answers.c.at < self._clock() - self._hours * _HOUR))
 

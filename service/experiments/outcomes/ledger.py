@@ -23,7 +23,7 @@ from service.storage.database import Database
 from service.storage.tables import WHOLE, outcomes, units
 
 MOST_ROWS = 5_000
-"""Rows in memory, all waiting for a lost database, from which on minutes are no longer kept apart."""
+"""Rows in memory, all waiting for a lost database, from which on minutes no longer have rows of their own."""
 MOST_PENDING = 100_000
 """Users in memory of whom it is not known yet whether they were counted; the responses of others do not count."""
 BATCH = 2_000
@@ -39,7 +39,7 @@ Unit = tuple[str, int]
 
 
 class Key(NamedTuple):
-    """The primary key of a row of ``outcomes``, in its order."""
+    """The primary key of a row of `outcomes`, in its order."""
 
     experiment: str
     minute: int
@@ -67,18 +67,36 @@ class _Row:
         """Users who may still be added to it."""
 
 
+class _Batch(NamedTuple):
+    """What one transaction writes."""
+
+    name: str
+    users: Mapping[Unit, tuple[Keys, Counted]]
+    """Of whom the database is asked whether they were counted before."""
+    rows: Mapping[Key, tuple[int, list[float]]]
+    """Row → number of its changes so far, and its sums."""
+    written: int
+    """Responses that are committed once this is."""
+
+
 class Ledger:
-    """The outcomes of this replica. ``add`` belongs to the event loop, ``flush`` to a thread; both at once are safe.
+    """The outcomes of this replica. `add` belongs to the event loop, `flush` to a thread; both at once are safe.
 
     Attributes:
         waiting: responses that are not committed yet.
-        overflowed: responses that could not be asked for and so never stand for their unit (``MOST_PENDING``).
+        overflowed: responses that could not be asked for and so never stand for their unit (`MOST_PENDING`).
     """
 
     def __init__(self, database: Database, replica: str, clock: Callable[[], float]) -> None:
-        """``replica``: an id that no process had before. ``clock``: seconds since 1970; it may jump.
+        """Write nothing yet.
 
-        Raises ``ValueError`` if the id is too long for its column.
+        Args:
+            database: where outcomes are kept.
+            replica: an id that no process had before.
+            clock: seconds since 1970; it may jump.
+
+        Raises:
+            ValueError: the id is too long for its column.
         """
         if not 0 < len(replica) <= LONGEST_REPLICA:
             raise ValueError(f"the replica's id {replica!r} must have 1 to {LONGEST_REPLICA} characters")
@@ -120,7 +138,8 @@ class Ledger:
     def flush(self) -> int:
         """Write what changed; return how many responses were committed. Blocking.
 
-        Raises ``DatabaseLostError``; then everything is kept for the next flush.
+        Raises:
+            DatabaseLostError: the database cannot be reached; everything is kept for the next flush.
         """
         with self._flushing:
             before = self._written
@@ -129,15 +148,22 @@ class Ledger:
             return self._written - before
 
     def close(self) -> None:
-        """Flush a last time. Raises ``DatabaseLostError``; what was not committed is then lost with the process."""
+        """Flush a last time.
+
+        Raises:
+            DatabaseLostError: the database cannot be reached; what was not committed is lost with the process.
+        """
         self.flush()
 
     def _now(self) -> int:
         return max(0, int(self._clock() // 60))
 
     def _turn(self) -> None:
-        """To the clock's minute. If it went back, in rows of another owner: those left behind are no longer in memory,
-        and what comes must not overwrite them."""
+        """Turn to the clock's minute.
+
+        If the clock went back, in rows of another owner: those left behind are no longer in memory, and what comes must
+        not overwrite them.
+        """
         minute = self._now()
         if minute == self._minute or sum(key.minute != WHOLE for key in self._rows) >= MOST_ROWS:
             return
@@ -180,42 +206,51 @@ class Ledger:
     def _write(self) -> None:
         """One transaction: the rows that changed, and the users who have waited longest."""
         with self._guard:
-            # After a failure these are the same users, or these and more, under the same batch.
-            batch = dict(islice(self._pending.items(), BATCH))
-            asked = {key for keys, _ in batch.values() for key in keys}
-            rows = {
-                key: (row.changes, row.numbers.copy())
-                for key, row in self._rows.items()
-                if row.changes != row.written or key in asked
-            }
-            written = self._added - (len(self._pending) - len(batch))
+            batch = self._batch()
         firsts: dict[Key, list[float]] = {}
-        if rows:
+        if batch.rows:
             with self._database.begin() as connection:
-                firsts = _firsts(connection, batch, f"{self._replica}-{self._batches}")
-                _upsert(connection, {key: _sum(numbers, firsts.get(key)) for key, (_, numbers) in rows.items()})
+                firsts = _firsts(connection, batch.users, batch.name)
+                sums = {key: _sum(numbers, firsts.get(key)) for key, (_, numbers) in batch.rows.items()}
+                _upsert(connection, sums)
         with self._guard:
-            self._batches += 1
-            self._written = written
-            self._committed(rows, firsts, batch)
+            self._committed(batch, firsts)
 
-    def _committed(
-        self,
-        rows: Mapping[Key, tuple[int, list[float]]],
-        firsts: Mapping[Key, list[float]],
-        batch: Mapping[Unit, tuple[Keys, Counted]],
-    ) -> None:
-        for unit, (keys, _) in batch.items():
+    def _batch(self) -> _Batch:
+        """What to write next. After a failure these are the same users, or these and more, under the same name."""
+        users = dict(islice(self._pending.items(), BATCH))
+        asked = {key for keys, _ in users.values() for key in keys}
+        rows = {
+            key: (row.changes, row.numbers.copy())
+            for key, row in self._rows.items()
+            if row.changes != row.written or key in asked
+        }
+        written = self._added - (len(self._pending) - len(users))
+        return _Batch(f"{self._replica}-{self._batches}", users, rows, written)
+
+    def _committed(self, batch: _Batch, firsts: Mapping[Key, list[float]]) -> None:
+        """Note what is in the database now: rows, users, and sums over first responses."""
+        self._batches += 1
+        self._written = batch.written
+        self._remember(batch.users)
+        for key, (changes, _) in batch.rows.items():
+            row = self._rows[key]
+            row.written = changes
+            row.numbers = _sum(row.numbers, firsts.get(key))
+        self._forget_minutes()
+
+    def _remember(self, users: Mapping[Unit, tuple[Keys, Counted]]) -> None:
+        """Of users who were pending: they were counted, here or by another replica."""
+        for unit, (keys, _) in users.items():
             del self._pending[unit]
             for key in keys:
                 self._rows[key].pending -= 1
             self._known[unit] = None
         while len(self._known) > KNOWN:
             self._known.popitem(last=False)
-        for key, (changes, _) in rows.items():
-            row = self._rows[key]
-            row.written = changes
-            row.numbers = _sum(row.numbers, firsts.get(key))
+
+    def _forget_minutes(self) -> None:
+        """Rows of minutes that are over and written whole need no memory."""
         for key, row in list(self._rows.items()):
             over = key.minute != WHOLE and (key.replica, key.minute) != (self._owner, self._minute)
             if over and row.changes == row.written and not row.pending:

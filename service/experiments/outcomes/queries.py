@@ -26,7 +26,7 @@ class Moment:
 
 
 def tallies(database: Database, experiment: str) -> list[Tally]:
-    """By epoch and variant, in this order; a variant that nobody met is left out. Raises ``DatabaseLostError``."""
+    """By epoch and variant, in this order; a variant that nobody met is left out. Raises `DatabaseLostError`."""
     by = (outcomes.c.epoch, outcomes.c.variant, outcomes.c.kind)
     query = select(*by, *_SUMS).where(outcomes.c.experiment == experiment, outcomes.c.minute == WHOLE).group_by(*by)
     found: dict[tuple[int, str], dict[str, Totals]] = {}
@@ -41,9 +41,9 @@ def tallies(database: Database, experiment: str) -> list[Tally]:
 
 
 def course(database: Database, experiment: str, width: int, since: float = 0.0) -> list[Moment]:
-    """By time and variant, over all epochs, ``width`` minutes at a time: of every response, without histograms.
+    """By time and variant, over all epochs, `width` minutes at a time: of every response, without histograms.
 
-    ``since``: seconds since 1970, from which on. Raises ``DatabaseLostError``.
+    `since`: seconds since 1970, from which on. Raises `DatabaseLostError`.
     """
     minute = outcomes.c.minute - outcomes.c.minute % width
     rows = outcomes.c.experiment == experiment, outcomes.c.minute >= int(since // 60), outcomes.c.kind == "all"
@@ -55,9 +55,12 @@ def course(database: Database, experiment: str, width: int, since: float = 0.0) 
 
 
 def forget(database: Database, experiment: str) -> None:
-    """Delete all outcomes of an experiment. Raises ``DatabaseLostError``.
+    """Delete all outcomes of an experiment.
 
     No other experiment may take its name while a replica runs that has gathered outcomes for it.
+
+    Raises:
+        DatabaseLostError: the database cannot be reached.
     """
     with database.begin() as connection:
         connection.execute(delete(outcomes).where(outcomes.c.experiment == experiment))
@@ -66,9 +69,12 @@ def forget(database: Database, experiment: str) -> None:
 
 
 def expire(database: Database, before: float, stopped: Sequence[str]) -> None:
-    """Forget the minutes ``before`` a time, in seconds since 1970, and the users of experiments that are ``stopped``.
+    """Forget the minutes `before` a time, in seconds since 1970, and the users of experiments that are `stopped`.
 
-    The sums over all minutes stay, which is what reports and tests are made of. Raises ``DatabaseLostError``.
+    The sums over all minutes stay, which is what reports and tests are made of.
+
+    Raises:
+        DatabaseLostError: the database cannot be reached.
     """
     minutes = outcomes.c.minute != WHOLE, outcomes.c.minute < int(before // 60)
     with database.begin() as connection:

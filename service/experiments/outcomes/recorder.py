@@ -89,7 +89,7 @@ class Recorder:
                 assigned.epoch,
                 assigned.variant,
                 assigned.unit,
-                counted=assigned.counted and not routed.told,
+                counted=assigned.counted and not routed.reported,
                 by_user=assigned.by_user,
                 error=True,
                 anonymous=assigned.anonymous,

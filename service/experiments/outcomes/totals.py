@@ -11,8 +11,8 @@ from typing import Literal
 from service.storage.tables import FLOATS
 
 LATENCY_EDGES: tuple[float, ...] = tuple(round(0.01 * 12_000 ** (bucket / 95), 6) for bucket in range(96))
-"""Seconds, 0.01 … 120, each 10% above the one before, for a quantile is told to within a bucket. Bucket ``i`` of a
-histogram holds ``edges[i-1] < s <= edges[i]``; a last one, ``len(LATENCY_EDGES)``, all that took longer."""
+"""Seconds, 0.01 … 120, each 10% above the one before, for a quantile is known to within a bucket. Bucket `i` of a
+histogram holds `edges[i-1] < s <= edges[i]`; a last one, `len(LATENCY_EDGES)`, all that took longer."""
 
 LONGEST_NAME = 64
 MOST_TOKENS = 10_000_000
@@ -22,12 +22,12 @@ in 64 bits."""
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over some responses. ``Totals()`` is zero; ``a + b`` are those over both."""
+    """Sums over some responses. `Totals()` is zero; `a + b` are those over both."""
 
     responses: int = 0
     """Finished."""
     errors: int = 0
-    """Requests that failed, which are no responses: the error rate is ``errors / (responses + errors)``."""
+    """Requests that failed, which are no responses: the error rate is `errors / (responses + errors)`."""
     truncated: int = 0
     """Stopped by the limit on their length."""
     tokens: int = 0
@@ -36,7 +36,7 @@ class Totals:
     seconds: float = 0.0
     seconds_squared: float = 0.0
     scored: int = 0
-    """Those of ``responses`` whose text was scored; the next three are of these."""
+    """Those of `responses` whose text was scored; the next three are of these."""
     toxic: int = 0
     repetitive: int = 0
     refusals: int = 0
@@ -53,7 +53,7 @@ class Totals:
     feedback_squared: float = 0.0
     """Sums over them of that number, −1 to 1, and of its square."""
     latency: tuple[int, ...] = (0,) * (len(LATENCY_EDGES) + 1)
-    """Responses by seconds, see ``LATENCY_EDGES``."""
+    """Responses by seconds, see `LATENCY_EDGES`."""
 
     def __add__(self, other: Totals) -> Totals:
         return Totals.of([one + another for one, another in zip(self.numbers(), other.numbers(), strict=True)])
@@ -64,18 +64,22 @@ class Totals:
 
     @staticmethod
     def of(numbers: Sequence[float]) -> Totals:
-        """Back from ``numbers()``, of whatever type of number a database answers with."""
+        """Back from `numbers()`, whose numbers may be of any type that a database answers with."""
         sums = {name: float(n) if name in FLOATS else int(n) for name, n in zip(SUMS, numbers, strict=False)}
         return Totals(**sums, latency=tuple(int(n) for n in numbers[len(SUMS) :]))  # type: ignore[arg-type]
 
 
 SUMS: tuple[str, ...] = tuple(field.name for field in fields(Totals) if field.name != "latency")
-"""Names of the fields of ``Totals`` that are one number, in order."""
+"""Names of the fields of `Totals` that are one number, in order."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a response belongs in an experiment. Raises ``ValueError`` for a name that no database could keep."""
+    """Where a response belongs in an experiment.
+
+    Raises:
+        ValueError: no database could keep a name.
+    """
 
     experiment: str
     epoch: int
@@ -97,7 +101,11 @@ class Origin:
 
 @dataclass(frozen=True)
 class Outcome(Origin):
-    """One response, or one failed request, in an experiment. Raises ``ValueError`` for what no database could keep."""
+    """One response, or one failed request, in an experiment.
+
+    Raises:
+        ValueError: no database could keep it.
+    """
 
     error: bool = False
     truncated: bool = False
@@ -118,7 +126,7 @@ class Outcome(Origin):
             raise ValueError(f"outcome of {self.variant!r}: {self.seconds} seconds is no duration")
 
     def count_in(self, numbers: list[float]) -> None:
-        """Add this response to a row, in place; ``numbers`` as in ``Totals.numbers``."""
+        """Add this response to a row, in place; `numbers` as in `Totals.numbers`."""
         numbers[_ANONYMOUS] += bool(self.anonymous)
         if self.error:
             numbers[_ERRORS] += 1
@@ -150,7 +158,10 @@ _RANGES: dict[Later, tuple[float, float]] = {"coherence": (-1e4, 0.0), "feedback
 class Value(Origin):
     """A number that becomes known of a response after it was counted: its coherence, or feedback on it.
 
-    Of each kind, the first of a unit stands for it in the tests. Raises ``ValueError`` for what is out of range.
+    Of each kind, the first of a unit stands for it in the tests.
+
+    Raises:
+        ValueError: it is out of range.
     """
 
     what: Later

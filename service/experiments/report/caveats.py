@@ -27,7 +27,7 @@ def caveats(experiment: Experiment, variants: Sequence[VariantFigures]) -> list[
 
 
 def cautions(experiment: Experiment, variants: Sequence[VariantFigures]) -> list[str]:
-    """What speaks against trusting the decision, whatever it is."""
+    """What speaks against trusting a decision of any kind."""
     found = []
     if anonymous := sum(each["anonymous"] for each in variants):
         every = sum(each["responses"] + each["errors"] for each in variants)

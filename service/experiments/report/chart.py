@@ -11,13 +11,13 @@ from service.experiments.report.report_document import Report
 from service.experiments.report.table_cells import whole
 
 _COLOURS = ("#0072b2", "#c25400", "#009e73", "#cc79a7", "#b08900", "#56b4e9")
-"""Told apart by the colour-blind; of more variants the strokes differ too."""
+"""The colour-blind can distinguish them; with more variants the strokes differ too."""
 _TICKS = 4
 _STROKES = ("-", "--", ":", "-.")
 
 
 def svg(report: Report) -> bytes:
-    """An SVG for a page, on nothing; see ``figure.darkened``."""
+    """An SVG for a page, on nothing; see `figure.darkened`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -40,7 +40,12 @@ def report(
 ) -> Report:
     """The whole report, as JSON values.
 
-    ``now`` in seconds since 1970; ``measured``: mask → its ``meta.measured``; ``moments``: what is kept of its course.
+    Args:
+        experiment: as it stands.
+        tallies: its sums, by epoch and variant.
+        now: seconds since 1970.
+        measured: mask → its `meta.measured`.
+        moments: what is kept of its course over time.
     """
     samples = Samples(experiment, tallies)
     divided, against, guarded = split(samples), comparisons(samples, now), bounds(samples)

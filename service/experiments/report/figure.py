@@ -33,7 +33,7 @@ class Look:
     undecided: str
 
     def of(self, decision: str) -> str:
-        """Of a decision; blue and orange, which the colour-blind can tell apart."""
+        """Of a decision; blue and orange, which the colour-blind can distinguish."""
         known = {"better": self.better, "worse": self.worse, "guardrail crossed": self.worse}
         return known.get(decision, self.undecided)
 
@@ -62,8 +62,10 @@ def darkened(drawn: bytes) -> bytes:
 
 @functools.cache
 def _load() -> None:
-    """Import what draws, once. Its 60,000 objects stay, so no garbage collection is to look at them: each would hold up
-    every response that is under way.
+    """Import what draws, once.
+
+    Its 60,000 objects stay, so no garbage collection is to look at them: each would hold up every response that is
+    under way.
     """
     collects = gc.isenabled()
     gc.disable()

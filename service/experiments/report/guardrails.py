@@ -1,7 +1,7 @@
 """Guardrails: has a variant crossed one? Cheap enough to be asked every second.
 
 α is shared among all pairs of a guardrail and a variant: the chance that any of them ever stops an experiment although
-nothing passed its margin is at most ``ALPHA``.
+nothing passed its margin is at most `ALPHA`.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ def _pairs(experiment: Experiment) -> list[tuple[Guardrail, Variant, float]]:
 
 
 def _bound(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: float, *, thorough: bool) -> Bound:
-    """``thorough``: with the e-value of what stands within its margin as well."""
+    """`thorough`: with the e-value of what stands within its margin as well."""
     evidence: float | None = None
     shown: bool | None = None
     if guardrail.metric in RATES:
-        # A variant that breaks must be noticed whoever meets it, so of failures every one is evidence.
+        # A variant that breaks must be noticed, no matter which user meets it: every failure is evidence.
         strata = samples.strata(variant.name, guardrail.metric, every=guardrail.metric == "error")
         value = rate_difference(strata)
         past = value is not None and (value if guardrail.direction == "increase" else -value) > guardrail.margin

@@ -23,40 +23,40 @@ NAMES: dict[Metric, str] = {
 
 
 def percent(rate: float | None) -> str:
-    """``2.31%``: two digits after the point below 10%, one above."""
+    """`2.31%`: two digits after the point below 10%, one above."""
     if rate is None:
         return NOTHING
     return f"{100 * rate:.{2 if abs(rate) < 0.1 else 1}f}%"
 
 
 def level(share: float) -> str:
-    """``5%``, ``1.67%``: a chosen share rather than a measured one."""
+    """`5%`, `1.67%`: a chosen share rather than a measured one."""
     return f"{100 * share:.3g}%"
 
 
 def points(difference: float | None) -> str:
-    """``−0.62``: a difference of rates in percentage points, signed."""
+    """`−0.62`: a difference of rates in percentage points, signed."""
     return NOTHING if difference is None else signed(100 * difference, 2)
 
 
 def signed(number: float, digits: int) -> str:
-    """With its sign, and a true minus; nothing is ``−0``."""
+    """With its sign, and a true minus; nothing is `−0`."""
     text = f"{number:+.{digits}f}".replace("-", "−")
     return text if float(text.replace("−", "-")) else text[1:]
 
 
 def tokens(length: float | None) -> str:
-    """``84.2``."""
+    """`84.2`."""
     return NOTHING if length is None else f"{length:,.1f}"
 
 
 def seconds(time: float | None) -> str:
-    """``0.143 s``: three digits."""
+    """`0.143 s`: three digits."""
     return NOTHING if time is None else f"{time:#.3g} s" if time < 100 else f"{time:,.0f} s"
 
 
 def points_interval(found: Estimate) -> str:
-    """``−1.20 to −0.04``."""
+    """`−1.20 to −0.04`."""
     return between(points(found["low"]), points(found["high"]))
 
 
@@ -75,7 +75,7 @@ def between(low: str, high: str) -> str:
 
 
 def evidence(e_value: float | None) -> str:
-    """An e-value: ``0.4``, ``37``, ``12,000``."""
+    """An e-value: `0.4`, `37`, `12,000`."""
     if e_value is None:
         return NOTHING
     if e_value >= 1e6:
@@ -84,14 +84,14 @@ def evidence(e_value: float | None) -> str:
 
 
 def chance(p_value: float | None) -> str:
-    """A p-value: ``0.024``, ``under 0.0001``."""
+    """A p-value: `0.024`, `under 0.0001`."""
     if p_value is None:
         return NOTHING
     return "under 0.0001" if p_value < 1e-4 else f"{p_value:.2g}"
 
 
 def count(number: int, what: str) -> str:
-    """``1 unit``, ``1,200 units``."""
+    """`1 unit`, `1,200 units`."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
@@ -101,7 +101,7 @@ def rough(number: int) -> int:
 
 
 def duration(time: float) -> str:
-    """Of seconds, roughly: ``40 minutes``, ``3 hours``, ``12 days``."""
+    """Of seconds, roughly: `40 minutes`, `3 hours`, `12 days`."""
     for size, name in ((86_400, "day"), (3_600, "hour")):
         if time >= 2 * size:
             return count(round(time / size), name)
@@ -109,18 +109,18 @@ def duration(time: float) -> str:
 
 
 def moment(time: float) -> str:
-    """Seconds since 1970 as ``2025-11-21 13:05 UTC``."""
+    """Seconds since 1970 as `2025-11-21 13:05 UTC`."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def percent_points(margin: float) -> str:
-    """``1 point``, ``0.5 points``."""
+    """`1 point`, `0.5 points`."""
     text = f"{100 * margin:.3g}"
     return f"{text} point" if text == "1" else f"{text} points"
 
 
 def headline(decision: Decision, about: Sequence[str], control: str) -> str:
-    """The decision with the names of the variants that it speaks of: ``detox is better than base``."""
+    """The decision with the names of the variants that it speaks of: `detox is better than base`."""
     names = ", ".join(about[:-1]) + (" and " if len(about) > 1 else "") + about[-1]
     if decision == "broken split":
         return "broken split"
@@ -135,14 +135,14 @@ def headline(decision: Decision, about: Sequence[str], control: str) -> str:
 
 
 def warnings(report: Report) -> list[str]:
-    """The report's own, then of every variant's mask, after its name: ``detox (detox@1): Perplexity rose by …``."""
+    """The report's own, then of every variant's mask, after its name: `detox (detox@1): Perplexity rose by …`."""
     return report["warnings"] + [
         f"{each['name']} ({each['mask']}): {told}" for each in report["variants"] for told in each["warnings"]
     ]
 
 
 def amount(metric: Metric, size: float) -> str:
-    """A margin: ``1 point``, ``20%``, ``1 nat a token``, ``0.1``."""
+    """A margin: `1 point`, `20%`, `1 nat a token`, `0.1`."""
     if metric in ("length", "latency_p95"):
         return level(size)
     if metric == "coherence":
@@ -151,7 +151,7 @@ def amount(metric: Metric, size: float) -> str:
 
 
 def gap(metric: Metric, difference: float) -> str:
-    """A difference, signed: ``−0.62 points``, ``+12.0%``, ``−4.21 nats a token``."""
+    """A difference, signed: `−0.62 points`, `+12.0%`, `−4.21 nats a token`."""
     if metric in ("length", "latency_p95"):
         return f"{signed(100 * difference, 1)}%"
     if metric in ("coherence", "feedback"):

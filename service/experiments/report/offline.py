@@ -7,7 +7,7 @@ from service.experiments.report.report_document import Offline, Share, estimate
 
 
 def offline(measured: object) -> Offline:
-    """Of a mask's ``meta.measured``. It comes from outside: what has another shape is null."""
+    """Of a mask's `meta.measured`. It comes from outside: what has another shape is null."""
     found = harm.figures(measured)
     rise = found.perplexity
     return {

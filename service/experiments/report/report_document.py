@@ -1,6 +1,6 @@
-"""The report as a document: what ``GET /experiments/{name}/report`` answers, and all that pictures are drawn from.
+"""The report as a document: what `GET /experiments/{name}/report` answers, and all that pictures are drawn from.
 
-Everything is JSON: no NaN and no infinity, ``null`` where nothing is known. Rates and differences of rates are
+Everything is JSON: no NaN and no infinity, `null` where nothing is known. Rates and differences of rates are
 fractions (0.01 is one percent, or one percentage point), lengths are tokens, times are seconds.
 """
 
@@ -35,13 +35,13 @@ class RateFigures(TypedDict):
     events: int
     trials: int
     value: float | None
-    """Over every response: descriptive, for responses of one user are alike."""
+    """Over every response: descriptive, for responses to one user are not independent."""
     unit_events: int
     unit_trials: int
     unit_value: float | None
     low: float | None
     high: float | None
-    """The interval of the rate over units, at the report's ``alpha``."""
+    """The interval of the rate over units, at the report's `alpha`."""
 
 
 class Share(TypedDict):
@@ -67,7 +67,7 @@ class VariantFigures(TypedDict):
     name: str
     mask: str
     warnings: list[str]
-    """What its mask says against itself; it comes from outside, as ``offline`` does."""
+    """What its mask says against itself; it comes from outside, as `offline` does."""
     offline: Offline | None
     """Null without a mask."""
     role: Literal["control", "shown", "mirrored"]
@@ -99,7 +99,7 @@ class VariantFigures(TypedDict):
 
 
 class Difference(Estimate):
-    """Variant − control of one rate, over units, within epochs. The interval is at ``comparison_alpha``."""
+    """Variant − control of one rate, over units, within epochs. The interval is at `comparison_alpha`."""
 
     e_value: float | None
     """Evidence against "no difference", at most 1e300; null without data."""
@@ -152,7 +152,7 @@ class Bound(TypedDict):
     """Whether it is shown that the variant stays within the margin: of coherence, "better" waits for it. Of means
     only."""
     value: float | None
-    """Variant − control; for ``length`` and ``latency_p95`` as a part of the control's."""
+    """Variant − control; for `length` and `latency_p95` as a part of the control's."""
     e_value: float | None
     """Evidence that a rate passed the margin; null for the others, which go by their intervals."""
     needed: float
@@ -173,7 +173,7 @@ class Course(TypedDict):
 
 
 class Report(TypedDict):
-    """The whole report. ``decision`` and ``why`` come first; the rest is what they rest on."""
+    """The whole report. `decision` and `why` come first; the rest is what they rest on."""
 
     object: Literal["experiment.report"]
     format: int
@@ -194,7 +194,7 @@ class Report(TypedDict):
     margin: float
     alpha: float
     comparison_alpha: float
-    """``alpha`` shared among the variants that are compared with the control."""
+    """`alpha` shared among the variants that are compared with the control."""
     control: str
     unit: Literal["user", "request"]
     epoch: int

@@ -45,7 +45,13 @@ class Samples:
         return range(len(self.experiment.shares))
 
     def strata(self, variant: str, rate: Rate, *, every: bool = False) -> list[Stratum]:
-        """Control and variant in each epoch that has any of them. ``every``: all responses, not one a unit."""
+        """Control and variant in each epoch that has any of them.
+
+        Args:
+            variant: its name.
+            rate: what is counted.
+            every: all responses, not one a unit.
+        """
         found, totals = [], self._every if every else self._units
         for epoch in self.epochs:
             control = count(totals.get((epoch, self.experiment.control), Totals()), rate)
@@ -56,7 +62,7 @@ class Samples:
         return found
 
     def moments(self, variant: str, what: str) -> list[tuple[Moments, Moments]]:
-        """See ``moments`` below, of control and variant in each epoch that has both."""
+        """See `moments` below, of control and variant in each epoch that has both."""
         pairs = []
         for epoch in self.epochs:
             pair = tuple(moments(self.units_in(epoch, name), what) for name in (self.experiment.control, variant))
@@ -85,7 +91,7 @@ def count(totals: Totals, rate: Rate) -> Count:
 
 
 def moments(totals: Totals, what: str) -> Moments:
-    """Of ``length`` in tokens, ``latency`` in seconds, ``coherence`` in nats a token, or ``feedback``."""
+    """Of `length` in tokens, `latency` in seconds, `coherence` in nats a token, or `feedback`."""
     if what == "coherence":
         return Moments(totals.judged, totals.coherence, totals.coherence_squared)
     if what == "feedback":

@@ -81,7 +81,7 @@ def _rise(found: Offline) -> Cell:
 
 
 def _sides(share: Share) -> Cell:
-    """``35.7% → 4.80%``."""
+    """`35.7% → 4.80%`."""
     before, after = share["before"], share["after"]
     return (NOTHING,) if before is None or after is None else (f"{percent(before)} → {percent(after)}",)
 

@@ -16,13 +16,13 @@ _WIDTHS = (1, 5, 15, 60, 180, 360, 720, 1440, 2880, 10_080)
 
 
 def width(first: float, last: float) -> int:
-    """Minutes of a point for a course from ``first`` to ``last``, seconds since 1970."""
+    """Minutes of a point for a course from `first` to `last`, seconds since 1970."""
     minutes = max(0.0, last - first) / 60 + 1
     return next((each for each in _WIDTHS if minutes <= MOST * each), -int(-minutes // MOST))
 
 
 def course(experiment: Experiment, found: Sequence[Moment]) -> list[Course]:
-    """Of what was read ``found``, in order of time; variants that are not known are left out."""
+    """Of what was read `found`, in order of time; variants that are not known are left out."""
     known = {variant.name for variant in experiment.variants}
     told: list[Course] = []
     for moment in found:

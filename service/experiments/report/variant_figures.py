@@ -20,7 +20,9 @@ P95 = 0.95
 def figures(samples: Samples, measured: Mapping[str, object]) -> list[VariantFigures]:
     """Of all variants, the control first. Intervals are at the experiment's α, each by itself.
 
-    ``measured``: label of a mask → its ``meta.measured``.
+    Args:
+        samples: the experiment with its sums.
+        measured: label of a mask → its `meta.measured`.
     """
     experiment = samples.experiment
     ordered = sorted(experiment.variants, key=lambda variant: variant.name != experiment.control)
@@ -81,7 +83,7 @@ def _mean(units: Totals, what: str, alpha: float) -> Estimate:
 
 
 def _quantile(histogram: Sequence[int], p: float) -> float | None:
-    """Where the share ``p`` of a histogram lies, evenly within its bucket; None in the open last one."""
+    """Where the share `p` of a histogram lies, evenly within its bucket; None in the open last one."""
     rank = p * sum(histogram)
     if not rank:
         return None

@@ -14,7 +14,7 @@ BUCKETS = 97
 
 
 def upgrade() -> None:
-    """Make them, with the one row of ``changes``."""
+    """Make them, with the one row of `changes`."""
     changes = op.create_table(
         "changes",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),

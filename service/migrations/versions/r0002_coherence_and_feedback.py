@@ -1,4 +1,4 @@
-"""Schema version 2: anonymous responses, coherence and feedback in ``outcomes``; the answers that may be rated."""
+"""Schema version 2: anonymous responses, coherence and feedback in `outcomes`; the answers that may be rated."""
 
 import sqlalchemy as sa
 from alembic import op
