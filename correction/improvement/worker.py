@@ -135,6 +135,8 @@ class Worker:
         if ended.code:
             raise _FailedError(_died("evaluate", ended))
         found = _sides(ended.document, job["spec"]["mask"]) | {"card": ended.document["card"]}
+        stated = {each["measure"]: each["difference"] for each in found["card"]["statements"]}
+        found["difference"] = found["difference"] | {"perplexity": stated["general: perplexity"]}
         found["warnings"] = list(harm.derived({**found, "shown": _shown(found, job["spec"]["test"])}))
         write(folder / "card.json", json.dumps(found))
         return found

@@ -13,7 +13,7 @@ from service.api.experiments import GuardrailIn
 from service.api.pagination import Limit, Offset, listed
 from service.api.schemas import CHANGES, TARGET, Closed, Moment, NoText, errors
 from service.errors import ConflictError, InvalidRequestError, about
-from service.experiments.experiment import Guardrail, Metric
+from service.experiments.experiment import Guardrail, Rate
 from service.jobs import job as states
 from service.jobs import results
 from service.jobs.canary import end
@@ -30,7 +30,7 @@ Id = Annotated[str, Path(pattern=_ID)]
 Worker = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="a name of its own, kept")]
 _READ = errors(404, 503)
 
-_ALLOWED: dict[Metric, float] = {"error": 0.02, "refusal": 0.05, "toxicity": 0.02, "repetition": 0.02}
+_ALLOWED: dict[Rate, float] = {"error": 0.02, "refusal": 0.05, "toxicity": 0.02, "repetition": 0.02}
 """By how much each may rise in a canary, unless its job says otherwise; coherence is guarded as ever."""
 
 

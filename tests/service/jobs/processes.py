@@ -38,7 +38,7 @@ FIGURES = {
     "base": RATE,
     "calm": {**RATE, "toxic": [0, 40, 0.0, 0.1]},
     "difference": {"toxic": [-1.0, -1.0, -0.9], "repetitive": [0.0, -0.1, 0.1], "perplexity": [0.01, 0.0, 0.02]},
-    "card": {"statements": []},
+    "card": {"statements": [{"measure": "general: perplexity", "difference": [0.01, 0.0, 0.02]}]},
 }
 """As ``excise evaluate --json`` tells them."""
 
