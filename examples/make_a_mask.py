@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from correction.selection.recipe import Cut, Ranking
 from matplotlib.figure import Figure
 
 import masks
@@ -20,6 +19,8 @@ from correction.ablation import ablated
 from correction.correct import correct
 from correction.data.references import ReferenceSet, read
 from correction.evaluation import evaluate
+from correction.selection.cut import Cut
+from correction.selection.ranking import Ranking
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
 
