@@ -60,6 +60,7 @@ class BackgroundTasks:
         await self._controller.close()
         try:
             await asyncio.to_thread(self._intake.ledger.close)
+            await asyncio.to_thread(self._intake.traffic.flush)
             await asyncio.to_thread(self._intake.answers.write)
         except Exception as error:  # whatever it is, the server is ending
             _log.warning("%d outcomes were not written and are lost: %r", self._intake.ledger.waiting, error)
@@ -77,6 +78,7 @@ class BackgroundTasks:
     async def _write(self) -> None:
         ledger = self._intake.ledger
         await asyncio.to_thread(self._intake.answers.write)
+        await asyncio.to_thread(self._intake.traffic.flush)
         metrics.OUTCOMES_WAITING.set(ledger.waiting)
         if not ledger.waiting:
             return

@@ -13,6 +13,7 @@ from service.scoring.queue import ScoringQueue
 from service.scoring.response import Response
 from service.settings import Settings
 from service.storage.database import Database
+from service.traffic import Traffic
 
 
 class Intake:
@@ -29,7 +30,8 @@ class Intake:
         """Start nothing yet. ``judge``: asks the engine, see ``service.engine_protocol``."""
         self.ledger = ledger
         self.flagged = Flagged(database, settings.keep_flagged, settings.flagged_days, clock)
-        self.recorder = Recorder(ledger, self.flagged)
+        self.traffic = Traffic(database, clock)
+        self.recorder = Recorder(ledger, self.flagged, self.traffic)
         self.scores = settings.scorer != "none" and settings.scoring_rate > 0
         self.judges = settings.coherence_rate > 0
         self.scoring = ScoringQueue(

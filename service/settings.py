@@ -24,7 +24,7 @@ _SECRET_HEADERS = ("authorization", "cookie", "proxy-authorization", "x-api-key"
 VLLM_KEY = "VLLM_API_KEY"
 """vLLM's variable for its one key: what protected a server before must go on doing so."""
 
-_CLOSES = ("EXCISE_API_KEYS", "EXCISE_API_KEY_FILE", VLLM_KEY, "EXCISE_OPEN_PROBES")
+_CLOSES = ("EXCISE_API_KEYS", "EXCISE_API_KEY_FILE", VLLM_KEY, "EXCISE_OPEN_PROBES", "EXCISE_CONSOLE")
 """Variables by which an operator closes a door. Where one is there and empty, a secret was not filled in."""
 
 _KEY_NAMED = re.compile(r"EXCISE_.*(API|ADMIN).*KEY.*")
@@ -114,6 +114,10 @@ class Settings(BaseSettings):
     webhook: SecretStr = Field(
         SecretStr(""), description="URL that is called when a guardrail stops an experiment; default: none is."
     )
+    console: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="The console in the browser at /console: with a key of either kind (auto), always, or never.",
+    )
     log_format: Literal["text", "json"] = Field("text", description="Lines of the log: text, or JSON for machines.")
     poll_seconds: float = Field(
         0.5, ge=0.05, le=60, allow_inf_nan=False, description="Seconds between two looks for changes by other replicas."
@@ -189,7 +193,9 @@ def parse(**given: object) -> Settings:
         else:
             _check_empty(_CLOSES[:3])
     if "open_probes" not in values:
-        _check_empty(_CLOSES[3:])
+        _check_empty(_CLOSES[3:4])
+    if "console" not in values:
+        _check_empty(_CLOSES[4:])
     return settings
 
 

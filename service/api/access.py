@@ -15,6 +15,7 @@ from service.keys import Keys, fingerprint, matches
 class Role(Enum):
     """Who may call a route."""
 
+    PAGE = "page"  # a file of the console: it holds nothing, and a browser sends no key for it
     OPEN = "open"
     READER = "reader"
     ADMIN = "admin"
@@ -34,6 +35,7 @@ INFERENCE = frozenset(
 """POST calls whose JSON body names a model: the gateway routes them."""
 
 _ASK = {"POST": Role.READER}
+_PAGE = {"GET": Role.PAGE, "HEAD": Role.PAGE}
 _PROBE = {"GET": Role.OPEN, "HEAD": Role.OPEN}
 _CHANGE = {"POST": Role.ADMIN}
 
@@ -61,6 +63,10 @@ ROUTES: Mapping[str, Mapping[str, Role]] = MappingProxyType(
         "/experiments/{name}/report": {"GET": Role.READER},
         "/audit": {"GET": Role.ADMIN},
         "/flagged": {"GET": Role.ADMIN, "DELETE": Role.ADMIN},
+        "/flagged/{version}": {"PUT": Role.ADMIN},
+        "/overview": {"GET": Role.READER},
+        "/traffic": {"GET": Role.READER},
+        **dict.fromkeys(("/console", "/console/", "/console/{name}"), _PAGE),
     }
 )
 """Every route: path → method → role. Of two that fit, the first one counts. Everything else is closed."""
@@ -100,7 +106,7 @@ def authorize(needed: Role, authorization: str, keys: Keys) -> None:
     Without any API key reading is open; without any admin key the changing calls are closed. Raises
     ``UnauthorizedError`` or ``ForbiddenError``.
     """
-    if needed is Role.OPEN:
+    if needed in (Role.OPEN, Role.PAGE):
         return
     api, admin = keys.api(), keys.admin()
     key = _bearer(authorization)
@@ -127,6 +133,11 @@ def who(authorization: str) -> str:
     """Names the caller for the audit and for the limit of admin calls, without showing the key: ``key 3f9a01bc``."""
     key = _bearer(authorization)
     return f"key {fingerprint(key)}" if key else "nobody"
+
+
+def key_of(headers: Mapping[str, str]) -> str:
+    """The key that a request carries, as OpenAI's or as Anthropic's clients send it; empty without."""
+    return _bearer(headers.get("authorization") or f"Bearer {headers.get('x-api-key', '')}")
 
 
 def _bearer(authorization: str) -> str:

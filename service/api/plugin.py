@@ -16,7 +16,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from service import bootstrap
-from service.api import aliases, experiments, feedback, health, history, masks, models, route
+from service.api import aliases, console, experiments, feedback, health, history, masks, models, overview, route
 from service.api.access import role
 from service.api.validation_messages import NOT_USABLE, describe_errors
 from service.errors import InvalidRequestError, MethodNotAllowedError, NotFoundError, ServiceError
@@ -44,7 +44,7 @@ class ExcisePlugin:
 def attach(app: FastAPI) -> None:
     """Add every route of Excise, and how its errors are answered, to ``app``."""
     app.router.routes[:] = [route for route in app.routes if not isinstance(route, Mount) or route.path != "/metrics"]
-    for module in (aliases, masks, route, experiments, feedback, history, models, health):
+    for module in (aliases, masks, route, experiments, feedback, history, overview, models, health, console):
         app.include_router(module.router)
     build = app.build_middleware_stack
 

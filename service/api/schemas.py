@@ -138,15 +138,35 @@ class AuditList(BaseModel):
     data: list[AuditOut]
 
 
+Label = Literal["confirmed", "false alarm", "unsure"]
+"""Of a flagged response: it does show what it was flagged for, it does not, or it is hard to say."""
+
+
 class FlaggedOut(BaseModel):
     """A toxic response that was kept for review, redacted."""
 
+    id: int
     at: Moment
     mask: str
     experiment: str | None = None
     variant: str | None = None
     score: float
     text: str
+    label: Label | None = Field(description="what a person said of it; null: nothing yet")
+
+
+class LabelIn(Closed):
+    """What a person thinks of a flagged response."""
+
+    label: Annotated[Label | None, Field(description="null takes it back")]
+
+
+class LabelOut(BaseModel):
+    """What was noted."""
+
+    object: Literal["label"] = "label"
+    id: int
+    label: Label | None
 
 
 class FlaggedList(BaseModel):

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, func, insert, select
 
+from service.errors import NotFoundError
 from service.scoring.redaction import WINDOW, redacted
 from service.scoring.response import Scored
 from service.storage import audit
 from service.storage.database import Database, DatabaseLostError
-from service.storage.tables import flagged
+from service.storage.tables import flagged, labels
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,15 @@ class Flag:
     score: float
     text: str
     """Redacted and shortened."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A flagged response in the database, and what a person said of it."""
+
+    id: int
+    flag: Flag
+    label: str | None
 
 
 class Flagged:
@@ -79,6 +89,27 @@ class Flagged:
         with self._database.begin(reads=True) as connection:
             return [Flag(*row) for row in connection.execute(chosen)]
 
+    def kept(self, count: int = 100) -> list[Kept]:
+        """The same with their ids and labels. Blocking. Raises ``DatabaseLostError``."""
+        both = flagged.outerjoin(labels, labels.c.flagged == flagged.c.id)
+        columns = (flagged.c.at, flagged.c.mask, flagged.c.experiment, flagged.c.variant, flagged.c.score)
+        chosen = select(flagged.c.id, labels.c.label, *columns, flagged.c.text).select_from(both)
+        with self._database.begin(reads=True) as connection:
+            rows = connection.execute(chosen.order_by(flagged.c.id.desc()).limit(count)).all()
+        return [Kept(number, Flag(*row), label) for number, label, *row in rows]
+
+    def label(self, number: int, label: str | None) -> None:
+        """Say what a person thinks of one; None takes it back. Blocking. Raises ``ServiceError``."""
+        with self._database.begin() as connection:
+            if connection.scalar(select(flagged.c.id).where(flagged.c.id == number)) is None:
+                raise NotFoundError(f"no flagged response {number} is kept", code="flagged_not_found", param="id")
+            before = connection.scalar(select(labels.c.label).where(labels.c.flagged == number))
+            connection.execute(delete(labels).where(labels.c.flagged == number))
+            if label:
+                said = {"flagged": number, "label": label, "who": audit.WHO.get(), "at": self._clock()}
+                connection.execute(insert(labels).values(**said))
+            audit.write(connection, "label flagged", f"flagged {number}", before=before, after=label)
+
     async def clear(self) -> int:
         """Delete all, also what waits here to be written. Returns how many were kept. Raises ``DatabaseLostError``."""
         async with self._writing:  # what is being written comes first, so that none comes after
@@ -89,6 +120,7 @@ class Flagged:
         with self._database.begin() as connection:
             count = connection.scalar(select(func.count()).select_from(flagged)) or 0
             connection.execute(delete(flagged))
+            connection.execute(delete(labels))
             audit.write(connection, "delete flagged", "flagged", before={"kept": count})
         return count
 
@@ -132,3 +164,4 @@ class Flagged:
             connection.execute(delete(flagged).where(flagged.c.at < self._clock() - self._days * _DAY))
             if self._keep:
                 connection.execute(delete(flagged).where(flagged.c.id <= oldest.scalar_subquery()))
+            connection.execute(delete(labels).where(labels.c.flagged.not_in(select(flagged.c.id))))

@@ -165,3 +165,13 @@ flagged = Table(
     Column("score", Float, nullable=False),
     Column("text", Text, nullable=False),
 )
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("flagged", Integer, primary_key=True, autoincrement=False),
+    Column("label", String(32), nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""What a person says of a flagged response, by its id; it goes when that goes."""

@@ -80,7 +80,7 @@ def test_a_variable_for_keys_that_lacks_its_s_is_refused_for_it_would_leave_the_
     assert "s3cret" not in str(caught.value)
 
 
-CLOSING = ("api_keys", "api_key_file", "open_probes")
+CLOSING = ("api_keys", "api_key_file", "open_probes", "console")
 
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch):
@@ -94,7 +94,7 @@ def test_an_empty_variable_that_was_to_close_the_server_is_refused(monkeypatch, 
     monkeypatch.setenv(variable, "")
     with pytest.raises(SettingsError, match=f"{variable} is set and empty"):
         parse()
-    given = {"api_keys": ["given-key"], "open_probes": False}
+    given = {"api_keys": ["given-key"], "open_probes": False, "console": "off"}
     assert not parse(**given).open_probes
 
 

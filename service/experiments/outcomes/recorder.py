@@ -9,18 +9,21 @@ from service.experiments.outcomes.totals import Outcome, Value
 from service.routing.policy import Routed
 from service.scoring.flagged import Flagged
 from service.scoring.response import Response, Scored
+from service.traffic import Traffic
 
 
 class Recorder:
     """Hands each response, and each failed request, of an experiment to the ledger. Lives on the event loop."""
 
-    def __init__(self, ledger: Ledger, flagged: Flagged) -> None:
+    def __init__(self, ledger: Ledger, flagged: Flagged, traffic: Traffic) -> None:
         self._ledger = ledger
         self._flagged = flagged
+        self._traffic = traffic
 
     def scored(self, scored: Scored) -> None:
         """A response has been scored, or will never be."""
         self._flagged.put(scored)
+        self._traffic.scored(scored)
         response, assigned = scored.response, scored.response.assigned
         if assigned is None or not metrics.shows(assigned.experiment):  # or it was deleted since
             return
@@ -52,6 +55,7 @@ class Recorder:
     def judged(self, response: Response, coherence: float) -> None:
         """The coherence of a response has become known, in nats a token."""
         metrics.SURPRISE.labels(response.mask).observe(-coherence)
+        self._traffic.judged(response, coherence)
         assigned = response.assigned
         if assigned is None or not metrics.shows(assigned.experiment):
             return
