@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0+cpu
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := .venv/bin/python -m pip --disable-pip-version-check -q
 
-.PHONY: setup demo demo-real model test quick check bench serve reference docs clean
+.PHONY: setup demo demo-real model console test quick check bench serve reference docs clean
 
 setup: .venv/ready
 
@@ -45,10 +45,22 @@ check: setup
 	$(PIP) install --no-deps -r deploy/requirements.lock
 	touch $@
 
+# A browser's driver and axe, for the tests of the console.
+.venv/browser: .venv/ready console/requirements.lock
+	$(PIP) install --no-deps -r console/requirements.lock
+	touch $@
+
+# The console's page, from console/ into service/console/: checked in, so that only who changes it needs Node.
+console/node_modules/.package-lock.json: console/package.json console/package-lock.json
+	cd console && npm ci --ignore-scripts
+
+console: console/node_modules/.package-lock.json
+	cd console && npm run check && npm run build
+
 # In two processes or more: one has the engines, the others take the rest, file by file.
 PARALLEL := -n auto --dist loadgroup --no-loadscope-reorder
 
-test: check .venv/tasks .venv/deploy model
+test: check .venv/tasks .venv/deploy .venv/browser model
 	.venv/bin/python -m pytest $(PARALLEL) --durations 20
 
 # No engine, no simulation, no real model.

@@ -8,7 +8,7 @@ const minus = (text: string) => text.replace("-", "−");
 export function percent(rate: number | null | undefined): string {
   if (rate === null || rate === undefined) return NOTHING;
   const each = 100 * rate;
-  return `${minus(each.toFixed(Math.abs(each) < 10 && each !== 0 ? 1 : 0))}%`;
+  return `${minus(String(Number(each.toFixed(Math.abs(each) < 10 ? (Math.abs(each) < 1 ? 2 : 1) : 0))))}%`;
 }
 
 /** A difference of rates in percentage points, signed. */

@@ -12,7 +12,7 @@ export interface Brief {
 }
 
 export interface Overview {
-  key: "admin" | "reader" | "none"; changes: boolean; model: string; target: string; baked: string | null;
+  key: "admin" | "reader" | "none"; changes: boolean; model: string; target: string; before: string | null; baked: string | null;
   scores: boolean; judges: boolean; keeps_flagged: number; experiments: Brief[];
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,6 +15,7 @@ from service.api.schemas import Moment, errors
 from service.experiments.experiment import Experiment
 from service.experiments.report.samples import mean, moments
 from service.keys import matches
+from service.storage.database import DatabaseLostError
 
 router = APIRouter(tags=["overview"])
 
@@ -45,6 +47,7 @@ class Overview(BaseModel):
     changes: bool = Field(description="whether anything can be changed over HTTP here, with an admin key")
     model: str
     target: str = Field(description="where the default route leads")
+    before: str | None = Field(description="where a rollback of the default route would lead; null: nowhere")
     baked: str | None = Field(description="the mask that the server was loaded with: it serves nothing else")
     scores: bool = Field(description="whether responses are scored")
     judges: bool = Field(description="whether coherence is ever known")
@@ -76,20 +79,12 @@ class TrafficList(BaseModel):
 
 
 def _brief(experiment: Experiment) -> ExperimentBrief:
-    return ExperimentBrief.model_validate(
-        {
-            "name": experiment.name,
-            "status": experiment.status,
-            "reason": experiment.reason,
-            "winner": experiment.winner,
-            "metric": experiment.metric,
-            "control": experiment.control,
-            "variants": {variant.name: variant.mask for variant in experiment.variants},
-            "share": dict(experiment.shares[-1]) if experiment.status == "running" else {},
-            "step": experiment.step,
-            "steps": len(experiment.ramp),
-            "created_at": experiment.created_at,
-        }
+    same = ("name", "status", "reason", "winner", "metric", "control", "step", "created_at")
+    return ExperimentBrief(
+        **{name: getattr(experiment, name) for name in same},
+        variants={variant.name: variant.mask for variant in experiment.variants},
+        share=dict(experiment.shares[-1]) if experiment.status == "running" else {},
+        steps=len(experiment.ramp),
     )
 
 
@@ -99,12 +94,15 @@ def overview(request: Request) -> Overview:
     service, key = bootstrap.current(), key_of(request.headers)
     api, admin = service.keys.api(), service.keys.admin()
     newest = sorted(service.policy.experiments.values(), key=lambda each: -each.created_at)[:_MOST]
-    baked = service.capabilities.baked
+    baked, before = service.capabilities.baked, None
+    with contextlib.suppress(DatabaseLostError):  # what is known is told all the same
+        before = service.state.route_before()
     return Overview(
         key="admin" if matches(key, admin) else "reader" if matches(key, api) else "none",
         changes=bool(admin),
         model=service.policy.model,
         target=service.route(),
+        before=before,
         baked=baked.label if baked else None,
         scores=service.intake.scores,
         judges=service.intake.judges,
@@ -124,8 +122,5 @@ def traffic(
 
 def _point(start: float, minutes: int, mask: str, sums: Any) -> TrafficOut:
     names = ("responses", "scored", "toxic", "repetitive", "refusals", "truncated", "judged")
-    counts = {name: getattr(sums, name) for name in names}
-    coherence = mean(moments(sums, "coherence"))
-    return TrafficOut.model_validate(
-        {"start": start, "minutes": minutes, "mask": mask, "coherence": coherence, **counts}
-    )
+    found: dict[str, Any] = {"start": start} | {name: getattr(sums, name) for name in names}
+    return TrafficOut(minutes=minutes, mask=mask, coherence=mean(moments(sums, "coherence")), **found)

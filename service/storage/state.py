@@ -6,6 +6,7 @@ it is committed. Replicas read everything anew when the number of changes has ri
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,6 +66,12 @@ class State:
             target: str = _back(connection, ROUTE, lambda target: _check_target(connection, target))
             self._enter(connection, target)
         return target
+
+    def route_before(self) -> str | None:
+        """Where `rollback_route` would lead now; None where nowhere."""
+        with self._database.begin(reads=True) as connection:
+            _, targets = _before(connection, ROUTE, lambda target: _check_target(connection, target))
+        return targets[-1] if targets else None
 
     def _enter(self, connection: Connection, target: str) -> None:
         """The route leads to `target` from now on: the time of a ramp's step runs only while its users come."""
@@ -290,18 +297,23 @@ def _point(connection: Connection, name: str, target: Any, action: str, reason: 
 
 def _back(connection: Connection, name: str, check: Callable[[Any], None]) -> Any:
     """Point back at the newest other target before that still exists; what is gone is passed over."""
+    before, targets = _before(connection, name, check)
+    if not targets:
+        raise ConflictError(f"{name}: there is no target before {before!r} to go back to", code="no_target_before")
+    connection.execute(update(pointers).where(pointers.c.name == name).values(targets=targets))
+    warnings = _warnings(connection, _target_name(name, targets[-1]))
+    audit.write(connection, "roll back", name, before=before, after=targets[-1], warnings=warnings)
+    return targets[-1]
+
+
+def _before(connection: Connection, name: str, check: Callable[[Any], None]) -> tuple[Any, list[Any]]:
+    """Where it points, and its targets up to the one that it would go back to; none where there is none."""
     targets = list(connection.scalar(select(pointers.c.targets).where(pointers.c.name == name)) or ())
-    before = targets[-1] if targets else None
+    now = targets[-1] if targets else None
     while len(targets) > 1:
         targets.pop()
-        if targets[-1] == before:  # what was between the two is gone
-            continue
-        try:
+        with contextlib.suppress(NotFoundError, ConflictError):
             check(targets[-1])
-        except (NotFoundError, ConflictError):
-            continue
-        connection.execute(update(pointers).where(pointers.c.name == name).values(targets=targets))
-        warnings = _warnings(connection, _target_name(name, targets[-1]))
-        audit.write(connection, "roll back", name, before=before, after=targets[-1], warnings=warnings)
-        return targets[-1]
-    raise ConflictError(f"{name}: there is no target before {before!r} to go back to", code="no_target_before")
+            if targets[-1] != now:  # else what was between the two is gone
+                return now, targets
+    return now, []

@@ -177,7 +177,7 @@ def test_responses_are_scored_and_counted_by_mask(http):
     )
 
 
-OURS = ("/masks", "/route", "/ready", "/experiments", "/audit", "/flagged")
+OURS = ("/masks", "/route", "/ready", "/experiments", "/audit", "/flagged", "/overview", "/traffic")
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +214,6 @@ def test_every_route_of_the_running_server_is_in_the_reference(gated):
     with gated.client() as client:
         paths = client.get("/openapi.json").json()["paths"]
     ours = [path for path in paths if path.startswith(OURS)]
-    assert len(ours) == 16
+    assert len(ours) == 19
     for path in ours:
         assert f" {path}\n" in reference, path
