@@ -69,7 +69,7 @@ def verdict(measured: Mapping[str, Any], test: str) -> tuple[bool, str]:
     """Whether a mask still does what it was promoted for, and at what cost, in words.
 
     `measured`: `before`, `after` and `difference` of `excise evaluate`. It holds where the behaviour is less
-    frequent for certain, nothing else that is bad is more frequent, and perplexity is up by at most 5%. Raises
+    frequent for certain and perplexity is up by at most 5%; what else speaks against it is told with it. Raises
     `InvalidRequestError` where these figures are missing.
     """
     rate = RATES[test]
@@ -79,8 +79,11 @@ def verdict(measured: Mapping[str, Any], test: str) -> tuple[bool, str]:
         raise InvalidRequestError(
             f"the measurement lacks the difference of {rate} responses or of perplexity", code="wrong_result"
         )
-    if against := harm.derived({**measured, "shown": sides}):
-        return False, " ".join(against)
+    against = harm.derived({"shown": sides, "difference": {"perplexity": measured["difference"]["perplexity"]}})
+    told = harm.derived({**measured, "shown": sides})
+    if against:
+        return False, " ".join(told)
     before, after = figures.behaviour.before or 0, figures.behaviour.after or 0
     rise = figures.perplexity.value
-    return True, f"{test.capitalize()}: {before:.1%} without it, {after:.1%} with it; perplexity {rise:+.1%}."
+    found = f"{test.capitalize()}: {before:.1%} without it, {after:.1%} with it; perplexity {rise:+.1%}."
+    return True, " ".join((found, *told))

@@ -115,10 +115,14 @@ def changed(**sides):
         (MEASURED, True, "Toxicity: 90.0% without it, 5.0% with it; perplexity +1.0%."),
         (changed(difference={"toxic": [-0.1, -0.3, 0.1]}), False, "The behaviour did not fall for certain"),
         (changed(difference={"perplexity": [0.08, 0.06, 0.1]}), False, "Perplexity rose by 8.0%"),
-        (changed(difference={"repetitive": [0.2, 0.1, 0.3]}), False, "Repetitive responses became more frequent"),
+        (
+            changed(difference={"repetitive": [0.2, 0.1, 0.3]}),
+            True,
+            "perplexity +1.0%. Repetitive responses became more frequent",
+        ),
     ],
 )
-def test_a_mask_holds_while_the_behaviour_is_less_frequent_at_the_cost_allowed(measured, holds, why):
+def test_a_mask_holds_by_its_behaviour_and_perplexity(measured, holds, why):
     found = verdict(measured, "toxicity")
     assert found[0] is holds and why in found[1]
 
