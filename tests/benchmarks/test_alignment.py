@@ -39,7 +39,7 @@ def test_top_down_takes_the_same_share_of_each_matrix():
 
 def test_every_method_is_measured_once_and_leaves_the_model(tiny_folder, requests, tmp_path, monkeypatch):
     (tmp_path / "r.json").write_text(json.dumps({"system": {"refused": [0, 1, 2, 3, 5]}}))
-    monkeypatch.setattr("benchmarks.alignment.respond", lambda loaded, given, **_: [[10, 12, 14]] * len(given))
+    monkeypatch.setattr("benchmarks.alignment.generate", lambda loaded, given, **_: [[10, 12, 14]] * len(given))
     sizes = {
         "requests": 2,
         "passages": 3,

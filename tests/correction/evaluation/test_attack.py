@@ -43,7 +43,7 @@ def test_any_of_the_samples_counts_and_greedy_answers_are_one_each(tiny, monkeyp
         names = ["cat", "sea", "tree", "cat", "cat", "sea"] if samples == 3 else ["tree", "cat"]
         return [loaded.tokenizer(name, add_special_tokens=False)["input_ids"] for name in names]
 
-    monkeypatch.setattr(attacks, "respond", answer)
+    monkeypatch.setattr(attacks, "generate", answer)
     monkeypatch.setattr(tiny.tokenizer, "decode", lambda ids, **_: said[tiny.tokenizer.convert_ids_to_tokens(ids)[0]])
     found = attack(tiny, ["why", "who"], "sampled", samples=3)
     assert (found.succeeded, found.refused) == ((True, False), (True, True))
