@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "commands": {"masks", "behaviours", "edits", "stats", "correction", "service", "demo"},
     "demo": {"masks", "behaviours", "stats", "correction", "commands"},
 }
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 ONLY_UNDER = {
     "vllm": "service/engine/",
     "uvloop": "service/engine/",
@@ -90,7 +91,10 @@ def test_masks_needs_only_numpy_and_safetensors():
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_is_one_idea(path):
-    assert len(path.read_text().splitlines()) <= 300
+    source = path.read_text()
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, DOCUMENTED) and ast.get_docstring(node)]
+    docstrings = sum((first := node.body[0]).end_lineno - first.lineno + 1 for node in nodes)
+    assert len(source.splitlines()) - docstrings <= 280
     assert not re.search(r"util|helper|common|manager", path.stem)
 
 
