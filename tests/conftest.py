@@ -12,11 +12,9 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests with an engine come first and go to one process, whose engines they share; of others, a file to each."""
+    """In several processes each file goes to one of them, for its fixtures."""
     for item in items:
-        shared = next((mark for mark in ("engine", "real") if item.get_closest_marker(mark)), None)
-        item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
-    items.sort(key=lambda item: item.get_closest_marker("engine") is None)
+        item.add_marker(pytest.mark.xdist_group(str(item.path)))
 
 
 @pytest.fixture(scope="session")
