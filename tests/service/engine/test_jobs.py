@@ -42,15 +42,13 @@ class Loop:
         self.server.kill()
         self.server = Server(self.folder, *OPTIONS, port=self.port).wait(600)
 
-    def improve(self, *more: str) -> subprocess.Popen[str]:
+    def improve(self, *more: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "excise", "improve", "--server", f"http://127.0.0.1:{self.port}", "--once"]
         command += ["--key-file", str(self.key), "--model", str(MODEL), "--general", str(DATA / "general.jsonl")]
         command += ["--neutral", str(DATA / "everyday_heldout.jsonl"), "--folder", str(self.folder / "worker")]
-        log = (self.folder / "worker.log").open("a")
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [*command, "--dtype", "float32", *more], cwd=ROOT, env=environment, stderr=log, text=True
-        )
+        with (self.folder / "worker.log").open("a") as log:
+            return subprocess.Popen([*command, "--dtype", "float32", *more], cwd=ROOT, env=environment, stderr=log)
 
     def ask(self, http: httpx.Client, users: int) -> None:
         def one(number: int) -> None:
