@@ -26,7 +26,7 @@ def test_a_command_is_run_and_what_it_prints_is_read(tmp_path):
     ended = run(["inspect", str(mask)], tmp_path / "inspect.log", lambda: None, 60)
     assert (ended.code, ended.document["name"]) == (0, "calm")
     failed = run(["inspect", str(tmp_path / "none")], tmp_path / "inspect.log", lambda: None, 60)
-    assert failed.code == 2 and failed.document == {} and "does not exist" in failed.error
+    assert failed.code == 2 and failed.document == {} and "Usage: excise inspect" in failed.error
 
 
 def test_who_loses_the_job_ends_the_command(tmp_path):

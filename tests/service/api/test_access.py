@@ -60,6 +60,14 @@ POST   /feedback reader
 GET    /flagged admin
 DELETE /flagged admin
 PUT    /flagged/7 admin
+GET    /jobs reader
+POST   /jobs admin
+GET    /jobs/7 reader
+GET    /jobs/7/prompts admin
+POST   /jobs/7/claim admin
+POST   /jobs/7/result admin
+POST   /jobs/7/approve admin
+POST   /jobs/7/cancel admin
 GET    /overview reader
 GET    /traffic reader
 GET    /console page
