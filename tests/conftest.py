@@ -11,10 +11,28 @@ def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="every combination of the engine's test matrices")
 
 
+TESTS = Path(__file__).parent
+SLOW = (
+    *("benchmarks", "commands", "demo", "deploy", "stats/sequential", "service/engine", "service/jobs/test_crash.py"),
+    *(
+        "correction/test_sharding.py",
+        "correction/evaluation/test_zero_shot.py",
+        "correction/sweep",
+        "correction/circuits",
+    ),
+    *("correction/attribution/test_attribution.py", "correction/compression", "correction/improvement"),
+    *("edits/test_export.py", "masks/test_torchfile.py", "service/api/test_hostile.py", "service/test_stalls.py"),
+    *("service/scoring", "test_command_line.py", "test_examples.py"),
+)
+"""Files and folders of simulations, trainings, several processes and fresh interpreters: marked `slow`."""
+
+
 def pytest_collection_modifyitems(items):
     """In several processes each file goes to one of them, for its fixtures."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(str(item.path)))
+        if any(item.path.is_relative_to(TESTS / place) for place in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
