@@ -12,18 +12,29 @@ def pytest_addoption(parser):
 
 
 TESTS = Path(__file__).parent
-SLOW = (
-    *("benchmarks", "commands", "demo", "deploy", "stats/sequential", "service/engine", "service/jobs/test_crash.py"),
-    *(
-        "correction/test_sharding.py",
-        "correction/evaluation/test_zero_shot.py",
-        "correction/sweep",
-        "correction/circuits",
-    ),
-    *("correction/attribution/test_attribution.py", "correction/compression", "correction/improvement"),
-    *("edits/test_export.py", "masks/test_torchfile.py", "service/api/test_hostile.py", "service/test_stalls.py"),
-    *("service/scoring", "test_command_line.py", "test_examples.py"),
-)
+SLOW = [
+    "benchmarks",
+    "commands",
+    "demo",
+    "deploy",
+    "stats/sequential",
+    "service/engine",
+    "service/jobs/test_crash.py",
+    "correction/test_sharding.py",
+    "correction/evaluation/test_zero_shot.py",
+    "correction/sweep",
+    "correction/circuits",
+    "correction/attribution/test_attribution.py",
+    "correction/compression",
+    "correction/improvement",
+    "edits/test_export.py",
+    "masks/test_torchfile.py",
+    "service/api/test_hostile.py",
+    "service/test_stalls.py",
+    "service/scoring",
+    "test_command_line.py",
+    "test_examples.py",
+]
 """Files and folders of simulations, trainings, several processes and fresh interpreters: marked `slow`."""
 
 
