@@ -187,6 +187,6 @@ def _counts(http: httpx.Client, expected: int) -> dict[str, dict[str, int]]:
         time.sleep(0.1)
     scored = sum(of["scored"] for of in counts.values())
     raise ServerError(
-        f"only {scored} of {expected} responses were scored within a minute; the scorer gives way to all else, so run the "
-        "demo again when the machine is less busy"
+        f"only {scored} of {expected} responses were scored within a minute; the scorer gives way to all else, so run "
+        "the demo again when the machine is less busy"
     )
