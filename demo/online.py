@@ -25,6 +25,8 @@ from demo.server import Server, ServerError
 from stats.estimates import wilson
 
 ROUND = 60
+SCORING = 300
+"""Seconds to wait for scores at most: the scorer runs only where nothing else wants the processor."""
 """Users between two looks at a report."""
 ROUNDS = 6
 """The most rounds of an experiment: better needs 100 users of each arm, for what they read must make sense."""
@@ -153,7 +155,7 @@ def _experiment(
 
 def _report(http: httpx.Client, name: str, expected: int) -> dict[str, Any]:
     """The report, once the outcomes of so many responses are in the database: they are written each second."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SCORING
     document: dict[str, Any] = {}
     while time.monotonic() < deadline:
         document = http.get(f"/experiments/{name}/report").raise_for_status().json()
@@ -162,7 +164,7 @@ def _report(http: httpx.Client, name: str, expected: int) -> dict[str, Any]:
         if counted >= expected and (judged >= 0.95 * expected or late):  # coherence is known a little later
             return document
         time.sleep(0.2)
-    raise ServerError(f"the experiment {name} counted fewer than {expected} responses within a minute: {document}")
+    raise ServerError(f"the experiment {name} counted fewer than {expected} responses within {SCORING} s: {document}")
 
 
 def _counts(http: httpx.Client, expected: int) -> dict[str, dict[str, int]]:
@@ -174,7 +176,7 @@ def _counts(http: httpx.Client, expected: int) -> dict[str, dict[str, int]]:
         "excise_toxic_responses_total": "toxic",
         "excise_repetitive_responses_total": "repetitive",
     }
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SCORING
     counts: dict[str, dict[str, int]] = {}
     while time.monotonic() < deadline:
         counts = {}
@@ -187,6 +189,6 @@ def _counts(http: httpx.Client, expected: int) -> dict[str, dict[str, int]]:
         time.sleep(0.1)
     scored = sum(of["scored"] for of in counts.values())
     raise ServerError(
-        f"only {scored} of {expected} responses were scored within a minute; the scorer gives way to all else, so run "
-        "the demo again when the machine is less busy"
+        f"only {scored} of {expected} responses were scored within {SCORING} s; the scorer gives way to all else, so "
+        "run the demo again when the machine is less busy"
     )
