@@ -25,9 +25,9 @@ from demo.server import Server, ServerError
 from stats.estimates import wilson
 
 ROUND = 60
+"""Users between two looks at a report."""
 SCORING = 300
 """Seconds to wait for scores at most: the scorer runs only where nothing else wants the processor."""
-"""Users between two looks at a report."""
 ROUNDS = 6
 """The most rounds of an experiment: better needs 100 users of each arm, for what they read must make sense."""
 
