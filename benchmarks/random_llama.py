@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -95,11 +94,7 @@ def adapters(model: Path, folder: Path, files: dict[str, Path]) -> dict[str, Pat
 
 def parameters(model: Path) -> int:
     """How many there are in the checkpoint's tensors."""
-    count = 0
-    for path in model.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    return count
+    return sum(math.prod(each.shape) for each in masks.parameters(model).values())
 
 
 def bytes_of(model: Path) -> int:
