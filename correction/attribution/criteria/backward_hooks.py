@@ -56,6 +56,7 @@ class ActivationScore:
         activation, gradient = (each.view(self.rows, -1, each.shape[-1]) for each in (activation, gradient))
         if self.held is not None:
             mean, responses = self.held
+            self.held = None  # of this batch alone
             activation = (activation - mean[:, None]) * responses.unsqueeze(-1).to(activation.dtype)
         relevance = (activation * gradient).sum(1, dtype=torch.float32)
         if self.width > 1:
@@ -82,7 +83,6 @@ class WeightScore:
     def __init__(self, sum: Tensor, module: nn.Linear, sign: Sign) -> None:
         self.sum, self.sign, self.weight = sum, sign, module.weight
         self.rows = 0
-        self.held = None
 
     def add(self, x: Tensor, gradient: Tensor) -> None:
         """Add a batch: the input (…, in) and the gradient of the output (…, out), rows first."""
@@ -199,7 +199,7 @@ def attach_backward_hooks(
 
         def see(seeded: SeededBatch) -> None:
             for score in scores.values():
-                score.rows, score.held = len(seeded.batch.lengths), None
+                score.rows = len(seeded.batch.lengths)
             if settings.baseline == "spared" and seeded.negatives is not None:
                 _read_negatives(loaded, places, scores, seeded.batch, seeded.negatives)
             output(seeded).backward()
