@@ -132,6 +132,7 @@ def _by_hand(model: Path, out: Path, opening: str, console: Console) -> None:
     ]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
+    console.print(f"\nThe same in a browser, with the key “secret”: {url}/console", soft_wrap=True, highlight=False)
 
 
 def main() -> None:

@@ -197,3 +197,4 @@ def _by_hand(out: Path, console: Console) -> None:
     ]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
+    console.print(f"\nThe same in a browser, with the key “secret”: {url}/console", soft_wrap=True, highlight=False)

@@ -39,11 +39,13 @@ SLOW = [
 
 
 def pytest_collection_modifyitems(items):
-    """In several processes each file goes to one of them, for its fixtures."""
+    """In several processes each file goes to one of them, for its fixtures; the longest, those with engines, first."""
+    shared = {item.path for item in items if "engines" in item.fixturenames}
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))
+        item.add_marker(pytest.mark.xdist_group("engines" if item.path in shared else str(item.path)))
         if any(item.path.is_relative_to(TESTS / place) for place in SLOW):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: not item.get_closest_marker("engine"))
 
 
 @pytest.fixture(scope="session")

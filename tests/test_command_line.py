@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 import masks
+from tests.forked import ROOT, excise
 
-ROOT = Path(__file__).resolve().parents[1]
 MODEL, DATA = ROOT / "demo" / "model", ROOT / "demo" / "data"
-
-
-def excise(*arguments: object, limit: float = 300) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "excise", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
 
 
 def few(path: Path, source: str, rows: int) -> Path:

@@ -11,6 +11,7 @@ import { ExperimentPage } from "./experiment";
 import { FlaggedPage } from "./flagged";
 import { Gate } from "./gate";
 import { useHash } from "./hooks";
+import { Jobs } from "./jobs";
 import { MaskPage } from "./mask";
 import { Masks } from "./masks";
 import { NewExperiment } from "./create";
@@ -23,7 +24,7 @@ import { Badge, Empty, Notice, Page } from "./ui";
 
 const PAGES = [
   ["experiments", "Experiments"], ["playground", "Playground"], ["masks", "Masks"], ["traffic", "Traffic"],
-  ["flagged", "Flagged"], ["audit", "Audit"],
+  ["flagged", "Flagged"], ["jobs", "Jobs"], ["audit", "Audit"],
 ] as const;
 
 function App() {
@@ -118,6 +119,7 @@ function Body({ path }: { path: string[] }) {
   if (page === "compare") return <Compare />;
   if (page === "traffic") return <Traffic />;
   if (page === "flagged") return <FlaggedPage />;
+  if (page === "jobs") return <Jobs />;
   if (page === "audit") return <Audit />;
   return (
     <Page title="No such page">

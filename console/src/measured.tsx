@@ -13,7 +13,7 @@ export interface Finding { name: string; before: string; after: string; change: 
 const RATES = [["toxic", "toxic responses"], ["repetitive", "repetitive responses"], ["refusals", "refusals"]] as const;
 
 /** One row for each thing measured. `good`: for the better for certain, for the worse, or null: not certain. */
-export function findings(mask: Mask): Finding[] {
+export function findings(mask: Pick<Mask, "measured">): Finding[] {
   const measured = mask.measured as Measured;
   const found: Finding[] = [];
   const rate = (name: string, before?: number[], after?: number[], difference?: number[]) => {
@@ -37,7 +37,7 @@ export function findings(mask: Mask): Finding[] {
   return found;
 }
 
-export function MeasuredTable({ mask }: { mask: Mask }) {
+export function MeasuredTable({ mask }: { mask: Pick<Mask, "measured"> }) {
   const found = findings(mask);
   if (!found.length) return <p class="muted">Its file says nothing that was measured. Try it in the playground, and put it before a few users first.</p>;
   return (

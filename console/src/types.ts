@@ -82,4 +82,14 @@ export interface Change {
   reason: string | null;
 }
 
+export type JobState =
+  | "queued" | "correcting" | "measuring" | "waiting" | "approved" | "canary" | "promoted" | "rolled back" | "done" | "failed"
+  | "cancelled";
+export interface Job {
+  id: string; kind: "improve" | "regression"; state: JobState; waiting_for: "" | "traffic" | "promotion"; reason: string;
+  spec: { mask: string; test: "toxicity" | "repetition"; share: number };
+  made: { mask?: string; measured?: Record<string, unknown>; prompts?: number; experiment?: string; verdict?: string; holds?: boolean };
+  lease: { holder: string; until: string } | null; free: boolean; created_at: string; changed_at: string;
+}
+
 export interface List<T> { data: T[]; total?: number }

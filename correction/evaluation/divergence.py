@@ -158,6 +158,19 @@ class Baseline:
         return Divergence(kl, agreement, self._losses, losses, self._hits, hits, self.tokens)
 
     @torch.no_grad()
+    def perplexity_increase(self, cut: Cut, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
+        """`Divergence.perplexity_increase` of a cut, without the base's logits, which the rest of it takes."""
+        head, losses = self._loaded.model.get_output_embeddings(), []
+        with cut():
+            for part in self._parts:
+                chunks = self._chunks(self._states(part), part.targets)
+                each = [F.cross_entropy(head(states).float(), targets, reduction="none") for states, targets in chunks]
+                losses.append(torch.cat(each).double().cpu().numpy())
+        counts = self.tokens.astype(np.float64)
+        after = self._summed(losses)
+        return bootstrap(increase, self._losses, after, counts, confidence=confidence, seed=seed)
+
+    @torch.no_grad()
     def _read(self) -> tuple[Floats, Floats]:
         """Losses and hits of the base, by text; keeps its hidden states where they are to be kept."""
         losses, hits = [], []

@@ -97,7 +97,7 @@ def search(
     max_length = min(attribution_options.max_length or LONGEST, LONGEST)
     attribution_options = attribution_options.replace(shows=detector, max_length=max_length)
     general = first_tokens(loaded, general, TOKENS, LONGEST)
-    validation = Validation(loaded, prompts, text, detector, generation_options, budget.confidence)
+    validation = Validation(loaded, prompts, text, detector, generation_options, budget)
     trials = [validation.tried("none", 0, {})]
     start, samples = trials[0], list[Sample]()
     for number in range(1, rounds + 1):
@@ -120,8 +120,10 @@ def search(
         start = min(trials, key=lambda trial: _trial_order(trial, this_round.budget))
     chosen = min(trials, key=lambda trial: _trial_order(trial, budget))
     if chosen.behaviour_rate >= trials[0].behaviour_rate:
+        looping = sum(trial.repetitive.low > 0 for trial in trials)
+        besides = f" without making other responses repetitive ({looping} of {len(trials) - 1} did)" if looping else ""
         raise SelectionError(
-            f"no cut that was tried lowers the behaviour for at most {budget}; raise the budget, cut weights "
+            f"no cut that was tried lowers the behaviour for at most {budget}{besides}; raise the budget, cut weights "
             "(granularity weight), or give more general text, which makes its interval narrower"
         )
     return SearchResult(chosen, tuple(trials))
@@ -191,5 +193,4 @@ def _try_refined(
 
 def _trial_order(trial: Trial, budget: Budget) -> tuple[bool, float, float, int]:
     """Smaller is better: those within the budget first, with the least of the behaviour."""
-    over = budget.spent(trial.increase, trial.divergence) > 1
-    return over, trial.behaviour_rate, trial.increase.value, trial.count
+    return not budget.allows(trial), trial.behaviour_rate, trial.increase.value, trial.count

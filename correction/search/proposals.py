@@ -156,10 +156,10 @@ def verify_doses(
             break
         trial = validation.tried(label, number, gates)
         trials.append((trial, amount))
-        spent = budget.spent(trial.increase, trial.divergence)
-        if spent <= 1:
+        if budget.allows(trial):
             break
-        amount *= max(0.3, (0.95 / spent) ** 0.7)
+        spent = budget.spent(trial.increase, trial.divergence)
+        amount *= max(0.3, (0.95 / max(spent, 1.5)) ** 0.7)
     return trials
 
 

@@ -16,16 +16,18 @@ class Trial:
         round: From 1 on; 0 for the model as it is.
         behaviour_rate: Share of validation responses that show the behaviour.
         increase: Of perplexity, relative, with the interval that is held against the budget.
-        divergence: KL from the model as it is, nats a token.
+        divergence: KL from the model as it is, nats a token; None where that is not limited.
         gated: The components, with their gates.
+        repetitive: Difference of the share of repetitive validation responses, after − before, 95% interval.
     """
 
     label: str
     round: int
     behaviour_rate: float
     increase: Estimate
-    divergence: float
+    divergence: float | None
     gated: Gated = field(repr=False)
+    repetitive: Estimate
 
     @property
     def count(self) -> int:
@@ -40,7 +42,8 @@ class Trial:
             "count": self.count,
             "shown": round(self.behaviour_rate, 4),
             "increase": [float(f"{each:.3g}") for each in (self.increase.value, self.increase.low, self.increase.high)],
-            "kl": float(f"{self.divergence:.3g}"),
+            **({} if self.divergence is None else {"kl": float(f"{self.divergence:.3g}")}),
+            "repetitive": round(self.repetitive.value, 4),
         }
 
 

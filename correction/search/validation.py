@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf, isnan
 
+import numpy as np
+
+from behaviours import is_repetitive
 from correction.ablation import ablated
 from correction.correct import build_mask
 from correction.data.behaviour_set import answer
@@ -17,7 +20,7 @@ from correction.models import LoadedModel
 from correction.options import GenerationOptions
 from correction.search.strength import Gated
 from correction.search.trials import Trial
-from stats.estimates import Estimate
+from stats.estimates import Estimate, Floats, newcombe
 
 SCREENED = 2000
 """Tokens of text by which it is found out how much can be cut."""
@@ -52,10 +55,14 @@ class Budget:
         """A part of it."""
         return Budget(self.increase * part, self.kl and self.kl * part, self.confidence)
 
-    def spent(self, increase: Estimate, divergence: float) -> float:
+    def spent(self, increase: Estimate, divergence: float | None) -> float:
         """The larger part of it that is spent; over 1 is too much, and so is what is not a number."""
-        parts = increase.high / self.increase, divergence / self.kl if self.kl else 0.0
+        parts = increase.high / self.increase, divergence / self.kl if self.kl and divergence is not None else 0.0
         return inf if any(map(isnan, parts)) else max(parts)
+
+    def allows(self, trial: Trial) -> bool:
+        """Whether a trial is within it, and makes no responses repetitive that were not, for certain."""
+        return self.spent(trial.increase, trial.divergence) <= 1 and trial.repetitive.low <= 0
 
     def __str__(self) -> str:
         return f"{self.increase:.2%} more perplexity" + (f" and {self.kl:g} nats a token of KL" if self.kl else "")
@@ -71,7 +78,7 @@ class Validation:
         text: ReferenceSet,
         detector: Detector,
         generation_options: GenerationOptions,
-        confidence: float,
+        budget: Budget,
     ) -> None:
         self._loaded, self._prompts, self._detector, self._generation_options = (
             loaded,
@@ -79,28 +86,29 @@ class Validation:
             detector,
             generation_options,
         )
-        self._confidence = confidence
+        self._confidence, self._with_kl = budget.confidence, budget.kl is not None
         texts = first_tokens(loaded, text, VERIFIED)
         read = partial(Baseline, loaded, tokens=generation_options.tokens)
         self._all = read(texts)
         few = first_tokens(loaded, texts, SCREENED)
         self._few = self._all if len(few) == len(texts) else read(few)
+        self._rate, self._repetitive = self._answer({})
 
     def screened(self, budget: Budget, gated: Gated) -> float:
         """The part of a budget that a cut spends, by its estimate on some of the text."""
         if not gated:
             return 0.0
-        divergence = self._few.divergence(partial(self.cut, gated))
-        value = divergence.perplexity_increase(confidence=self._confidence).value
-        return budget.spent(Estimate(value, value, value), divergence.kl_per_token().value)
+        increase, divergence = self._cost(self._few, gated)
+        return budget.spent(Estimate(increase.value, increase.value, increase.value), divergence)
 
     def tried(self, label: str, number: int, gated: Gated) -> Trial:
         """A cut, verified on all there is."""
+        nothing = Estimate(0.0, 0.0, 0.0)
         if not gated:
-            return Trial(label, number, self._behaviour_rate(gated), Estimate(0.0, 0.0, 0.0), 0.0, gated)
-        divergence = self._all.divergence(partial(self.cut, gated))
-        increase = divergence.perplexity_increase(confidence=self._confidence)
-        return Trial(label, number, self._behaviour_rate(gated), increase, divergence.kl_per_token().value, gated)
+            return Trial(label, number, self._rate, nothing, 0.0, gated, nothing)
+        increase, divergence = self._cost(self._all, gated)
+        rate, flags = self._answer(gated)
+        return Trial(label, number, rate, increase, divergence, gated, newcombe(self._repetitive, flags))
 
     def cut(self, gated: Gated) -> AbstractContextManager[None]:
         """A context in which these components are cut."""
@@ -108,7 +116,17 @@ class Validation:
             return nullcontext()
         return ablated(self._loaded, build_mask(self._loaded, gated, name="search", made={}))
 
-    def _behaviour_rate(self, gated: Gated) -> float:
+    def _cost(self, baseline: Baseline, gated: Gated) -> tuple[Estimate, float | None]:
+        """The increase of perplexity, and the KL where that is limited: it takes a third longer to measure."""
+        cut = partial(self.cut, gated)
+        if not self._with_kl:
+            return baseline.perplexity_increase(cut, confidence=self._confidence), None
+        divergence = baseline.divergence(cut)
+        return divergence.perplexity_increase(confidence=self._confidence), divergence.kl_per_token().value
+
+    def _answer(self, gated: Gated) -> tuple[float, Floats]:
+        """The share of responses that show the behaviour, and which ones are repetitive: 1.0 or 0.0, (responses,)."""
         with self.cut(gated):
             answered = answer(self._loaded, self._prompts, self._detector, **self._generation_options.as_arguments())
-        return float(self._detector.counted(answered.responses, answered.scores).mean())
+        repetitive = np.array([is_repetitive(each.tokens) for each in answered.responses], dtype=np.float64)
+        return float(self._detector.counted(answered.responses, answered.scores).mean()), repetitive

@@ -1,24 +1,19 @@
 """`excise export`, as a user meets it."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 import masks
 from edits.export import export
+from tests import forked
 from tests.correction.families import save_family
 from tests.edits.conftest import as_bin, mask_of
 
-ROOT = Path(__file__).resolve().parents[2]
 
-
-def excise(*arguments):
-    command = [sys.executable, "-m", "excise", "export", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+def export_command(*arguments):
+    return forked.excise("export", *arguments)
 
 
 @pytest.fixture
@@ -28,7 +23,7 @@ def mask_file(llama, tmp_path):
 
 
 def test_an_adapter_tells_its_ranks_and_size(llama, mask_file, tmp_path):
-    run = excise(mask_file, "--model", llama, "--format", "peft", "-o", tmp_path / "out", "--json")
+    run = export_command(mask_file, "--model", llama, "--format", "peft", "-o", tmp_path / "out", "--json")
     told = json.loads(run.stdout)
     assert told["digest"] == masks.load(mask_file).digest
     assert told["rank"] == max(told["ranks"].values())
@@ -38,14 +33,14 @@ def test_an_adapter_tells_its_ranks_and_size(llama, mask_file, tmp_path):
 
 
 def test_a_checkpoint_tells_its_size(llama, mask_file, tmp_path):
-    run = excise(mask_file, "--model", llama, "--format", "checkpoint", "-o", tmp_path / "out")
+    run = export_command(mask_file, "--model", llama, "--format", "checkpoint", "-o", tmp_path / "out")
     assert run.returncode == 0, run.stderr
     assert "with mask mixed in it" in run.stdout
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 
 def test_a_mistake_is_one_line(llama, mask_file, tmp_path):
-    run = excise(mask_file, "--model", llama, "--format", "peft", "-o", llama)
+    run = export_command(mask_file, "--model", llama, "--format", "peft", "-o", llama)
     assert run.returncode == 1
     assert run.stderr.startswith("excise:")
     assert "there already" in run.stderr
@@ -55,7 +50,7 @@ def test_a_mistake_is_one_line(llama, mask_file, tmp_path):
 def test_an_ia3_adapter_tells_what_it_gates(llama, tmp_path):
     mask = masks.for_model(llama, "m", neurons={0: {3: 0.25, 9: 0}}, heads={1: [2]})
     masks.save(mask, tmp_path / "m.safetensors")
-    run = excise(tmp_path / "m.safetensors", "--model", llama, "--format", "ia3", "-o", tmp_path / "out")
+    run = export_command(tmp_path / "m.safetensors", "--model", llama, "--format", "ia3", "-o", tmp_path / "out")
     assert run.returncode == 0, run.stderr
     assert "adapter for 10 inputs of 2 modules" in run.stdout
     assert (tmp_path / "out" / "adapter_config.json").is_file()

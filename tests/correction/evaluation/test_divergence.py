@@ -118,6 +118,8 @@ def test_perplexity_is_that_of_the_evaluation(tiny, window):
     assert found.tokens.tolist() == before.tokens.tolist()
     expected = bootstrap(increase, before.losses, after.losses, before.tokens)
     told = found.perplexity_increase()
+    alone = Baseline(tiny, TEXTS, window=window).perplexity_increase(cut)
+    assert (alone.value, alone.low, alone.high) == pytest.approx((told.value, told.low, told.high), abs=1e-6)
     assert (told.value, told.low, told.high) == pytest.approx((expected.value, expected.low, expected.high), rel=1e-5)
 
 

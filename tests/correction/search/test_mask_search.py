@@ -157,8 +157,8 @@ def test_a_mask_within_a_budget_tells_how_it_was_found_and_measures_apart(tiny, 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-0.1, 1)), max_size=12))
 def test_nothing_beats_the_front(points):
-    tried = [Trial("x", 1, shown, Estimate(cost, cost, cost), 0.0, {}) for shown, cost in points]
-    tried.insert(0, Trial("none", 0, 1.0, Estimate(0, 0, 0), 0.0, {}))
+    tried = [Trial("x", 1, shown, Estimate(cost, cost, cost), 0.0, {}, Estimate(0, 0, 0)) for shown, cost in points]
+    tried.insert(0, Trial("none", 0, 1.0, Estimate(0, 0, 0), 0.0, {}, Estimate(0, 0, 0)))
     front = SearchResult(tried[0], tuple(tried)).front
     for each in tried:
         better = [

@@ -7,7 +7,9 @@ from stats.estimates import Estimate
 
 
 def tried(label, shown, cost, gated=None):
-    return Trial(label, 1, shown, Estimate(cost, cost - 0.01, cost + 0.01), 0.0123456, gated or {})
+    return Trial(
+        label, 1, shown, Estimate(cost, cost - 0.01, cost + 0.01), 0.0123456, gated or {}, Estimate(0, -0.01, 0.01)
+    )
 
 
 def test_the_front_is_what_no_other_beats_by_perplexity():
@@ -40,4 +42,5 @@ def test_a_trial_counts_cut_and_dampened_and_is_told_in_short():
         "shown": 0.3333,
         "increase": [0.0123, 0.00235, 0.0223],
         "kl": 0.0123,
+        "repetitive": 0,
     }

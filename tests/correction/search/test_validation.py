@@ -1,11 +1,22 @@
 """What a correction may cost, and how much of it a cut spends."""
 
 from math import inf, nan
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from behaviours import is_repetitive
+from correction import models
+from correction.ablation import ablated
+from correction.correct import build_mask
+from correction.data import references
+from correction.data.detectors import RegexDetector
 from correction.errors import SelectionError
-from correction.search.validation import Budget
+from correction.evaluation.evaluate import evaluate
+from correction.options import GenerationOptions
+from correction.search.trials import Trial
+from correction.search.validation import Budget, Validation
 from stats.estimates import Estimate
 
 
@@ -42,3 +53,28 @@ def test_a_budget_must_be_over_nothing(increase, kl, said):
 def test_a_budget_says_what_it_is():
     assert str(Budget(0.015)) == "1.50% more perplexity"
     assert str(Budget(0.01, 0.05)) == "1.00% more perplexity and 0.05 nats a token of KL"
+
+
+@pytest.mark.parametrize(("low", "allowed"), [(-0.01, True), (0.0, True), (0.001, False)])
+def test_a_trial_that_makes_responses_repetitive_is_not_allowed_whatever_it_costs(low, allowed):
+    nothing = Estimate(0.0, 0.0, 0.0)
+    assert Budget(0.01).allows(Trial("x", 1, 0.0, nothing, 0.0, {}, Estimate(0.02, low, 0.05))) is allowed
+    assert not Budget(0.01).allows(Trial("x", 1, 0.0, Estimate(0.1, 0.1, 0.1), 0.0, {}, Estimate(-0.5, -0.6, -0.4)))
+
+
+def test_responses_that_a_cut_makes_repetitive_are_counted():
+    folder = Path(__file__).parents[3] / "demo"
+    loaded = models.load(folder / "model")
+    prompts = references.read(folder / "data" / "everyday_heldout.jsonl", kind="prompt").taken(range(40))
+    text = references.read(folder / "data" / "general_heldout.jsonl", kind="text").taken(range(20))
+    options = GenerationOptions(max_new_tokens=24)
+    validation = Validation(loaded, prompts, text, RegexDetector("nothing"), options, Budget(0.01))
+    cut = {f"neurons.{layer}": np.arange(512) for layer in range(1, 6)}
+    trial = validation.tried("half", 1, cut)
+    with ablated(loaded, build_mask(loaded, cut, name="half", made={})):
+        after = evaluate(loaded, prompts, **options.as_arguments()).responses
+    before = evaluate(loaded, prompts, **options.as_arguments()).responses
+    shares = [np.mean([is_repetitive(each.tokens) for each in responses]) for responses in (before, after)]
+    assert shares[1] > shares[0] + 0.2
+    assert trial.repetitive.value == pytest.approx(shares[1] - shares[0])
+    assert trial.repetitive.low > 0 and not Budget(1e9).allows(trial)

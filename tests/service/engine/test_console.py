@@ -60,6 +60,7 @@ PAGES = {
     "compare?a=detox@1&b=detox@2": "Compare two masks",
     "traffic": "Traffic",
     "flagged": "Flagged responses",
+    "jobs": "Jobs",
     "audit": "Audit",
 }
 
@@ -132,6 +133,7 @@ def test_what_is_empty_says_what_to_do(visit):
         ("masks", "Masks", "No masks yet."),
         ("traffic", "Traffic", "Nothing was answered in that time."),
         ("flagged", "Flagged responses", "No response was flagged."),
+        ("jobs", "Jobs", "No jobs yet."),
         ("audit", "Audit", "Nothing was changed yet."),
         ("experiments/new", "New experiment", "There is no mask to try yet."),
         ("nowhere", "No such page", "There is nothing here."),
@@ -254,6 +256,41 @@ def test_an_experiment_is_paused_resumed_and_stopped_back_to_its_control(visit, 
     page.get_by_role("dialog").get_by_role("button", name="Stop and roll back").click()
     page.get_by_label("Default route").get_by_text("the uncorrected model (base)").wait_for()
     page.get_by_text("It is over. Everybody was given back control.").wait_for()
+    assert ask(server, 2) == "base"
+
+
+def test_a_job_is_begun_approved_and_cancelled(visit, server):
+    """The worker's part is done by its two calls; `test_jobs.py` has a real one."""
+    page = (someone := visit()).page
+    someone.go("jobs", "Jobs")
+    button(page, "New job").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Name of the mask").fill("No Such Name!")
+    dialog.get_by_role("button", name="Begin").click()
+    dialog.get_by_role("alert").get_by_text("mask").wait_for()
+    dialog.get_by_label("Name of the mask").fill("detox")
+    dialog.get_by_label("Users in the canary, %").fill("25")
+    dialog.get_by_role("button", name="Begin").click()
+    page.get_by_text("A job waits for a worker.").wait_for()
+    with server.client() as http:
+        (job,) = http.get("/jobs").json()["data"]
+        assert job["spec"]["share"] == 0.25 and job["spec"]["approval"] == "before-traffic"
+        assert http.post(f"/jobs/{job['id']}/claim", json={"worker": "here"}).status_code == 200
+        page.get_by_text("a worker makes the mask").wait_for()
+        done = {"worker": "here", "mask": "detox@1", "measured": DETOX.meta.measured, "prompts": 60}
+        assert http.post(f"/jobs/{job['id']}/result", json=done).status_code == 200
+    page.get_by_text("waits for your yes").wait_for()
+    button(page, f"Approve {job['id']}").click()
+    dialog = page.get_by_role("dialog", name="Let users see detox@1?")
+    dialog.get_by_text("25% of the users get it").wait_for()
+    dialog.get_by_role("row", name="toxic responses 87% (130 of 150) 12% (18 of 150)").wait_for()
+    dialog.get_by_role("button", name="Approve").click()
+    page.get_by_text("canary runs").wait_for()
+    page.get_by_label("Default route").get_by_text(f"job-{job['id']}").wait_for()
+    button(page, f"Cancel {job['id']}").click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel the job").click()
+    page.get_by_label("Default route").get_by_text("the uncorrected model (base)").wait_for()
+    page.get_by_text("cancelled", exact=True).wait_for()
     assert ask(server, 2) == "base"
 
 

@@ -1,23 +1,14 @@
 """Starting the server: what is refused before an engine is started, however it is spelt."""
 
 import socket
-import subprocess
-import sys
 
 import pytest
 
-from tests.service.server import MODEL, ROOT
-
-PROBE = """
-import sys
-from service.engine.server import prepare
+from service import settings
+from service.engine import server
 from service.errors import InvalidRequestError
-for line in sys.stdin.read().splitlines():
-    try:
-        print("accepted", prepare(sys.argv[1], line.split()).name)
-    except InvalidRequestError as error:
-        print("refused", error.param)
-"""
+from tests.forked import excise, forked
+from tests.service.server import MODEL, ROOT
 
 REFUSED = [
     "--load-format dummy",
@@ -46,11 +37,16 @@ ACCEPTED = [
 ]
 
 
+def prepare_each(lines):
+    for line in lines:
+        try:
+            print("accepted", server.prepare(str(MODEL), line.split()).name)  # noqa: T201
+        except InvalidRequestError as error:
+            print("refused", error.param)  # noqa: T201
+
+
 def test_options_that_excise_sets_are_refused_in_every_spelling():
-    lines = "\n".join([*REFUSED, *ACCEPTED])
-    run = subprocess.run(
-        [sys.executable, "-c", PROBE, str(MODEL)], cwd=ROOT, input=lines, capture_output=True, text=True, timeout=120
-    )
+    run = forked(prepare_each, [*REFUSED, *ACCEPTED])
     answers = [line for line in run.stdout.splitlines() if line.startswith(("refused", "accepted"))]
     assert [answer.split()[0] for answer in answers[: len(REFUSED)]] == ["refused"] * len(REFUSED), run.stderr[-2000:]
     assert answers[len(REFUSED) :] == ["accepted model", "accepted model", "accepted other", "accepted model"]
@@ -69,8 +65,7 @@ def test_options_that_excise_sets_are_refused_in_every_spelling():
     ],
 )
 def test_a_bad_start_is_one_clear_line(tmp_path, options, said):
-    command = [sys.executable, "-m", "excise", "serve", *options, "--store", str(tmp_path / "store")]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    run = excise("serve", *options, "--store", tmp_path / "store")
     assert run.returncode == 1
     assert said in run.stderr.replace("\n", " ")
     assert "Traceback" not in run.stderr
@@ -92,25 +87,19 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path, host):
         )
 
 
-HASHES = """
-import sys
-from pathlib import Path
-from service.engine import server
-from service.settings import parse
-from vllm.engine.arg_utils import AsyncEngineArgs
-launch = server.prepare(sys.argv[1], ["--max-model-len", "256"])
-for settings, gated in (({}, False), ({}, True), ({"max_weight_rank": 0}, True), ({}, True)):
-    options = server.configured(launch, parse(**settings), mask=None, gated=gated)
-    config = AsyncEngineArgs.from_cli_args(options).create_engine_config()
-    assert (config.load_config.load_format, config.model_config.config_format) == ("excise", "hf")
-    print("HASH", config.compute_hash(), int(config.compilation_config.mode))
-"""
+def print_hashes():
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    launch = server.prepare(str(MODEL), ["--max-model-len", "256"])
+    for given, gated in (({}, False), ({}, True), ({"max_weight_rank": 0}, True), ({}, True)):
+        options = server.configured(launch, settings.parse(**given), mask=None, gated=gated)
+        config = AsyncEngineArgs.from_cli_args(options).create_engine_config()
+        assert (config.load_config.load_format, config.model_config.config_format) == ("excise", "hf")
+        print("HASH", config.compute_hash(), int(config.compilation_config.mode))  # noqa: T201
 
 
 def test_engines_with_and_without_gates_share_no_compile_cache_and_both_compile():
-    run = subprocess.run(
-        [sys.executable, "-c", HASHES, str(MODEL)], cwd=ROOT, capture_output=True, text=True, timeout=240
-    )
+    run = forked(print_hashes)
     found = [line.split()[1:] for line in run.stdout.splitlines() if line.startswith("HASH")]
     plain, gated, unweighted, again = (digest for digest, _ in found)
     assert len({plain, gated, unweighted}) == 3, run.stderr[-2000:]
