@@ -74,8 +74,8 @@ class ClassifierScorer:
         self._batch = _BATCH if padded else 1
         self.name = f"hf:{folder.resolve().name if folder.is_dir() else model}@{chosen}"
         revision = getattr(config, "_commit_hash", None)
-        own = f"transformers {library.__version__}"
-        self.version = f"{revision}, {own}" if revision else own
+        library_version = f"transformers {library.__version__}"
+        self.version = f"{revision}, {library_version}" if revision else library_version
 
     @classmethod
     def of(cls, spec: str) -> "ClassifierScorer":

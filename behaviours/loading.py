@@ -35,11 +35,11 @@ def load_scorer(spec: str = "profanity", *, patience: float | None = None) -> Ch
             "the scorer 'perspective' is no more: its service closes on 2026-12-31; use hf:MODEL (for one "
             "hf:unitary/toxic-bert), moderations:URL or profanity instead"
         )
-    found = entry_points(group=GROUP, name=spec)
-    if len(found) > 1:
-        packages = " and ".join(sorted(_package(point) for point in found))
+    points = entry_points(group=GROUP, name=spec)
+    if len(points) > 1:
+        packages = " and ".join(sorted(_package(point) for point in points))
         raise ScorerError(f"the scorer {spec!r} is registered by {packages}; uninstall one of them")
-    for point in found:
+    for point in points:
         return _made(point)
     others = sorted({point.name for point in entry_points(group=GROUP)} - {"profanity"})
     known = ", ".join(["profanity", *others, "moderations:URL", "hf:MODEL[@LABEL]"])

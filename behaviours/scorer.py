@@ -73,8 +73,8 @@ class CheckedScorer:
     @property
     def batch(self) -> int | None:
         """Most texts for one call, where the scorer's own says so."""
-        most = getattr(self._scorer, "batch", None)
-        return most if isinstance(most, int) and most > 0 else None
+        batch_size = getattr(self._scorer, "batch", None)
+        return batch_size if isinstance(batch_size, int) and batch_size > 0 else None
 
     def score(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """The scorer's own scores: float64 in [0, 1], shape (len(texts),). It is not asked where there are no texts.

@@ -54,7 +54,7 @@ def moments(
     Modules of one input, as q, k and v, are read one by one: memory is inputs² numbers of 8 bytes a module.
     """
     modules = linears(loaded, names)
-    found = {
+    second_moments = {
         name: torch.zeros(each.in_features, each.in_features, dtype=torch.float64) for name, each in modules.items()
     }
     at: tuple[Tensor, Tensor, tuple[int, ...]]
@@ -63,7 +63,7 @@ def moments(
         def read(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             rows, positions, shape = at
             x = inputs[0].reshape(*shape, -1)[rows, positions].double()
-            found[name] += (x.mT @ x).to(found[name].device)
+            second_moments[name] += (x.mT @ x).to(second_moments[name].device)
 
         return read
 
@@ -73,7 +73,7 @@ def moments(
         for batch in seeded_batches(samples, "response", tokens=tokens, device=loaded.device):
             at = batch.rows, batch.positions, tuple(batch.batch.input_ids.shape)
             loaded.decoder(input_ids=batch.batch.input_ids, use_cache=False)
-    return found
+    return second_moments
 
 
 def left(W: Tensor, moment: Tensor, rank: int) -> Tensor:
@@ -100,7 +100,7 @@ def changes(
     """
     if kept and general is None:
         raise SelectionError(f"{kept} ranks are to be kept, and no general moments say which")
-    found = {}
+    module_changes = {}
     modules = linears(loaded)
     for name, moment in behaviour.items():
         W = modules[name].weight.detach().double().cpu()
@@ -111,8 +111,8 @@ def changes(
         if kept and general is not None:
             G = left(W, general[name], kept)
             B = B + G @ (G.mT @ U)
-        found[name] = Change((U.mT @ W).float(), B.float())
-    return found
+        module_changes[name] = Change((U.mT @ W).float(), B.float())
+    return module_changes
 
 
 @contextmanager

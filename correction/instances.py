@@ -13,16 +13,16 @@ _ABSENT = object()
 @contextmanager
 def replaced_attribute(instance: object, name: str, value: Any) -> Iterator[None]:
     """Give the instance an attribute of its own; take it away, or put the former one back, however the block ends."""
-    own = instance.__dict__
-    before = own.get(name, _ABSENT)
-    own[name] = value
+    attributes = instance.__dict__
+    before = attributes.get(name, _ABSENT)
+    attributes[name] = value
     try:
         yield
     finally:
         if before is _ABSENT:
-            del own[name]
+            del attributes[name]
         else:
-            own[name] = before
+            attributes[name] = before
 
 
 @contextmanager

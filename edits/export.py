@@ -25,8 +25,8 @@ def export(
     written = {"format": form, "folder": str(folder), "mask": mask.name, "digest": mask.digest, "model": model.id}
     more: dict[str, Any] = {}
     if form == "peft":
-        found = peft.write(mask, model_dir, folder)
-        more = {"rank": max(found.values()), "ranks": found}
+        ranks = peft.write(mask, model_dir, folder)
+        more = {"rank": max(ranks.values()), "ranks": ranks}
     elif form == "ia3":
         more = {"inputs": ia3.write(mask, model_dir, folder)}
     else:

@@ -18,12 +18,12 @@ _PROJECTION = re.compile(rf"(?:^|\.)layers\.\d+\.(?:{'|'.join(values('projection
 
 def neurons_enter(module: str) -> int | None:
     """The layer whose neurons are the inputs of the matrix of `module` (a dotted name without `.weight`)."""
-    return int(found[1]) if (found := _NEURONS.search(module)) else None
+    return int(match[1]) if (match := _NEURONS.search(module)) else None
 
 
 def heads_enter(module: str) -> int | None:
     """The layer whose heads are the inputs of the matrix of `module`, `head_dim` of them a head."""
-    return int(found[1]) if (found := _HEADS.search(module)) else None
+    return int(match[1]) if (match := _HEADS.search(module)) else None
 
 
 def is_projection(parameter: str) -> bool:

@@ -49,14 +49,14 @@ def combine_codes(
 
     An operand is its indices and its codes by layer. Only layers of which an operand has codes.
     """
-    found = {}
+    combined_codes = {}
     for layer in combined.keys() & (left[1].keys() | right[1].keys()):
         mine, its = (
             gates.codes_at(combined[layer], indices.get(layer), codes.get(layer)) for indices, codes in (left, right)
         )
         # Codes ascend with the gates, and that of a component not listed is the largest.
-        found[layer] = np.maximum(mine, its) if operation == "&" else np.minimum(mine, its)
-    return found
+        combined_codes[layer] = np.maximum(mine, its) if operation == "&" else np.minimum(mine, its)
+    return combined_codes
 
 
 def combine_weights(

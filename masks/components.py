@@ -32,7 +32,7 @@ def layer_sets(
     Raises:
         InvalidMask: A layer, index or code that cannot be.
     """
-    found, graded = {}, {}
+    layer_indices, graded = {}, {}
     for key, value in listed.items():
         try:
             layer = index(key)
@@ -42,13 +42,13 @@ def layer_sets(
             raise InvalidMask(f"{kind}: layer {key} is not in the model, whose layers are 0 to {layers - 1}")
         indices, gated = _layer(value, codes.get(layer), limit, f"{kind}[{layer}]")
         if indices.size:
-            found[layer] = _read_only(indices.astype(np.int32, copy=False))
+            layer_indices[layer] = _read_only(indices.astype(np.int32, copy=False))
             if gated is not None and gated.any():
                 graded[layer] = _read_only(gated)
     for layer in codes:
-        if layer not in found:
+        if layer not in layer_indices:
             raise InvalidMask(f"gates.{kind}[{layer!a:.100}]: codes of a layer of which no component is listed")
-    return _by_layer(found), _by_layer(graded)
+    return _by_layer(layer_indices), _by_layer(graded)
 
 
 def weight_sets(
@@ -59,15 +59,15 @@ def weight_sets(
     Raises:
         InvalidMask: A parameter without a shape, or elements outside it.
     """
-    found = {}
+    element_sets = {}
     for name in cut:
         if name not in shapes:
             raise InvalidMask(f"weights[{name!a:.300}]: meta.shapes has no shape for it; add (rows, columns)")
     for name in sorted(cut):
         elements = _elements(cut[name], shapes[name], f"weights[{name}]")
         if elements.size:
-            found[name] = _read_only(elements)
-    return FrozenDict(found)
+            element_sets[name] = _read_only(elements)
+    return FrozenDict(element_sets)
 
 
 def integers(value: Any, limit: int, where: str) -> npt.NDArray[Any]:

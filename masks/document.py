@@ -134,11 +134,11 @@ def decode(
         raise MaskTooLarge(f"{where}: JSON nested {levels.max()} deep, over the limit of {depth}")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        members = dict(pairs)
+        if len(members) < len(pairs):
             twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise error(f"{where}: key {twice[:80]!a} appears twice")
-        return found
+        return members
 
     def constant(name: str) -> NoReturn:
         raise error(f"{where}: {name} is not a JSON number")

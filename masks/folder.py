@@ -44,8 +44,8 @@ class CheckpointFiles:
     def others(self) -> list[Path]:
         """Files beside them that look like weights and are none of them, by ascending name."""
         folder = self.files[0].parent
-        found = {path for pattern in ("*.safetensors", f"*{self.suffix}") for path in folder.glob(pattern)}
-        return sorted(found - set(self.files))
+        weight_files = {path for pattern in ("*.safetensors", f"*{self.suffix}") for path in folder.glob(pattern)}
+        return sorted(weight_files - set(self.files))
 
 
 def checkpoint_files(model_dir: PathLike) -> CheckpointFiles:

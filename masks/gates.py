@@ -55,12 +55,12 @@ def codes_at(
 
     `codes` None means that all of them are cut.
     """
-    found = np.full(wanted.size, LEFT, np.uint8)
+    wanted_codes = np.full(wanted.size, LEFT, np.uint8)
     if indices is not None and indices.size:
         place = np.searchsorted(indices, wanted).clip(max=indices.size - 1)
         listed = indices[place] == wanted
-        found[listed] = 0 if codes is None else codes[place[listed]]
-    return found
+        wanted_codes[listed] = 0 if codes is None else codes[place[listed]]
+    return wanted_codes
 
 
 def values(size: int, codes: Codes | None) -> npt.NDArray[np.float32]:

@@ -86,13 +86,13 @@ def warnings(measured: object) -> tuple[str, ...]:
 
 def derived(measured: object, max_increase: float = MAX_INCREASE) -> tuple[str, ...]:
     """What the figures in `meta.measured` give reason to warn of, regardless of stored warnings: see `warnings`."""
-    found = figures(measured)
+    changes = figures(measured)
     reasons = []
-    if (rise := found.perplexity) and rise.value > max_increase:
+    if (rise := changes.perplexity) and rise.value > max_increase:
         reasons.append(f"Perplexity rose by {_percent(rise.value)} ({_span(rise)}).")
-    if (fall := found.behaviour.difference) and fall.high >= 0:
-        reasons.append(f"The behaviour did not fall for certain{_sides(found.behaviour, fall)}.")
-    for name, change in (("Toxic", found.toxic), ("Repetitive", found.repetitive)):
+    if (fall := changes.behaviour.difference) and fall.high >= 0:
+        reasons.append(f"The behaviour did not fall for certain{_sides(changes.behaviour, fall)}.")
+    for name, change in (("Toxic", changes.toxic), ("Repetitive", changes.repetitive)):
         if (more := change.difference) and more.low > 0:
             reasons.append(f"{name} responses became more frequent{_sides(change, more)}.")
     return tuple(reasons)
@@ -134,14 +134,14 @@ def _at(value: object, key: str) -> object:
 
 def _interval(figure: object) -> Interval | None:
     """Of `[value, low, high]`."""
-    found = _numbers(figure, 3)
-    return Interval(*found) if found else None
+    numbers = _numbers(figure, 3)
+    return Interval(*numbers) if numbers else None
 
 
 def _share(figure: object) -> float | None:
     """Of `[count, total, low, high]`."""
-    found = _numbers(figure, 4)
-    return found[0] / found[1] if found and 0 <= found[0] <= found[1] != 0 else None
+    numbers = _numbers(figure, 4)
+    return numbers[0] / numbers[1] if numbers and 0 <= numbers[0] <= numbers[1] != 0 else None
 
 
 def _numbers(figure: object, count: int) -> list[float] | None:

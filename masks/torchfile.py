@@ -73,7 +73,7 @@ def tensors(path: Path) -> "dict[str, Tensor]":
         raise CheckpointError(f"{path}: reading it needs torch ({problem}); {MEND}") from None
     try:
         _check_archive(path)
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state_dict = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except CheckpointError as problem:
         raise CheckpointError(f"{path}: {problem}; {MEND}") from None
     except Exception as problem:  # of a damaged file, torch and the standard library raise all kinds
@@ -82,11 +82,11 @@ def tensors(path: Path) -> "dict[str, Tensor]":
             f"{path} is no state dict that torch.load can map ({type(problem).__name__}: {said}): it is damaged, or of "
             f"torch before 1.6; download it again, or {MEND}"
         ) from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path}: it holds a {type(found).__name__}, not tensors by name; {MEND}")
-    for name, value in found.items():
+    if not isinstance(state_dict, dict):
+        raise CheckpointError(f"{path}: it holds a {type(state_dict).__name__}, not tensors by name; {MEND}")
+    for name, value in state_dict.items():
         _check(name, value, f"{path}: {name!a:.300}")
-    return {name: value.detach() for name, value in found.items()}
+    return {name: value.detach() for name, value in state_dict.items()}
 
 
 def dtype(tensor: "Tensor") -> str:

@@ -21,5 +21,5 @@ def auroc(scores: NDArray[Any], positive: NDArray[np.bool_]) -> NDArray[np.float
     if not n or not m:
         raise StatisticsError(f"{n} bad and {m} good samples: some of both are needed")
     ranks = rankdata(scores, axis=0)
-    found: NDArray[np.float64] = (ranks[positive].sum(0) - n * (n + 1) / 2) / (n * m)
-    return found
+    areas: NDArray[np.float64] = (ranks[positive].sum(0) - n * (n + 1) / 2) / (n * m)
+    return areas

@@ -115,8 +115,8 @@ def rate(flags: Floats, samples: int = 1, *, confidence: float = 0.95, seed: int
     if count in (0, total):
         limits = wilson(count // samples, len(prompts), confidence)
         return Rate(count, total, limits.low, limits.high)
-    found = bootstrap(mean, prompts.mean(-1), confidence=confidence, seed=seed)
-    return Rate(count, total, found.low, found.high)
+    interval = bootstrap(mean, prompts.mean(-1), confidence=confidence, seed=seed)
+    return Rate(count, total, interval.low, interval.high)
 
 
 def rate_difference(
@@ -180,7 +180,7 @@ def bootstrap(
     value = float(statistic(*data))
     if size == 1:  # every resample is the sample; scipy takes no single item
         return Estimate(value, value, value)
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         data,
         lambda *drawn, axis: statistic(*drawn),
         paired=True,
@@ -191,7 +191,7 @@ def bootstrap(
         batch=max(1, _BATCH // size),
         rng=seed,
     ).confidence_interval
-    return Estimate(value, float(found.low), float(found.high))
+    return Estimate(value, float(interval.low), float(interval.high))
 
 
 def mean(values: Floats) -> Floats:

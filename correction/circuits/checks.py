@@ -68,18 +68,18 @@ def incompleteness(
 ) -> Incompleteness | None:
     """Take random halves of the circuit out of it and out of the model; None as for faithfulness."""
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    distances = []
     for number in range(1, subsets + 1):
         half = {name: flags & (torch.rand(flags.shape, generator=generator) < 0.5) for name, flags in kept.items()}
         one = reader.read(difference(kept, half), how)
         other = reader.read(difference(reader.everything, half), how)
-        apart = distance(one.differences, other.differences, model.differences, nothing.differences)
-        if apart is None:
+        estimate = distance(one.differences, other.differences, model.differences, nothing.differences)
+        if estimate is None:
             return None
-        found.append(apart)
+        distances.append(estimate)
         progress("completeness", number, subsets)
-    worst = max(found, key=lambda each: each.value)
-    return Incompleteness(float(np.mean([each.value for each in found])), worst, subsets)
+    worst = max(distances, key=lambda each: each.value)
+    return Incompleteness(float(np.mean([each.value for each in distances])), worst, subsets)
 
 
 def minimality(
@@ -103,10 +103,10 @@ def minimality(
         smaller = dict(kept) | {name: kept[name].clone()}
         smaller[name].view(-1)[index] = False
         left = reader.read(smaller, how)
-        found = faithfulness_drop(circuit.differences, left.differences, model.differences, nothing.differences)
-        if found is None:
+        drop = faithfulness_drop(circuit.differences, left.differences, model.differences, nothing.differences)
+        if drop is None:
             return None
-        falls[name, index] = found
+        falls[name, index] = drop
         progress("minimality", number, len(drawn))
     return Minimality(falls, circuit_size(kept))
 

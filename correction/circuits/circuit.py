@@ -148,7 +148,7 @@ def find_circuit(
     none = nothing[how.kind]
     ends = alone.differences, model.differences, none.differences
     circuits = [kept, *(top_components(order, count) for order in orders[1:])]
-    found = Circuit(
+    circuit = Circuit(
         mask=_mask(loaded, reader, kept, name, task, search),
         kept=kept,
         order=orders[0],
@@ -165,13 +165,13 @@ def find_circuit(
         by_chance=_by_chance(count, len(orders[0])),
         curves=tuple(curves),
     )
-    return replace(found, mask=found.mask.with_meta(measured=measurements(found)))
+    return replace(circuit, mask=circuit.mask.with_meta(measured=measurements(circuit)))
 
 
 def measurements(found: Circuit) -> dict[str, Any]:
     """What was measured, as JSON values: value and limits of each interval; none where it is not defined."""
     right = found.circuit.right
-    told: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "rows": len(right),
         "accuracy": {
             "model": _rate(wilson(int(found.model.right.sum()), len(right))),
@@ -186,15 +186,15 @@ def measurements(found: Circuit) -> dict[str, Any]:
     }
     if found.incompleteness:
         each = found.incompleteness
-        told["incompleteness"] = {
+        measured["incompleteness"] = {
             "mean": round(each.mean, 4),
             "worst": _estimate(each.worst),
             "subsets": each.subsets,
         }
     if found.minimality:
-        own = found.minimality
-        told["minimality"] = {"needed": own.needed, "tried": len(own.falls), "of": own.of}
-    told["areas"] = [
+        minimality = found.minimality
+        measured["minimality"] = {"needed": minimality.needed, "tried": len(minimality.falls), "of": minimality.of}
+    measured["areas"] = [
         {
             "order": each.label,
             "seed": each.seed,
@@ -204,7 +204,7 @@ def measurements(found: Circuit) -> dict[str, Any]:
         }
         for each in found.curves
     ]
-    return {"circuit": told}
+    return {"circuit": measured}
 
 
 def _able(loaded: LoadedModel, task: TaskRows, search: CircuitSearch) -> Rate:
@@ -223,8 +223,8 @@ def _order(
 ) -> Relevance:
     drawn = np.sort(np.random.default_rng(seed).permutation(len(rows))[: max(1, round(DRAWN * len(rows)))])
     settings = replace(search.settings, random_seed=seed)
-    own = tuple(rows[place] for place in drawn)
-    return relevance(loaded, own, settings, criterion, tokens=search.tokens, progress=progress)
+    drawn_rows = tuple(rows[place] for place in drawn)
+    return relevance(loaded, drawn_rows, settings, criterion, tokens=search.tokens, progress=progress)
 
 
 def _size(

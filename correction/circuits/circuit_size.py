@@ -67,9 +67,9 @@ def curve(
 ) -> Curve:
     """Faithfulness at each share; as many components are kept as its part of all rounds down to, as in MIB."""
     counts = tuple(int(share * len(trier.order)) for share in shares)
-    found = []
+    readings = []
     for number, count in enumerate(counts, 1):
-        found.append(trier.reading(count))
+        readings.append(trier.reading(count))
         progress(f"curve, {label} {seed}, {trier.how.kind}", number, len(counts))
     ends = trier.model.differences, trier.nothing.differences
     return Curve(
@@ -78,9 +78,9 @@ def curve(
         trier.how.kind,
         tuple(shares),
         counts,
-        tuple(faithfulness(each.differences, *ends) for each in found),
-        tuple(float(each.right.mean()) for each in found),
-        areas(shares, [each.differences for each in found], *ends),
+        tuple(faithfulness(each.differences, *ends) for each in readings),
+        tuple(float(each.right.mean()) for each in readings),
+        areas(shares, [each.differences for each in readings], *ends),
     )
 
 
@@ -104,14 +104,14 @@ def smallest_faithful(
     low, high = 0, 0
     for share in shares:
         count = int(share * total)
-        found = trier.faithfulness(count)
-        if found is None:
+        estimate = trier.faithfulness(count)
+        if estimate is None:
             raise SelectionError(
                 "the model does as well with none of the universe as with all of it, as far as these rows tell, so "
                 "that faithfulness is not defined; take more rows, another universe, or another ablation"
             )
         progress("size", count, total)
-        if found.value >= goal:
+        if estimate.value >= goal:
             high = count
             break
         low = count
@@ -119,8 +119,8 @@ def smallest_faithful(
         middle = (low + high) // 2
         if middle in (low, high):
             break
-        found = trier.faithfulness(middle)
-        low, high = (low, middle) if found is not None and found.value >= goal else (middle, high)
+        estimate = trier.faithfulness(middle)
+        low, high = (low, middle) if estimate is not None and estimate.value >= goal else (middle, high)
         progress("size", high, total)
     progress("size", total, total)
     if high in (0, total):

@@ -22,8 +22,8 @@ def total_effect(model: Floats, nothing: Floats) -> Estimate:
 
 def is_defined(model: Floats, nothing: Floats) -> bool:
     """Whether faithfulness is: not where the interval of its denominator holds 0."""
-    found = total_effect(model, nothing)
-    return found.low > 0 or found.high < 0
+    effect = total_effect(model, nothing)
+    return effect.low > 0 or effect.high < 0
 
 
 def faithfulness(circuit: Floats, model: Floats, nothing: Floats) -> Estimate | None:
@@ -92,8 +92,8 @@ def areas(shares: Sequence[float], curve: Sequence[Floats], model: Floats, nothi
 
 def _ratio(circuit: Floats, model: Floats, nothing: Floats) -> Floats:
     m = nothing.mean(-1)
-    found: Floats = (circuit.mean(-1) - m) / (model.mean(-1) - m)
-    return found
+    ratio: Floats = (circuit.mean(-1) - m) / (model.mean(-1) - m)
+    return ratio
 
 
 def _necessity(complement: Floats, model: Floats, nothing: Floats) -> Floats:
@@ -105,5 +105,5 @@ def _distance(one: Floats, other: Floats, model: Floats, nothing: Floats) -> Flo
 
 
 def _drop(circuit: Floats, smaller: Floats, model: Floats, nothing: Floats) -> Floats:
-    found: Floats = (circuit.mean(-1) - smaller.mean(-1)) / (model.mean(-1) - nothing.mean(-1))
-    return found
+    drop: Floats = (circuit.mean(-1) - smaller.mean(-1)) / (model.mean(-1) - nothing.mean(-1))
+    return drop

@@ -35,19 +35,20 @@ def relevance(
     Raises:
         CriterionError: An unknown criterion, or one that cannot score what was asked.
     """
-    found = criteria.find_criterion(criterion)
-    found.check(settings)
-    parts = list(batches([row.clean for row in rows], tokens, loaded.device)) if found.reads else []
-    with found.attach(loaded, settings, on_device) as attached:
+    definition = criteria.find_criterion(criterion)
+    definition.check(settings)
+    parts = list(batches([row.clean for row in rows], tokens, loaded.device)) if definition.reads else []
+    with definition.attach(loaded, settings, on_device) as attached:
         for number, (places, batch) in enumerate(parts, 1):
-            own = [rows[place] for place in places]
+            batch_rows = [rows[place] for place in places]
             last = batch.lengths - 1
-            index = torch.arange(len(own), device=last.device)
+            index = torch.arange(len(batch_rows), device=last.device)
             correct, wrong = (
-                torch.tensor([getattr(row, side) for row in own], device=last.device) for side in ("correct", "wrong")
+                torch.tensor([getattr(row, side) for row in batch_rows], device=last.device)
+                for side in ("correct", "wrong")
             )
-            ones = torch.ones(len(own), device=last.device)
-            if found.seed is None:
+            ones = torch.ones(len(batch_rows), device=last.device)
+            if definition.seed is None:
                 index, last = index.repeat(2), last.repeat(2)
                 correct, ones = torch.cat([correct, wrong]), torch.cat([ones, -ones])
             attached.see(SeededBatch(batch, index, last, correct, ones))

@@ -79,8 +79,8 @@ class TaskRows:
 
     def described(self) -> dict[str, Any]:
         """As a mask records it."""
-        told: dict[str, Any] = {"name": self.name, "size": len(self.rows), "sha256": self.sha256[:16]}
-        return told | ({"dropped": dict(self.dropped)} if self.dropped else {})
+        description: dict[str, Any] = {"name": self.name, "size": len(self.rows), "sha256": self.sha256[:16]}
+        return description | ({"dropped": dict(self.dropped)} if self.dropped else {})
 
 
 def tokenise_pairs(loaded: LoadedModel, pairs: Iterable[Pair], name: str, *, aligned: bool = False) -> TaskRows:
@@ -98,7 +98,7 @@ def tokenise_pairs(loaded: LoadedModel, pairs: Iterable[Pair], name: str, *, ali
         ReferenceSetError: Nothing is left, or a prompt does not fit the context.
     """
     dropped: Counter[str] = Counter()
-    found: dict[tuple[int, ...], TaskRow] = {}
+    rows: dict[tuple[int, ...], TaskRow] = {}
     for pair in pairs:
         clean, corrupted = token_ids(loaded, pair.clean), token_ids(loaded, pair.corrupted)
         if not clean or not corrupted or max(len(clean), len(corrupted)) > loaded.context_length:
@@ -110,14 +110,14 @@ def tokenise_pairs(loaded: LoadedModel, pairs: Iterable[Pair], name: str, *, ali
             dropped[ALIKE] += 1
         elif aligned and len(clean) != len(corrupted):
             dropped[LENGTHS] += 1
-        elif clean in found:
+        elif clean in rows:
             dropped[AGAIN] += 1
         else:
-            found[clean] = TaskRow(clean, corrupted, answers[0], answers[1])
-    if not found:
+            rows[clean] = TaskRow(clean, corrupted, answers[0], answers[1])
+    if not rows:
         reasons = ", ".join(f"{reason}: {number}" for reason, number in dropped.items())
         raise ReferenceSetError(f"{name}: no row is left ({reasons or 'there were none'})")
-    return TaskRows(name, tuple(found.values()), dict(dropped))
+    return TaskRows(name, tuple(rows.values()), dict(dropped))
 
 
 def single_token_words(

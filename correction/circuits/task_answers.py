@@ -38,8 +38,8 @@ class TaskAnswers:
         if self.log_probs is None or circuit.log_probs is None:
             raise ValueError("a divergence is of two readings that were asked for the whole distribution")
         by_row = (self.log_probs.exp() * (self.log_probs - circuit.log_probs)).sum(-1)
-        found: Floats = by_row.double().clamp_min(0).numpy()
-        return found
+        divergences: Floats = by_row.double().clamp_min(0).numpy()
+        return divergences
 
 
 class TaskReader:
@@ -73,26 +73,26 @@ class TaskReader:
             whole: Whether the distribution of the next token is returned too.
         """
         differences = np.empty(len(self.rows))
-        found: list[Tensor | None] = [None] * len(self.rows)
+        row_log_probs: list[Tensor | None] = [None] * len(self.rows)
         head = self.loaded.model.get_output_embeddings()
         twice = kept is not None and how.kind == "counterfactual"
         for places, batch in batches([row.clean for row in self.rows], self.tokens, self.loaded.device):
-            own = [self.rows[place] for place in places]
+            batch_rows = [self.rows[place] for place in places]
             if twice:
-                both = [row.clean for row in own] + [row.corrupted for row in own]
+                both = [row.clean for row in batch_rows] + [row.corrupted for row in batch_rows]
                 batch = Batch.of(both, self.loaded.device)
             count = len(batch.lengths)
             cut = circuit_only(self.loaded, self.everything if kept is None else kept, how, self.places, count)
             with torch.no_grad(), cut:
                 hidden = self.loaded.decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-            last = hidden[torch.arange(len(own)), batch.lengths[: len(own)] - 1]
+            last = hidden[torch.arange(len(batch_rows)), batch.lengths[: len(batch_rows)] - 1]
             with torch.no_grad():
                 logits = head(last).float()
-            answers = torch.tensor([[row.correct, row.wrong] for row in own], device=logits.device)
+            answers = torch.tensor([[row.correct, row.wrong] for row in batch_rows], device=logits.device)
             correct, wrong = logits.gather(1, answers).double().cpu().unbind(1)
             differences[places] = (correct - wrong).numpy()
             if whole:
                 for place, each in zip(places, logits.log_softmax(-1).cpu(), strict=True):
-                    found[place] = each
-        log_probs = torch.stack([each for each in found if each is not None]) if whole else None
+                    row_log_probs[place] = each
+        log_probs = torch.stack([each for each in row_log_probs if each is not None]) if whole else None
         return TaskAnswers(differences, log_probs)

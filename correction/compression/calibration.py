@@ -64,12 +64,12 @@ def calibrate(
         raise CompressionError(f"windows is {windows}; it must be at least 1")
     order = np.random.default_rng(seed).permutation(len(texts)).tolist()
     try:
-        found = joined_windows(loaded, texts.taken(order), width)
+        packed = joined_windows(loaded, texts.taken(order), width)
     except EvaluationError:
-        found = []
-    if len(found) < windows:
+        packed = []
+    if len(packed) < windows:
         raise CompressionError(
-            f"{texts.name}: its {len(texts)} texts fill {len(found)} windows of {width} tokens, and {windows} are "
+            f"{texts.name}: its {len(texts)} texts fill {len(packed)} windows of {width} tokens, and {windows} are "
             "asked for; give more text, fewer windows, or a shorter window"
         )
-    return Calibration(torch.tensor(found[:windows]), texts, seed)
+    return Calibration(torch.tensor(packed[:windows]), texts, seed)

@@ -106,10 +106,10 @@ def compress(
 
 def prune(places: Sequence[ScoredModule], relevance: Relevance, plan: Plan) -> dict[str, NDArray[np.int64]]:
     """Write 0 over the weights with the smallest scores; parameter → flat indices of them, as in `Compressed.cut`."""
-    found = select(relevance, **plan.budget())
+    selection = select(relevance, **plan.budget())
     cut = {}
     for place in places:
-        cut[_parameter(place)] = indices = found.get(place.name, np.empty(0, np.int64))
+        cut[_parameter(place)] = indices = selection.get(place.name, np.empty(0, np.int64))
         weight = place.module.weight.detach()
         weight.view(-1)[torch.from_numpy(indices).to(weight.device)] = 0
     return cut

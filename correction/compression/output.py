@@ -75,7 +75,7 @@ def _changed(compressed: Compressed, name: str, tensor: torch.Tensor) -> torch.T
         raise CompressionError(f"{name} is {tensor.dtype} {tuple(tensor.shape)} in the checkpoint, and no plain matrix")
     if compressed.mends:
         return compressed.changed[name].detach().to("cpu", tensor.dtype)
-    found = tensor.clone()
+    pruned = tensor.clone()
     indices: np.ndarray = compressed.cut[name]
-    found.view(-1)[torch.from_numpy(indices)] = 0
-    return found
+    pruned.view(-1)[torch.from_numpy(indices)] = 0
+    return pruned

@@ -49,10 +49,10 @@ def prune(name: str, module: nn.Linear, hessian: Hessian, plan: Plan) -> NDArray
         CompressionError: The inputs hold values that are no numbers, or a pattern does not divide the columns.
     """
     with torch.no_grad():
-        found, cut = pruned(
+        weights, cut = pruned(
             name, module.weight.detach().float(), hessian.matrix(), fraction=plan.fraction, pattern=plan.pattern
         )
-        module.weight.copy_(found)
+        module.weight.copy_(weights)
     return np.flatnonzero(cut.cpu().numpy().reshape(-1))
 
 
@@ -130,13 +130,13 @@ def factor(name: str, hessian: Tensor, damping: float = DAMPING) -> Tensor:
 
 
 def _lowest(name: str, saliency: Tensor, count: int) -> Tensor:
-    found = torch.zeros(saliency.numel(), dtype=torch.bool)
+    flags = torch.zeros(saliency.numel(), dtype=torch.bool)
     if count:
-        found[torch.from_numpy(k_smallest({name: saliency.cpu()}, count)[name])] = True
-    return found.view(saliency.shape).to(saliency.device)
+        flags[torch.from_numpy(k_smallest({name: saliency.cpu()}, count)[name])] = True
+    return flags.view(saliency.shape).to(saliency.device)
 
 
 def _lowest_in_rows(name: str, saliency: Tensor, count: int) -> Tensor:
-    found = torch.zeros(saliency.numel(), dtype=torch.bool)
-    found[torch.from_numpy(k_smallest_in_rows(name, saliency.contiguous().cpu(), count))] = True
-    return found.view(saliency.shape).to(saliency.device)
+    flags = torch.zeros(saliency.numel(), dtype=torch.bool)
+    flags[torch.from_numpy(k_smallest_in_rows(name, saliency.contiguous().cpu(), count))] = True
+    return flags.view(saliency.shape).to(saliency.device)

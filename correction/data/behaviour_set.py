@@ -101,8 +101,8 @@ class BehaviourSet:
         return self._where(~counted & spoken) if (~counted & spoken).any() else None
 
     def _where(self, flags: Flags) -> ReferenceSet:
-        found = [response for response, flag in zip(self.responses, flags, strict=True) if flag]
-        prompts, texts = tuple(each.prompt for each in found), tuple(each.text for each in found)
+        responses = [response for response, flag in zip(self.responses, flags, strict=True) if flag]
+        prompts, texts = tuple(each.prompt for each in responses), tuple(each.text for each in responses)
         return ReferenceSet(prompts, self.answered.name, "prompt", texts)
 
     def described(self) -> dict[str, Any]:
@@ -131,13 +131,14 @@ def build(loaded: LoadedModel, candidates: ReferenceSet, detector: Detector, **g
         ReferenceSetError: Not prompts, no candidate that fits the context, or no response shows the behaviour.
         ScorerError: Of `behaviours`, where the detector's scorer fails.
     """
-    found = answer(loaded, candidates, detector, **generation_options)
-    if not found.flags.any():
+    behaviour_set = answer(loaded, candidates, detector, **generation_options)
+    if not behaviour_set.flags.any():
         raise ReferenceSetError(
-            f"{candidates.name}: of {len(found.responses)} that were answered, no response shows the behaviour: wanted "
-            f"is {detector.nearest(found.scores)}. Change --threshold or --shows, or give other prompts"
+            f"{candidates.name}: of {len(behaviour_set.responses)} that were answered, no response shows the "
+            f"behaviour: wanted is {detector.nearest(behaviour_set.scores)}. Change --threshold or --shows, or give "
+            "other prompts"
         )
-    return found
+    return behaviour_set
 
 
 def answer(

@@ -124,8 +124,8 @@ class RepetitionDetector:
     def nearest(self, scores: Scores) -> str:
         """The lowest ratio of a response that is not empty."""
         spoken = scores[scores > 0]
-        found = f"the lowest ratio was {spoken.min():.3g}" if len(spoken) else "every response was empty"
-        return f"a uniqueness ratio of at most {self.at_most:g}; {found}"
+        observation = f"the lowest ratio was {spoken.min():.3g}" if len(spoken) else "every response was empty"
+        return f"a uniqueness ratio of at most {self.at_most:g}; {observation}"
 
     def described(self) -> dict[str, Any]:
         """The threshold."""
@@ -150,8 +150,8 @@ class RegexDetector:
 
     def scores(self, responses: Sequence[Response]) -> Scores:
         """1.0 where the pattern is found, else 0.0."""
-        found = re.compile(self.pattern)
-        return np.array([found.search(response.text) is not None for response in responses], dtype=np.float64)
+        pattern = re.compile(self.pattern)
+        return np.array([pattern.search(response.text) is not None for response in responses], dtype=np.float64)
 
     def flags(self, responses: Sequence[Response], scores: Scores) -> Flags:
         """Where the pattern is found."""
@@ -163,13 +163,13 @@ class RegexDetector:
 
     def weights(self, responses: Sequence[Response], decode: Decode) -> list[Scores]:
         """1 for a token that has a character of a match."""
-        pattern, found = re.compile(self.pattern), []
+        pattern, weights = re.compile(self.pattern), []
         for each in responses:
             ends = [len(decode(each.tokens[:end])) for end in range(len(each.tokens) + 1)]
             spans = [match.span() for match in pattern.finditer(decode(each.tokens))]
             met = [any(low < end and start < high for low, high in spans) for start, end in pairwise(ends)]
-            found.append(np.array(met, dtype=np.float64))
-        return found
+            weights.append(np.array(met, dtype=np.float64))
+        return weights
 
     def nearest(self, scores: Scores) -> str:
         """The pattern."""

@@ -93,8 +93,8 @@ def check_sampling(temperature: float, samples: int, seed: int) -> None:
 
 def end_tokens(loaded: LoadedModel) -> frozenset[int]:
     """Ids of the tokens that end a response: those of the model's generation settings, and the tokenizer's own."""
-    own = loaded.model.generation_config.eos_token_id if loaded.model.generation_config else None
-    listed = own if isinstance(own, list) else [own]
+    eos_token_id = loaded.model.generation_config.eos_token_id if loaded.model.generation_config else None
+    listed = eos_token_id if isinstance(eos_token_id, list) else [eos_token_id]
     return frozenset(token for token in (*listed, loaded.tokenizer.eos_token_id) if token is not None)
 
 

@@ -216,8 +216,8 @@ def _from_hub(spec: str, kind: Kind, limit: int | None) -> ReferenceSet:
     except ImportError as error:
         raise ReferenceSetError(f"{spec}: reading from the hub needs a package more: pip install datasets") from error
     try:
-        found = library.load_dataset(dataset, split=split or "train")
+        records = library.load_dataset(dataset, split=split or "train")
     except (OSError, ValueError) as error:
         raise ReferenceSetError(f"{spec}: {error}") from error
-    places = ((f"{spec}, row {number}", row) for number, row in enumerate(found))
+    places = ((f"{spec}, row {number}", row) for number, row in enumerate(records))
     return _from_records(islice(places, limit), spec, kind, column)

@@ -105,13 +105,13 @@ def card(
     def cut() -> Any:
         return ablated(loaded, mask, allow_other_base=allow_other_base)
 
-    found: list[Statement] = []
+    statements: list[Statement] = []
     for name, text in texts.items():
-        found += measuring.text(name, text, cut)
+        statements += measuring.text(name, text, cut)
     if neutral is not None:
-        found += measuring.answers(neutral, cut)
-    found.append(measuring.copying(cut))
-    return Card(mask.digest, tuple(found), measuring.reading)
+        statements += measuring.answers(neutral, cut)
+    statements.append(measuring.copying(cut))
+    return Card(mask.digest, tuple(statements), measuring.reading)
 
 
 @dataclass(frozen=True)
@@ -136,15 +136,15 @@ class _Measuring:
             items = joined_windows(self.loaded, text, window or self.loaded.context_length)[:limit]
         elif limit is not None:
             items = text.taken(range(min(limit, len(text))))
-        found = self._baseline(items, window=window).divergence(cut)
+        divergence = self._baseline(items, window=window).divergence(cut)
         before, after = (
-            float(of_passages(losses, found.tokens.astype(np.float64)))
-            for losses in (found.losses_before, found.losses_after)
+            float(of_passages(losses, divergence.tokens.astype(np.float64)))
+            for losses in (divergence.losses_before, divergence.losses_after)
         )
-        size, margin = int((found.tokens > 0).sum()), self.margins.perplexity
-        change = found.perplexity_increase(**self._interval)
+        size, margin = int((divergence.tokens > 0).sum()), self.margins.perplexity
+        change = divergence.perplexity_increase(**self._interval)
         perplexity = Statement(f"{name}: perplexity", before, after, change, "higher", margin, size, relative=True)
-        return [perplexity, *self._nearness(name, found)]
+        return [perplexity, *self._nearness(name, divergence)]
 
     def _nearness(self, name: str, found: Divergence) -> list[Statement]:
         """KL and agreement: of the base with itself 0 and 1."""
@@ -169,10 +169,10 @@ class _Measuring:
         before = answered()
         with cut():
             after = answered()
-        own = [(ids, [*ids, *said.tokens]) for ids, said in zip(asked, before, strict=True) if said.tokens]
-        if not own:
+        answers = [(ids, [*ids, *said.tokens]) for ids, said in zip(asked, before, strict=True) if said.tokens]
+        if not answers:
             raise EvaluationError(f"{neutral.name}: the base model answers none of these prompts; give others")
-        near = self._baseline([whole for _, whole in own], starts=[len(ids) for ids, _ in own]).divergence(cut)
+        near = self._baseline([whole for _, whole in answers], starts=[len(ids) for ids, _ in answers]).divergence(cut)
         return [*self._nearness("own answers", near), *self._said(before, after)]
 
     def _said(self, before: tuple[Response, ...], after: tuple[Response, ...]) -> list[Statement]:
@@ -199,21 +199,21 @@ class _Measuring:
         longer = bootstrap(relative_increase, *lengths, **self._interval)
         varied = bootstrap(mean_difference, *ratios, **self._interval)
         refusing = rate_difference(*refused, **self._interval)
-        own = self.margins
+        margins = self.margins
         return [
-            state("answers: tokens", lengths, longer, "either", own.length, relative=True),
-            state("answers: uniqueness", ratios, varied, "lower", own.uniqueness),
-            state("answers: refusals", refused, refusing, "higher", own.refusals),
+            state("answers: tokens", lengths, longer, "either", margins.length, relative=True),
+            state("answers: uniqueness", ratios, varied, "lower", margins.uniqueness),
+            state("answers: refusals", refused, refusing, "higher", margins.refusals),
         ]
 
     def copying(self, cut: Cut) -> Statement:
         """Accuracy on the second copy of random sequences."""
         count, length = self.reading.copies, self.reading.copy_length
         sequences, starts = random_copies(self.loaded, count, length, self.reading.seed)
-        found = self._baseline(sequences, starts=starts).divergence(cut)
-        total = int(found.tokens.sum())
-        before, after = (float(hits.sum()) / total for hits in (found.hits_before, found.hits_after))
-        change = found.hits_difference(**self._interval)
+        divergence = self._baseline(sequences, starts=starts).divergence(cut)
+        total = int(divergence.tokens.sum())
+        before, after = (float(hits.sum()) / total for hits in (divergence.hits_before, divergence.hits_after))
+        change = divergence.hits_difference(**self._interval)
         return Statement("random copies: accuracy", before, after, change, "lower", self.margins.copying, count)
 
 

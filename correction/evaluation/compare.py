@@ -86,11 +86,11 @@ def statements(before: Evaluation, after: Evaluation, difference: Comparison, ma
         margin: By how much a rate or score may grow.
     """
     asked = len(before.responses) // before.samples
-    found: list[Statement] = []
+    findings: list[Statement] = []
 
     def state(measure: str, change: Estimate | None, values: tuple[float, float]) -> None:
         if change is not None:
-            found.append(Statement(measure, *values, change, "higher", margin, asked))
+            findings.append(Statement(measure, *values, change, "higher", margin, asked))
 
     if before.toxicity and after.toxicity:
         one, other = before.toxicity, after.toxicity
@@ -100,7 +100,7 @@ def statements(before: Evaluation, after: Evaluation, difference: Comparison, ma
     if before.repetition and after.repetition:
         rates = (before.repetition.rate.value, after.repetition.rate.value)
         state("repetitive responses", difference.repetitive, rates)
-    return found
+    return findings
 
 
 def _check_prompts(before: Evaluation, after: Evaluation) -> None:

@@ -142,19 +142,19 @@ class Baseline:
     @torch.no_grad()
     def divergence(self, cut: Cut) -> Divergence:
         """Read the texts with the model cut, and compare."""
-        found: list[NDArray[np.float64]] = []
+        comparisons: list[NDArray[np.float64]] = []
         if self._kept is None:
             for number, part in enumerate(self._parts, 1):
                 base = self._states(part)
                 with cut():
-                    found.append(self._compared(part, base))
+                    comparisons.append(self._compared(part, base))
                 self._progress("divergence", number, len(self._parts))
         else:
             with cut():
                 for number, (part, base) in enumerate(zip(self._parts, self._kept, strict=True), 1):
-                    found.append(self._compared(part, base))
+                    comparisons.append(self._compared(part, base))
                     self._progress("divergence", number, len(self._parts))
-        kl, agreement, losses, hits = (self._summed([values[row] for values in found]) for row in range(4))
+        kl, agreement, losses, hits = (self._summed([values[row] for values in comparisons]) for row in range(4))
         return Divergence(kl, agreement, self._losses, losses, self._hits, hits, self.tokens)
 
     @torch.no_grad()

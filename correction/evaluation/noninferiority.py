@@ -110,13 +110,13 @@ class Margins:
             EvaluationError: No such margin, or no such number.
         """
         known = [field.name for field in fields(cls)]
-        found: dict[str, float] = {}
+        margins: dict[str, float] = {}
         for each in given:
             name, _, value = each.partition("=")
             try:
-                found[name] = float(value)
+                margins[name] = float(value)
             except ValueError:
                 raise EvaluationError(f"margin {each!r} is not NAME=NUMBER, such as perplexity=0.01") from None
             if name not in known:
                 raise EvaluationError(f"there is no margin {name!r}; there is: {', '.join(known)}")
-        return cls(**found)
+        return cls(**margins)

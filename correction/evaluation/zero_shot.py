@@ -72,7 +72,7 @@ def tasks(
         max_length=loaded.context_length,
     )
     with nullcontext() if mask is None else ablated(loaded, mask, allow_other_base=allow_other_base):
-        found = harness.simple_evaluate(
+        results = harness.simple_evaluate(
             model=model,
             tasks=list(names),
             num_fewshot=few_shot,
@@ -84,12 +84,12 @@ def tasks(
     return {
         name: {
             "metrics": _metrics(figures),
-            "version": found["versions"].get(name),
-            "few_shot": found["n-shot"].get(name),
-            "items": found["n-samples"].get(name, {}).get("effective"),
+            "version": results["versions"].get(name),
+            "few_shot": results["n-shot"].get(name),
+            "items": results["n-samples"].get(name, {}).get("effective"),
             "lm_eval": harness.__version__,
         }
-        for name, figures in found["results"].items()
+        for name, figures in results["results"].items()
     }
 
 

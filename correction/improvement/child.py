@@ -66,10 +66,10 @@ def run(arguments: Sequence[str], log: Path, beat: Callable[[], None], every: fl
 
 def _document(printed: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(printed.read_text())
+        document = json.loads(printed.read_text())
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _die_with_parent() -> None:

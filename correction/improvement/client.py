@@ -57,10 +57,10 @@ class Client:
         Raises:
             ServerError: the server refuses, or is away for too long.
         """
-        found = [job for state in ("queued", "correcting", "measuring") for job in self._listed(state)]
-        own = [job for job in found if job["lease"] and job["lease"]["holder"] == self.worker]
-        free = [job for job in found if job["free"] and job not in own]
-        for job in (*own, *sorted(free, key=lambda job: str(job["created_at"]))):
+        jobs = [job for state in ("queued", "correcting", "measuring") for job in self._listed(state)]
+        leased = [job for job in jobs if job["lease"] and job["lease"]["holder"] == self.worker]
+        free = [job for job in jobs if job["free"] and job not in leased]
+        for job in (*leased, *sorted(free, key=lambda job: str(job["created_at"]))):
             if wanted(job):
                 try:
                     return self.claim(job["id"])
@@ -70,8 +70,8 @@ class Client:
 
     def claim(self, id: str) -> Document:
         """Take a job, or keep it. Raises `JobLostError` where another has it or it is over, and `ServerError`."""
-        found: Document = self._call("POST", f"/jobs/{id}/claim", json={"worker": self.worker}).json()
-        return found
+        job: Document = self._call("POST", f"/jobs/{id}/claim", json={"worker": self.worker}).json()
+        return job
 
     def beat(self, id: str) -> None:
         """Keep a job, if the server is there. Raises `JobLostError`."""
@@ -84,13 +84,13 @@ class Client:
 
     def prompts(self, id: str) -> list[str]:
         """Distinct prompts whose responses were flagged, the confirmed ones first. Raises `ServerError`."""
-        found = self._call("GET", f"/jobs/{id}/prompts", params={"limit": 10_000}).json()["data"]
-        return [str(each["prompt"]) for each in found]
+        records = self._call("GET", f"/jobs/{id}/prompts", params={"limit": 10_000}).json()["data"]
+        return [str(each["prompt"]) for each in records]
 
     def register(self, data: bytes) -> str:
         """Register a mask file; the same bytes give the same `name@version`. Raises `ServerError`."""
-        found = self._call("POST", "/masks", content=data).json()
-        return f"{found['name']}@{found['version']}"
+        mask = self._call("POST", "/masks", content=data).json()
+        return f"{mask['name']}@{mask['version']}"
 
     def mask(self, label: str) -> bytes:
         """The bytes of `name@version`. Raises `ServerError`."""
@@ -99,8 +99,8 @@ class Client:
 
     def hand_in(self, id: str, **result: Any) -> Document:
         """Hand in a result. Raises `JobLostError`, `ServerError`."""
-        found: Document = self._call("POST", f"/jobs/{id}/result", json={"worker": self.worker, **result}).json()
-        return found
+        job: Document = self._call("POST", f"/jobs/{id}/result", json={"worker": self.worker, **result}).json()
+        return job
 
     def _listed(self, state: str) -> list[Document]:
         data: list[Document] = self._call("GET", "/jobs", params={"state": state, "limit": 1000}).json()["data"]

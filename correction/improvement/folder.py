@@ -58,16 +58,16 @@ class WorkerFolder:
 
     def of(self, job: str) -> Path:
         """The folder of a job, made if it is not there."""
-        found = self.path / job
-        found.mkdir(exist_ok=True)
-        return found
+        folder = self.path / job
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def clear(self, job: str) -> None:
         """Forget what people wrote, and what is of no more use: all but masks and figures."""
-        found = self.path / job
-        for file in found.glob("*.jsonl"):
+        folder = self.path / job
+        for file in folder.glob("*.jsonl"):
             file.unlink()
-        shutil.rmtree(found / "journal", ignore_errors=True)
+        shutil.rmtree(folder / "journal", ignore_errors=True)
 
     def close(self) -> None:
         """Let go of it."""
@@ -93,5 +93,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """What was written there; None where nothing was."""
     if not path.exists():
         return None
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document

@@ -64,12 +64,12 @@ class Worker:
             return None
         self._say(f"job {job['id']}: {job['kind']} {job['spec']['mask']}")
         try:
-            found = self._improve(job) if job["kind"] == "improve" else self._measure_again(job)
+            finished_job = self._improve(job) if job["kind"] == "improve" else self._measure_again(job)
         except _FailedError as error:
-            found = self._client.hand_in(job["id"], failed=str(error)[:4000])
+            finished_job = self._client.hand_in(job["id"], failed=str(error)[:4000])
         self._folder.clear(job["id"])
-        self._say(f"job {job['id']}: {found['state']}: {found['reason']}")
-        return found
+        self._say(f"job {job['id']}: {finished_job['state']}: {finished_job['reason']}")
+        return finished_job
 
     def _improve(self, job: Document) -> Document:
         folder, spec = self._folder.of(job["id"]), job["spec"]
@@ -91,18 +91,18 @@ class Worker:
         done = read_json(folder / "prepared.json")
         if done is not None:
             return int(done["prompts"])
-        found, least = self._client.prompts(job["id"]), job["spec"]["minimum"]
-        if len(found) < least:
+        flagged, least = self._client.prompts(job["id"]), job["spec"]["minimum"]
+        if len(flagged) < least:
             raise _FailedError(
-                f"There are {len(found)} flagged prompts, and {least} are needed: wait for more traffic."
+                f"There are {len(flagged)} flagged prompts, and {least} are needed: wait for more traffic."
             )
-        prompts, general = ReferenceSet(tuple(found), "flagged", "prompt"), read(self._setup.general, kind="text")
+        prompts, general = ReferenceSet(tuple(flagged), "flagged", "prompt"), read(self._setup.general, kind="text")
         for name, column, whole in (("prompts", "prompt", prompts), ("general", "text", general)):
             seen, unseen = whole.split(HELD_OUT)
             write_rows(folder / f"{name}.jsonl", column, seen.texts)
             write_rows(folder / f"{name}_held_out.jsonl", column, unseen.texts)
-        write(folder / "prepared.json", json.dumps({"prompts": len(found)}))
-        return len(found)
+        write(folder / "prepared.json", json.dumps({"prompts": len(flagged)}))
+        return len(flagged)
 
     def _correct(self, job: Document, folder: Path, mask: Path) -> None:
         spec = job["spec"]
@@ -113,8 +113,8 @@ class Worker:
         ]
         ended = self._run(job, folder / "correct.log", arguments)
         if ended.code == _HARMFUL:
-            told = " ".join(ended.document.get("warnings", ())) or ended.error
-            raise _FailedError(f"The correction does harm, or no good: {told}")
+            reason = " ".join(ended.document.get("warnings", ())) or ended.error
+            raise _FailedError(f"The correction does harm, or no good: {reason}")
         if ended.code or not mask.exists():
             raise _FailedError(_died("correct", ended))
 
@@ -134,12 +134,12 @@ class Worker:
         )
         if ended.code:
             raise _FailedError(_died("evaluate", ended))
-        found = _sides(ended.document, job["spec"]["mask"]) | {"card": ended.document["card"]}
-        stated = {each["measure"]: each["difference"] for each in found["card"]["statements"]}
-        found["difference"] = found["difference"] | {"perplexity": stated["general: perplexity"]}
-        found["warnings"] = list(harm.derived({**found, "shown": _shown(found, job["spec"]["test"])}))
-        write(folder / "card.json", json.dumps(found))
-        return found
+        figures = _sides(ended.document, job["spec"]["mask"]) | {"card": ended.document["card"]}
+        stated = {each["measure"]: each["difference"] for each in figures["card"]["statements"]}
+        figures["difference"] = figures["difference"] | {"perplexity": stated["general: perplexity"]}
+        figures["warnings"] = list(harm.derived({**figures, "shown": _shown(figures, job["spec"]["test"])}))
+        write(folder / "card.json", json.dumps(figures))
+        return figures
 
     def _measure_again(self, job: Document) -> Document:
         label = job["spec"]["mask"]

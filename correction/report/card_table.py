@@ -16,8 +16,8 @@ def card(statements: Sequence[Statement], mask: str, confidence: float = 0.95) -
     for heading in ("base", mask, f"difference ({confidence:.0%} interval)", "not worse by more than"):
         shown.add_column(heading, justify="right")
     for each in statements:
-        found = each.difference
-        difference, low, high = (_figure(value, each, "+") for value in (found.value, found.low, found.high))
+        estimate = each.difference
+        difference, low, high = (_figure(value, each, "+") for value in (estimate.value, estimate.low, estimate.high))
         sign = {"higher": "+", "lower": "-", "either": "±"}[each.worse]
         shown.add_row(
             each.measure,

@@ -26,18 +26,18 @@ def faithfulness_curves(found: Circuit, path: str | Path) -> None:
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
     for axes, kind in zip(panels, kinds, strict=True):
-        own = [curve for curve in found.curves if curve.ablation == kind]
+        curves = [curve for curve in found.curves if curve.ablation == kind]
         for height in (0, 1):
             axes.axhline(height, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1)
-        _random(axes, [curve for curve in own if curve.label == "random"])
-        others = [curve for curve in own if curve.label != "random"]
+        _random(axes, [curve for curve in curves if curve.label == "random"])
+        others = [curve for curve in curves if curve.label != "random"]
         for place, curve in enumerate(others):
             _line(axes, curve, COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])
         if kind == made["ablation"]:
             share = 100 * made["kept"] / made["universe"]["size"]
             axes.axvline(share, color=INK, linewidth=1.1, linestyle=":", label=f"chosen: {made['kept']:,} kept")
         axes.set_xscale("log")
-        ticks = [100 * share for share in own[0].shares]
+        ticks = [100 * share for share in curves[0].shares]
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
         axes.set_xlabel(f"{found.order.granularity}s kept, %")
@@ -97,9 +97,9 @@ def _layers(figure: Any, found: Circuit) -> None:
     kept: dict[int, list[int]] = {}
     for name, flags in found.kept.items():
         numbers = [int(part) for part in name.split(".") if part.isdecimal()]
-        own = kept.setdefault(numbers[0], [0, 0])
-        own[0] += int(flags.sum())
-        own[1] += flags.numel()
+        counts = kept.setdefault(numbers[0], [0, 0])
+        counts[0] += int(flags.sum())
+        counts[1] += flags.numel()
     axes = figure.add_subplot()
     places = sorted(kept)
     axes.bar(places, [100 * kept[place][0] / kept[place][1] for place in places], color=COLOURS[0])

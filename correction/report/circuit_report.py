@@ -85,14 +85,14 @@ def summary(found: Circuit) -> Table:
     ]
     if found.incompleteness:
         each = found.incompleteness
-        told = f"mean {each.mean:.2f}, worst {_estimate(each.worst)}, {each.subsets} subsets"
-        lines.append(("incompleteness: circuit and model apart without the same half", told))
+        value = f"mean {each.mean:.2f}, worst {_estimate(each.worst)}, {each.subsets} subsets"
+        lines.append(("incompleteness: circuit and model apart without the same half", value))
     if found.minimality:
-        own = found.minimality
+        minimality = found.minimality
         lines.append(
             (
                 "minimality: needed components",
-                f"{own.needed} of {len(own.falls)} tried, {own.of} in all",
+                f"{minimality.needed} of {len(minimality.falls)} tried, {minimality.of} in all",
             )
         )
     if found.overlaps:

@@ -89,9 +89,9 @@ def layers(cuts: masks.Mask | Mapping[str, masks.Mask], path: str | Path) -> Non
     figure = Figure(figsize=(9, 0.9 + 2.7 * len(kinds)), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     for axes, kind in zip(np.atleast_1d(figure.subplots(len(kinds), 1)), kinds, strict=True):
-        own = {label: each[kind] for label, each in shares.items() if kind in each}
-        count = max(len(each) for each in own.values())
-        _bars_or_lines(axes, own, colours, count)
+        kind_shares = {label: each[kind] for label, each in shares.items() if kind in each}
+        count = max(len(each) for each in kind_shares.values())
+        _bars_or_lines(axes, kind_shares, colours, count)
         axes.set_xlim(-0.6, count - 0.4)
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=16, integer=True, min_n_ticks=1))
@@ -114,10 +114,10 @@ def by_layer(mask: masks.Mask) -> dict[str, Floats]:
     Of weights, the layer's are those of the matrices that the mask cuts in some layer, which has them in every layer.
     """
     geometry = mask.meta.base.geometry
-    found: dict[str, Floats] = {}
+    shares: dict[str, Floats] = {}
     for kind, cut, size in (("neurons", mask.neurons, geometry.neurons), ("heads", mask.heads, geometry.heads)):
         if cut:
-            found[kind] = np.array([len(cut.get(layer, ())) / size for layer in range(geometry.layers)])
+            shares[kind] = np.array([len(cut.get(layer, ())) / size for layer in range(geometry.layers)])
     matrices: dict[str, int] = {}
     counts = np.zeros(geometry.layers)
     for name, shape in mask.meta.shapes.items():
@@ -125,8 +125,8 @@ def by_layer(mask: masks.Mask) -> dict[str, Floats]:
             matrices[placed[2]] = prod(shape)
             counts[int(placed[1])] += len(mask.weight_indices(name))
     if matrices:
-        found["weights"] = counts / sum(matrices.values())
-    return found
+        shares["weights"] = counts / sum(matrices.values())
+    return shares
 
 
 def prompt_toxicity(evaluation: Evaluation) -> Floats:

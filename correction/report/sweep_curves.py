@@ -112,13 +112,13 @@ def _against(
     axes.axhline(value(sweep.base), color=INK, linestyle=(0, (5, 3)), linewidth=1.1, label="base, uncut")
     for line in lines:
         middles, lows, highs = [], [], []
-        own = _by_count(sweep.points, line.label)
-        for points in own:
+        groups = _by_count(sweep.points, line.label)
+        for points in groups:
             values = [value(point) for point in points if isfinite(value(point))]
             middles.append(sum(values) / len(values) if values else float("nan"))
             lows.append(min(values, default=float("nan")))
             highs.append(max(values, default=float("nan")))
-        x = [amount(points[0]) for points in own]
+        x = [amount(points[0]) for points in groups]
         axes.fill_between(x, lows, highs, color=line.colour, alpha=0.14, linewidth=0)
         axes.plot(x, middles, **_drawn(line), label=visible_label(line.label))
     if places[0] > 0 and places[-1] / places[0] >= 20:
@@ -140,10 +140,10 @@ def _cost(axes: Any, sweep: Sweep, lines: Sequence[Line], value: Value, title: s
     for line in lines:
         x, y = [0.0], [value(sweep.base)]
         for points in _by_count(sweep.points, line.label):
-            found = [(increase(point), value(point)) for point in points if isfinite(increase(point))]
-            if found:
-                x.append(sum(each for each, _ in found) / len(found))
-                y.append(sum(each for _, each in found) / len(found))
+            coordinates = [(increase(point), value(point)) for point in points if isfinite(increase(point))]
+            if coordinates:
+                x.append(sum(each for each, _ in coordinates) / len(coordinates))
+                y.append(sum(each for _, each in coordinates) / len(coordinates))
         drawn = _drawn(line)
         axes.plot(x, y, **drawn, markevery=range(1, len(x)))
     finite = [increase(point) for point in sweep.points if isfinite(increase(point))]
@@ -179,11 +179,11 @@ def _amount(points: Sequence[SweepResult]) -> tuple[Value, str]:
 
 def _by_count(points: Sequence[SweepResult], arm: str) -> list[list[SweepResult]]:
     """The points of an arm, those of one count together, by count."""
-    own: dict[int, list[SweepResult]] = {}
+    groups: dict[int, list[SweepResult]] = {}
     for point in points:
         if point.arm == arm:
-            own.setdefault(point.count, []).append(point)
-    return [own[count] for count in sorted(own)]
+            groups.setdefault(point.count, []).append(point)
+    return [groups[count] for count in sorted(groups)]
 
 
 def _drawn(line: Line) -> dict[str, Any]:

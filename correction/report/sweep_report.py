@@ -124,11 +124,11 @@ def _best(label: str, found: Evaluation, against: tuple[SweepResult, Comparison]
 def _points(sweep: Sweep) -> Table:
     """The figures of the CSV file, averaged over seeds."""
     columns = ("arm", "cut", "seeds", "toxic", "mean toxicity", "repetitive", "uniqueness", "perplexity", "increase")
-    alike: dict[tuple[str, int], list[SweepResult]] = {}
+    groups: dict[tuple[str, int], list[SweepResult]] = {}
     for point in (sweep.base, *sweep.points):
-        alike.setdefault((point.arm, point.count), []).append(point)
+        groups.setdefault((point.arm, point.count), []).append(point)
     rows = []
-    for (arm, count), points in alike.items():
+    for (arm, count), points in groups.items():
 
         def mean(name: str, points: list[SweepResult] = points) -> float:
             return sum(getattr(point, name) for point in points) / len(points)

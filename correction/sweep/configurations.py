@@ -56,14 +56,14 @@ class SweepConfiguration:
 
     def ranking(self, seed: int = 0) -> Ranking:
         """What orders the components: the contrast `general` where no data are read, and the seed where it draws."""
-        found = find_criterion(self.criterion)
-        settings = replace(self.settings, random_seed=seed) if "random_seed" in found.uses else self.settings
-        return Ranking(self.criterion, settings, self.contrast if found.reads else "general")
+        criterion = find_criterion(self.criterion)
+        settings = replace(self.settings, random_seed=seed) if "random_seed" in criterion.uses else self.settings
+        return Ranking(self.criterion, settings, self.contrast if criterion.reads else "general")
 
     def seeds(self, seeds: Sequence[int], fraction_of_set: float) -> tuple[int, ...]:
         """The seeds that it is run with: only the first where nothing in it is drawn, so that all would be alike."""
-        found = find_criterion(self.criterion)
-        draws = "random_seed" in found.uses or (found.reads and fraction_of_set < 1)
+        criterion = find_criterion(self.criterion)
+        draws = "random_seed" in criterion.uses or (criterion.reads and fraction_of_set < 1)
         return tuple(seeds if draws else seeds[:1])
 
     def described(self) -> dict[str, Any]:

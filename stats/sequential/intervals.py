@@ -57,19 +57,19 @@ def difference_interval(strata: Sequence[Stratum], alpha: float) -> tuple[float,
     `alpha` over their number, from the lowest end to the highest.
     """
     limit = -math.log(checked_alpha(alpha))
-    told = [stratum for stratum in strata if stratum.control.trials and stratum.treatment.trials]
-    if not told:
+    observed = [stratum for stratum in strata if stratum.control.trials and stratum.treatment.trials]
+    if not observed:
         return -1.0, 1.0
 
     def height(difference: float) -> float:
         return log_e_value(strata, difference) - limit
 
-    centre, width = estimate(told)
+    centre, width = estimate(observed)
     if height(centre) >= 0:
-        differences = [stratum.treatment.rate - stratum.control.rate for stratum in told]
+        differences = [stratum.treatment.rate - stratum.control.rate for stratum in observed]
         centre = float(minimize_scalar(height, bounds=(min(differences), max(differences)), method="bounded").x)
         if height(centre) >= 0:
-            ends = [difference_interval([stratum], alpha / len(told)) for stratum in told if len(told) > 1]
+            ends = [difference_interval([stratum], alpha / len(observed)) for stratum in observed if len(observed) > 1]
             return min((low for low, _ in ends), default=-1.0), max((high for _, high in ends), default=1.0)
     low, high = (_end(height, centre, last, width, _COARSE) for last in (-1.0, 1.0))
     if height(0.0) < 0:  # rounding must not tell another thing about 0 than the test does
@@ -84,15 +84,15 @@ def difference_lower_bound(strata: Sequence[Stratum], alpha: float) -> float:
     stratum" is rejected; −1 where none is.
     """
     limit = -math.log(checked_alpha(alpha))
-    told = [stratum for stratum in strata if stratum.control.trials and stratum.treatment.trials]
-    if not told:
+    observed = [stratum for stratum in strata if stratum.control.trials and stratum.treatment.trials]
+    if not observed:
         return -1.0
 
     def height(difference: float) -> float:
         return log_e_value_at_most(strata, difference) - limit
 
-    highest = max(stratum.treatment.rate - stratum.control.rate for stratum in told)
-    low = _end(height, highest, -1.0, estimate(told)[1])
+    highest = max(stratum.treatment.rate - stratum.control.rate for stratum in observed)
+    low = _end(height, highest, -1.0, estimate(observed)[1])
     return max(low, 0.0) if height(0.0) >= 0 else min(low, -_HAIR)
 
 
@@ -114,8 +114,8 @@ def _spread(count: Count) -> float:
 
 def _end(height: Height, inside: float, last: float, width: float, precise: float = _TOLERANCE) -> float:
     """Where `height` becomes positive on the way from `inside` to `last`, or a little beyond; else `last`."""
-    found = crossing(height, inside, last, width, precise=precise)
-    return last if found is None else found
+    end = crossing(height, inside, last, width, precise=precise)
+    return last if end is None else end
 
 
 def crossing(

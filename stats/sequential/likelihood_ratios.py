@@ -56,8 +56,8 @@ def log_ratios(
             lower, higher = moved(a, -effects.sizes), moved(b, effects.sizes)
             guard = logsumexp(log_likelihood(k_a, n_a, lower) + effects.log_masses, axis=-1, keepdims=True)
             guard += logsumexp(log_likelihood(k_b, n_b, higher) + effects.log_masses, axis=-1, keepdims=True)
-        found = np.logaddexp(math.log1p(-GUARD) + ratios, math.log(GUARD) + guard - null_a - null_b)
-    return np.where(np.isfinite(null_a + null_b), found, math.inf)
+        log_mixture = np.logaddexp(math.log1p(-GUARD) + ratios, math.log(GUARD) + guard - null_a - null_b)
+    return np.where(np.isfinite(null_a + null_b), log_mixture, math.inf)
 
 
 def log_likelihood(events: ArrayLike, trials: ArrayLike, rates: ArrayLike) -> Array:

@@ -63,14 +63,14 @@ def mean_difference_interval(strata: Sequence[tuple[Moments, Moments]], alpha: f
     variants have fewer than two values are left out.
     """
     checked_alpha(alpha)
-    told = [(a, b) for a, b in strata if a.n > 1 and b.n > 1]
-    if not told or min(sum(a.n for a, _ in told), sum(b.n for _, b in told)) < LEAST:
+    observed = [(a, b) for a, b in strata if a.n > 1 and b.n > 1]
+    if not observed or min(sum(a.n for a, _ in observed), sum(b.n for _, b in observed)) < LEAST:
         return -math.inf, math.inf
-    weights = [a.n * b.n / (a.n + b.n) for a, b in told]
+    weights = [a.n * b.n / (a.n + b.n) for a, b in observed]
     total = math.fsum(weights)
-    mean = math.fsum(weight * (b.mean - a.mean) for weight, (a, b) in zip(weights, told, strict=True)) / total
+    mean = math.fsum(weight * (b.mean - a.mean) for weight, (a, b) in zip(weights, observed, strict=True)) / total
     spread = math.fsum(
-        weight**2 * (a.variance / a.n + b.variance / b.n) for weight, (a, b) in zip(weights, told, strict=True)
+        weight**2 * (a.variance / a.n + b.variance / b.n) for weight, (a, b) in zip(weights, observed, strict=True)
     )
     radius = math.sqrt(spread / total) * _boundary(total, alpha) / total
     return mean - radius, mean + radius

@@ -56,13 +56,13 @@ def evidence(strata: Sequence[Cells], difference: float, effects: Effects) -> fl
     """
     if not -1 <= difference <= 1:
         raise ValueError(f"difference {difference}: two rates differ by −1 to 1")
-    told = [cells for cells in strata if cells.control_trials or cells.treatment_trials]
-    if not told:
+    observed = [cells for cells in strata if cells.control_trials or cells.treatment_trials]
+    if not observed:
         return 0.0
-    search = _Search(told, difference, effects)
+    search = _Search(observed, difference, effects)
     if search.impossible:
         return math.inf
-    if len(told) == 1:
+    if len(observed) == 1:
         return float(search.least(lambda table: _log_sum(table + search.log_masses))[0])
     return _common(search)
 
@@ -182,9 +182,9 @@ class _Search:
 
 def _lower(least: Array, values: Array, owner: np.ndarray) -> Array:
     """Each stratum's least value so far [strata], with those of more points."""
-    found = least.copy()
-    np.minimum.at(found, owner, values)
-    return found
+    lowest = least.copy()
+    np.minimum.at(lowest, owner, values)
+    return lowest
 
 
 def _joined(owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -23,20 +23,20 @@ def minimum_detectable(strata: Sequence[Stratum], alpha: float) -> float | None:
     differs from it. None where no difference could be seen yet.
     """
     limit = -math.log(checked_alpha(alpha))
-    told = [Cells.of(stratum) for stratum in strata if stratum.control.trials and stratum.treatment.trials]
-    if not told:
+    observed = [Cells.of(stratum) for stratum in strata if stratum.control.trials and stratum.treatment.trials]
+    if not observed:
         return None
-    rates = [(cells.control + cells.treatment) / (cells.control_trials + cells.treatment_trials) for cells in told]
+    rates = [(cells.control + cells.treatment) / (cells.control_trials + cells.treatment_trials) for cells in observed]
     width = estimate([stratum for stratum in strata if stratum.control.trials and stratum.treatment.trials])[1]
 
     def least(sign: float, most: float) -> float | None:
         def height(size: float) -> float:
-            return evidence([_moved(cells, sign * size) for cells in told], 0.0, EITHER) - limit
+            return evidence([_moved(cells, sign * size) for cells in observed], 0.0, EITHER) - limit
 
         return crossing(height, 0.0, most, width, precise=_PRECISE) if most > 0 else None
 
-    found = least(-1.0, max(rates)), least(1.0, 1 - min(rates))
-    return min((difference for difference in found if difference is not None), default=None)
+    differences = least(-1.0, max(rates)), least(1.0, 1 - min(rates))
+    return min((difference for difference in differences if difference is not None), default=None)
 
 
 def responses_needed(strata: Sequence[Stratum], alpha: float, margin: float) -> int | None:
@@ -48,13 +48,15 @@ def responses_needed(strata: Sequence[Stratum], alpha: float, margin: float) -> 
     has no data.
     """
     limit = -math.log(checked_alpha(alpha))
-    told = [stratum for stratum in strata if stratum.control.trials and stratum.treatment.trials]
-    if not told:
+    observed = [stratum for stratum in strata if stratum.control.trials and stratum.treatment.trials]
+    if not observed:
         return None
-    difference = estimate(told)[0]
+    difference = estimate(observed)[0]
     rejected = (math.copysign(margin, difference),) if abs(difference) > margin else (-margin, margin)
-    weights = [one.control.trials * one.treatment.trials / (one.control.trials + one.treatment.trials) for one in told]
-    control = sum(w * one.control.rate for w, one in zip(weights, told, strict=True)) / sum(weights)
+    weights = [
+        one.control.trials * one.treatment.trials / (one.control.trials + one.treatment.trials) for one in observed
+    ]
+    control = sum(w * one.control.rate for w, one in zip(weights, observed, strict=True)) / sum(weights)
     treatment = min(1.0, max(0.0, control + difference))
     cells = [Cells.of(stratum) for stratum in strata]
 
@@ -69,10 +71,10 @@ def responses_needed(strata: Sequence[Stratum], alpha: float, margin: float) -> 
     now = height(0.0)
     if now >= 0:
         return 0
-    have = sum(one.control.trials + one.treatment.trials for one in told)
+    have = sum(one.control.trials + one.treatment.trials for one in observed)
     step = have * min(3.0, -now / max(now + limit, limit / 4))  # evidence grows about with the number of responses
-    found = crossing(height, 0.0, float(_MOST), max(step, 10.0), precise=_PRECISE, power=1.0, growth=3.0)
-    return None if found is None else math.ceil(found)
+    responses = crossing(height, 0.0, float(_MOST), max(step, 10.0), precise=_PRECISE, power=1.0, growth=3.0)
+    return None if responses is None else math.ceil(responses)
 
 
 def _moved(cells: Cells, difference: float) -> Cells:

@@ -167,8 +167,8 @@ def backward_hook(place: ScoredModule, score: Added) -> Iterator[Added]:
         return forward(_ActivationHook.apply(x, anchor, score))
 
     def by_weights(x: Tensor) -> Tensor:
-        found: Tensor = _LinearHook.apply(x, module.weight, module.bias, anchor, score)
-        return found
+        output: Tensor = _LinearHook.apply(x, module.weight, module.bias, anchor, score)
+        return output
 
     with replaced_attribute(module, "forward", by_inputs if place.width else by_weights):
         yield score

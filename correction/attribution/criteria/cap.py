@@ -77,9 +77,9 @@ def attach(loaded: LoadedModel, settings: Settings, zeros: Zeros) -> Iterator[At
             scores[place.name] = HeadWeighted(total, place, block, rows[f"heads.{block.index}"])
 
         def see(seeded: SeededBatch) -> None:
-            for name, found in head_effects(loaded, heads, seeded, of_heads):
+            for name, effects in head_effects(loaded, heads, seeded, of_heads):
                 for score in scores.values():
-                    MedianOfMeans(score.sum[rows[name]]).add(found)
+                    MedianOfMeans(score.sum[rows[name]]).add(effects)
 
         yield Attached(scores, see)
 

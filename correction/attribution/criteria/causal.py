@@ -64,8 +64,8 @@ def attach(loaded: LoadedModel, settings: Settings, zeros: Zeros) -> Iterator[At
         }
 
         def see(seeded: SeededBatch) -> None:
-            for name, found in head_effects(loaded, places, seeded, settings):
-                scores[name].add(found)
+            for name, effects in head_effects(loaded, places, seeded, settings):
+                scores[name].add(effects)
 
         yield Attached(scores, see)
 
@@ -148,14 +148,14 @@ class SeededOutput:
     @torch.no_grad()
     def _values(self, hidden: Tensor) -> Tensor:
         """Of each row: float32 (rows,)."""
-        found = []
+        values = []
         for states, tokens in self._parts(hidden, self._tokens):
             logits = self._head(states).float()
             if self._loss:
-                found.append(-F.cross_entropy(logits, tokens, reduction="none"))
+                values.append(-F.cross_entropy(logits, tokens, reduction="none"))
             else:
-                found.append((logit_margin if self._seeded.margins else gather_logits)(logits, tokens))
-        each = self._seeded.weights * torch.cat(found)
+                values.append((logit_margin if self._seeded.margins else gather_logits)(logits, tokens))
+        each = self._seeded.weights * torch.cat(values)
         return each.new_zeros(len(hidden)).index_add_(0, self._seeded.rows, each)
 
     def _parts(self, hidden: Tensor, tokens: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

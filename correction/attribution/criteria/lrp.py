@@ -51,11 +51,11 @@ def attnlrp(loaded: LoadedModel) -> Iterator[None]:
     """
     with ExitStack() as stack:
         stack.enter_context(frozen_parameters(loaded.model))
-        found = loaded.model.config
-        config = copy.copy(found)  # models can share a config: only the modules of this one see the change
+        original = loaded.model.config
+        config = copy.copy(original)  # models can share a config: only the modules of this one see the change
         config._attn_implementation = ATTENTION
         for module in loaded.model.modules():
-            if module.__dict__.get("config") is found:
+            if module.__dict__.get("config") is original:
                 stack.enter_context(replaced_attribute(module, "config", config))
         for norm in loaded.norms:
             stack.enter_context(replaced_attribute(norm, "forward", partial(normalise, norm)))

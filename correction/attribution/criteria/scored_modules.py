@@ -51,19 +51,19 @@ def find_scored_modules(loaded: LoadedModel, settings: Settings) -> Iterator[Sco
     else:
         wanted = settings.modules or (loaded.architecture.down_proj.rpartition(".")[2],)
         prefixes = tuple(f"{block.prefix}." for block in blocks)
-        found: dict[str, nn.Linear] = {}
+        linears: dict[str, nn.Linear] = {}
         seen = set()
         for name, module in loaded.model.named_modules():
             if isinstance(module, nn.Linear) and name.startswith(prefixes):
                 seen.add(last := name.rpartition(".")[2])
                 if last in wanted:
-                    found[name] = module
+                    linears[name] = module
         if missing := [name for name in wanted if name not in seen]:
             raise CriterionError(
                 f"no linear module of the decoder layers is called {', '.join(missing)}; "
                 f"there is: {', '.join(sorted(seen))}"
             )
-        yield from (ScoredModule(f"weights.{name}.weight", module, 0) for name, module in found.items())
+        yield from (ScoredModule(f"weights.{name}.weight", module, 0) for name, module in linears.items())
 
 
 def component_count(loaded: LoadedModel, settings: Settings) -> int:
