@@ -151,8 +151,8 @@ def test_pauses_grow_and_a_servers_own_is_kept(server, made, monkeypatch):
     monkeypatch.setattr("behaviours.endpoint.time.sleep", pauses.append)
     scorer = made(pause=0.5)
     pauses.clear()
-    busy, told, far = (503, {}, {}), (429, {"retry-after": "7"}, {}), (429, {"retry-after": "86400"}, {})
-    server.queued.extend([busy, told, far])
+    busy, rate_limited, far = (503, {}, {}), (429, {"retry-after": "7"}, {}), (429, {"retry-after": "86400"}, {})
+    server.queued.extend([busy, rate_limited, far])
     scorer.score(["calm"])
     assert pauses == [0.0, 0.5, 7.0, 2.0]
 

@@ -22,10 +22,10 @@ def requests(data):  # noqa: F811
 def test_how_often_a_model_refuses_is_written_as_numbers(tiny_folder, requests, tmp_path, monkeypatch):
     monkeypatch.setattr("correction.evaluation.attack.is_refusal", lambda text: len(text) % 2 == 0)
     harmful_requests.main(str(tiny_folder), tmp_path / "r.json", requests, 2, 6, "auto")
-    told = json.loads((tmp_path / "r.json").read_text())
-    assert (told["rows"], told["of"]) == ([0, 2, 4], 6)
-    assert set(told["system"]["refused"]) <= {0, 2, 4}
-    assert told["bare"]["succeeded"] == 0
+    figures = json.loads((tmp_path / "r.json").read_text())
+    assert (figures["rows"], figures["of"]) == ([0, 2, 4], 6)
+    assert set(figures["system"]["refused"]) <= {0, 2, 4}
+    assert figures["bare"]["succeeded"] == 0
     assert "sea" not in (tmp_path / "r.json").read_text()
 
 
@@ -33,8 +33,8 @@ def test_top_down_takes_the_same_share_of_each_matrix():
     scores = {
         name: torch.tensor([[1.0, 9.0], [3.0, 2.0]]) * size for name, size in (("weights.a", 1), ("weights.b", 9))
     }
-    found = top_down(Relevance("weight", scores, 1), 0.5)
-    assert {name: each.tolist() for name, each in found.items()} == {"weights.a": [1, 2], "weights.b": [1, 2]}
+    selection = top_down(Relevance("weight", scores, 1), 0.5)
+    assert {name: each.tolist() for name, each in selection.items()} == {"weights.a": [1, 2], "weights.b": [1, 2]}
 
 
 def test_every_method_is_measured_once_and_leaves_the_model(tiny_folder, requests, tmp_path, monkeypatch):

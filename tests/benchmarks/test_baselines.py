@@ -78,7 +78,7 @@ def means(loaded, samples):
         logits(loaded, sample)
     for hook in hooks:
         hook.remove()
-    return [torch.stack([each.mean(0) for each in found]).mean(0) for found in seen.values()]
+    return [torch.stack([each.mean(0) for each in activations]).mean(0) for activations in seen.values()]
 
 
 def test_the_shift_moves_the_mean_of_the_bad_to_the_good_at_every_layer(tiny):

@@ -29,7 +29,9 @@ def test_candidates_by_lot_are_as_strong_and_others(monkeypatch):
     monkeypatch.setattr(corrections, "refine", lambda loaded, begun: seen.append(begun))
     scores = Relevance("neuron", {f"neurons.{layer}": torch.randn(50) for layer in (0, 1)}, 1)
     corrections._by_lot(None, scores)
-    before, after = (np.concatenate([each.numpy() for each in found.scores.values()]) for found in (scores, seen[0]))
+    before, after = (
+        np.concatenate([each.numpy() for each in relevance.scores.values()]) for relevance in (scores, seen[0])
+    )
     assert (np.sort(before) == np.sort(after)).all()
     assert (before != after).mean() > 0.9
 

@@ -49,6 +49,6 @@ def test_it_runs_from_end_to_end(tiny_folder, data, tmp_path, capsys):  # noqa: 
         "dtype": "auto",
     }
     main(str(tiny_folder), tmp_path / "o.json", tmp_path / "t.npz", **sizes)
-    told = capsys.readouterr().out
-    assert "| lrp, response, signed |" in told
-    assert told.count("| random, 20 seeds |") == 2
+    output = capsys.readouterr().out
+    assert "| lrp, response, signed |" in output
+    assert output.count("| random, 20 seeds |") == 2

@@ -20,9 +20,9 @@ def entering(loaded, layer, samples):
 
 
 def test_means_are_over_tokens_and_not_over_padding(tiny):
-    found = means(tiny, SAMPLES)
+    layer_means = means(tiny, SAMPLES)
     for layer in (0, 1):
-        assert torch.allclose(found[layer], entering(tiny, layer, SAMPLES).mean(0), atol=1e-5)
+        assert torch.allclose(layer_means[layer], entering(tiny, layer, SAMPLES).mean(0), atol=1e-5)
 
 
 def test_one_head_is_replaced_and_no_other(tiny):
@@ -47,9 +47,9 @@ def test_a_mean_of_zero_costs_what_zero_costs(tiny):
 
 def test_summary_by_hand():
     rows = [{"kl": {"zero": zero, "mean": mean}} for zero, mean in ((1.0, 0.5), (2.0, 2.0), (3.0, 4.5), (4.0, 1.0))]
-    found = summary(rows)
-    assert found["ratio"] == quartiles(np.array([0.5, 1.0, 1.5, 0.25]))
-    assert found["ratio_cheap"][1] == 0.75
-    assert found["ratio_dear"][1] == 0.875
-    assert found["ratio_of_sums"] == pytest.approx(0.8)
-    assert found["better"] == 2
+    figures = summary(rows)
+    assert figures["ratio"] == quartiles(np.array([0.5, 1.0, 1.5, 0.25]))
+    assert figures["ratio_cheap"][1] == 0.75
+    assert figures["ratio_dear"][1] == 0.875
+    assert figures["ratio_of_sums"] == pytest.approx(0.8)
+    assert figures["better"] == 2

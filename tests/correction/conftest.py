@@ -64,9 +64,9 @@ def save_tiny(folder, seed=0, **changes):
 
 def scores_of(loaded, criterion, samples, settings, tokens=4096):
     """Relevance by a criterion, of samples as they stand."""
-    found = CRITERIA[criterion]
-    batches = list(seeded_batches(samples, found.seed or settings.seed, tokens=tokens))
-    with found.attach(loaded, settings, on_device) as attached:
+    definition = CRITERIA[criterion]
+    batches = list(seeded_batches(samples, definition.seed or settings.seed, tokens=tokens))
+    with definition.attach(loaded, settings, on_device) as attached:
         for batch in batches:
             attached.see(batch)
         scores = {name: score.mean(len(samples)) for name, score in attached.scores.items()}

@@ -18,13 +18,15 @@ GENERAL = [Sample((1,), (14, 6, 25, 9, 30)), Sample((1, 40), (11, 12, 33, 7))]
 
 def inputs(loaded, samples, name):
     """What a module reads where the responses are said: float64 (inputs, tokens)."""
-    found = []
-    handle = linears(loaded)[name].register_forward_pre_hook(lambda module, given: found.append(given[0][0].detach()))
+    activations = []
+    handle = linears(loaded)[name].register_forward_pre_hook(
+        lambda module, given: activations.append(given[0][0].detach())
+    )
     parts = []
     for sample in samples:
         with torch.no_grad():
             loaded.model(torch.tensor([sample.given + sample.response[:-1]]))
-        parts.append(found[-1][len(sample.given) - 1 :])
+        parts.append(activations[-1][len(sample.given) - 1 :])
     handle.remove()
     return torch.cat(parts).double().numpy().T
 
@@ -61,14 +63,16 @@ def test_no_other_matrix_of_the_rank_writes_nearer(tiny):
 
 
 def test_the_model_is_changed_for_a_while_and_an_adapter_does_the_same(tiny, tmp_path):
-    found = changes(tiny, moments(tiny, SAMPLES), moments(tiny, GENERAL), rank=2, kept=1)
+    module_changes = changes(tiny, moments(tiny, SAMPLES), moments(tiny, GENERAL), rank=2, kept=1)
     ids = torch.tensor([SEQUENCES[0]])
     with torch.no_grad():
         before = tiny.model(ids).logits
-        with changed(tiny, found):
+        with changed(tiny, module_changes):
             inside = tiny.model(ids).logits
         assert torch.equal(tiny.model(ids).logits, before)
-        ranks = peft.write_pairs({name: (each.A, each.B) for name, each in found.items()}, "tiny", tmp_path / "a")
+        ranks = peft.write_pairs(
+            {name: (each.A, each.B) for name, each in module_changes.items()}, "tiny", tmp_path / "a"
+        )
         assert set(ranks.values()) == {2}
         served = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny.path), tmp_path / "a")
         torch.testing.assert_close(served.eval()(ids).logits, inside, rtol=1e-4, atol=1e-4)

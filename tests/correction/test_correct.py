@@ -177,11 +177,13 @@ def test_measure_takes_an_evaluation_that_is_there_already(tiny):
     prompts, text = BEHAVIOUR, GENERAL
     mask = masks.for_model(tiny.path, "m", neurons={1: [4, 5]})
     before = evaluate(tiny, prompts, text, max_new_tokens=4)
-    found = measure(tiny, mask, prompts, text, before=before, generation_options=GenerationOptions(max_new_tokens=4))
-    assert found.before is before
-    assert found.after.mask == mask.digest
-    assert found.mask.meta.measured["before"]["perplexity"] == before.summary()["perplexity"]
-    assert found.mask.neurons == mask.neurons or found.mask.overlap(mask) == 1
+    measurement = measure(
+        tiny, mask, prompts, text, before=before, generation_options=GenerationOptions(max_new_tokens=4)
+    )
+    assert measurement.before is before
+    assert measurement.after.mask == mask.digest
+    assert measurement.mask.meta.measured["before"]["perplexity"] == before.summary()["perplexity"]
+    assert measurement.mask.neurons == mask.neurons or measurement.mask.overlap(mask) == 1
 
 
 def test_progress_names_each_stage(tiny):

@@ -45,8 +45,8 @@ def test_lrp_equals_relevance_propagated_by_hand(family, seed):
     for granularity, name in (("neuron", "r_neurons"), ("head", "r_heads"), ("weight", "r_down"), ("weight", "r_up")):
         modules = {"modules": (down if name == "r_down" else up,)} if granularity == "weight" else {}
         asked = Settings(granularity=granularity, seed=seed, sign="signed", **modules)
-        found = scores_of(family, "lrp", samples, asked)
-        for layer, score in enumerate(found.scores.values()):
+        relevance = scores_of(family, "lrp", samples, asked)
+        for layer, score in enumerate(relevance.scores.values()):
             expected = torch.stack([getattr(layers[layer], name) for layers in by_hand]).mean(0)
             torch.testing.assert_close(score.double(), expected, rtol=0, atol=5e-5 * float(expected.abs().max()))
 
@@ -67,9 +67,9 @@ def test_every_criterion_scores_it_and_leaves_no_trace(family):
     for name, criterion in CRITERIA.items():
         for granularity in criterion.granularities:
             settings = Settings(granularity=granularity, seed="response", response_tokens=3)
-            found = attribute(family, prompts, settings, criterion=name)
-            assert len(found) == 2 * sizes[granularity]
-            assert all(bool(score.isfinite().all()) for score in found.scores.values())
+            relevance = attribute(family, prompts, settings, criterion=name)
+            assert len(relevance) == 2 * sizes[granularity]
+            assert all(bool(score.isfinite().all()) for score in relevance.scores.values())
     assert trace(family.model) == before
 
 
@@ -89,9 +89,9 @@ def test_ablation_equals_editing_the_weights(family, tmp_path):
         parameters[down][[0, 3], [2, 7]] = 0
         ids = torch.tensor([SEQUENCES[2]])
         with ablated(family, mask):
-            found = family.model(ids).logits
-        torch.testing.assert_close(found, edited.eval()(ids).logits, rtol=0, atol=0)
-        assert not torch.equal(found, family.model(ids).logits)
+            ablated_logits = family.model(ids).logits
+        torch.testing.assert_close(ablated_logits, edited.eval()(ids).logits, rtol=0, atol=0)
+        assert not torch.equal(ablated_logits, family.model(ids).logits)
 
 
 def test_greedy_answers_are_those_of_generate(family):
@@ -112,8 +112,8 @@ def test_bfloat16_and_shards_load(tmp_path):
     folder = save_family("qwen2", tmp_path, max_shard_size="20KB")
     assert len(list(folder.glob("*.safetensors"))) > 1
     loaded = load(folder, dtype="bfloat16", device="cpu")
-    found = attribute(loaded, ReferenceSet(("why",), "p", "prompt"))
-    assert all(bool(score.isfinite().all()) for score in found.scores.values())
+    relevance = attribute(loaded, ReferenceSet(("why",), "p", "prompt"))
+    assert all(bool(score.isfinite().all()) for score in relevance.scores.values())
 
 
 def test_a_model_whose_modules_are_not_plain_is_refused_with_the_reason(tmp_path):

@@ -28,9 +28,9 @@ def trace(model: nn.Module):
     """Everything that a change could leave behind, by identity where it is an object."""
     modules = {}
     for name, module in model.named_modules():
-        own = {key: id(value) for key, value in vars(module).items() if not key.startswith("_") and key != "training"}
+        ids = {key: id(value) for key, value in vars(module).items() if not key.startswith("_") and key != "training"}
         hooks = {key: len(value) for key, value in vars(module).items() if key.endswith("_hooks")}
-        modules[name] = (own, hooks, module.training, type(module).forward)
+        modules[name] = (ids, hooks, module.training, type(module).forward)
     parameters = {
         name: (id(p), p.requires_grad, p.grad is None, p.dtype, p.detach().clone().numpy().tobytes())
         for name, p in model.named_parameters()
@@ -105,17 +105,17 @@ def test_any_attention_implementation_gives_the_same_and_comes_back(tiny_folder,
     loaded = wrap(
         LlamaForCausalLM.from_pretrained(tiny_folder, attn_implementation=implementation), tiny_tokenizer(), tiny_folder
     )
-    found = attribute(loaded, PROMPTS)
+    relevance = attribute(loaded, PROMPTS)
     assert loaded.model.config._attn_implementation == implementation
     plain = attribute(wrap(LlamaForCausalLM.from_pretrained(tiny_folder), tiny_tokenizer(), tiny_folder), PROMPTS)
-    assert all(torch.equal(found.scores[name], plain.scores[name]) for name in plain.scores)
+    assert all(torch.equal(relevance.scores[name], plain.scores[name]) for name in plain.scores)
 
 
 def test_attribution_works_where_gradients_are_off(tiny: LoadedModel):
     expected = attribute(tiny, PROMPTS)
     with torch.no_grad():
-        found = attribute(tiny, PROMPTS)
-    assert all(torch.equal(found.scores[name], expected.scores[name]) for name in expected.scores)
+        relevance = attribute(tiny, PROMPTS)
+    assert all(torch.equal(relevance.scores[name], expected.scores[name]) for name in expected.scores)
 
 
 def test_ablation_leaves_the_model_as_it_was(tiny: LoadedModel):

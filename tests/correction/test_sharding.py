@@ -66,29 +66,29 @@ def logits(loaded):
 
 def results(loaded):
     """Everything that a correction asks of a model, as tensors and lists."""
-    found = {"logits": logits(loaded)}
+    outputs = {"logits": logits(loaded)}
     for kind, mask in cuts(loaded).items():
         with ablated(loaded, mask):
-            found[kind] = logits(loaded)
-            found[f"scores with {kind} cut"] = dict(attribute(loaded, PROMPTS, tokens=30).scores)
+            outputs[kind] = logits(loaded)
+            outputs[f"scores with {kind} cut"] = dict(attribute(loaded, PROMPTS, tokens=30).scores)
     for criterion, granularity, checkpointing in CASES:
         settings = Settings.default(granularity)
         given = {"criterion": criterion, "checkpointing": checkpointing, "tokens": 30}
-        found[f"{criterion} {granularity} {checkpointing}"] = dict(attribute(loaded, TEXTS, settings, **given).scores)
+        outputs[f"{criterion} {granularity} {checkpointing}"] = dict(attribute(loaded, TEXTS, settings, **given).scores)
     for granularity in ("neuron", "head", "weight"):
-        found[f"cost {granularity}"] = dict(
+        outputs[f"cost {granularity}"] = dict(
             attribute(loaded, TEXTS, Settings(granularity), criterion=COST, tokens=30).scores
         )
         lower = Settings(granularity, seed="shown", sign="lower", response_tokens=3)
-        found[f"lower {granularity}"] = dict(attribute(loaded, PROMPTS, lower, tokens=30).scores)
+        outputs[f"lower {granularity}"] = dict(attribute(loaded, PROMPTS, lower, tokens=30).scores)
     absolute = Settings(granularity="weight", sign="absolute", seed="response", response_tokens=3, layers=(1,))
-    found["absolute"] = dict(attribute(loaded, PROMPTS, absolute, tokens=30).scores)
+    outputs["absolute"] = dict(attribute(loaded, PROMPTS, absolute, tokens=30).scores)
     # One batch for two processes: one of them idles throughout.
-    found["one batch"] = dict(attribute(loaded, TEXTS, criterion="wanda").scores)
-    found["one batch, backwards"] = dict(attribute(loaded, TEXTS).scores)
-    found["responses"] = generate(loaded, IDS.tolist(), max_new_tokens=8)
-    found["logits again"] = logits(loaded)
-    return found
+    outputs["one batch"] = dict(attribute(loaded, TEXTS, criterion="wanda").scores)
+    outputs["one batch, backwards"] = dict(attribute(loaded, TEXTS).scores)
+    outputs["responses"] = generate(loaded, IDS.tolist(), max_new_tokens=8)
+    outputs["logits again"] = logits(loaded)
+    return outputs
 
 
 def state(loaded):
@@ -109,7 +109,7 @@ def in_each_process(folder, out):
         distributed.shard_model(loaded)
         logits(loaded)  # what FSDP makes ready in its first pass is no trace of ours
         first = state(loaded)
-        found = results(loaded)
+        outputs = results(loaded)
         assert state(loaded) == first
         parts = {}
         for name, parameter in loaded.model.named_parameters():
@@ -124,8 +124,8 @@ def in_each_process(folder, out):
         attribute(loaded, PROMPTS, tokens=30, resume=journal)
         if distributed.rank() == 1:
             next(journal.iterdir()).unlink()
-        found["resumed"] = dict(attribute(loaded, PROMPTS, tokens=30, resume=journal).scores)
-        torch.save({"found": found, "parts": parts}, f"{out}.{distributed.rank()}")
+        outputs["resumed"] = dict(attribute(loaded, PROMPTS, tokens=30, resume=journal).scores)
+        torch.save({"found": outputs, "parts": parts}, f"{out}.{distributed.rank()}")
 
 
 def python(*arguments):
@@ -155,12 +155,12 @@ def test_a_sharded_model_gives_what_a_whole_one_gives(tmp_path, family):
     for share in shares:
         assert share["found"].keys() == one.keys()
         for name, expected in one.items():
-            found = share["found"][name]
+            output = share["found"][name]
             if name == "responses":
-                assert found == expected
+                assert output == expected
                 continue
             for key, score in expected.items() if isinstance(expected, dict) else [(name, expected)]:
-                got = found[key] if isinstance(expected, dict) else found
+                got = output[key] if isinstance(expected, dict) else output
                 tolerance = 1e-5 * float(score.abs().max())
                 torch.testing.assert_close(got, score, rtol=0, atol=tolerance, msg=lambda told, n=name: f"{n}: {told}")
     for name, (part, total) in shares[0]["parts"].items():
@@ -229,8 +229,8 @@ def test_the_command_makes_the_same_mask_from_a_sharded_model(tmp_path, granular
     run = python("-m", "excise", *arguments(tmp_path, "one", *more))
     assert run.returncode == 0, run.stderr
     expected = json.loads(run.stdout)
-    for found, wanted in zip(perplexities(document), perplexities(expected), strict=True):
-        assert found == pytest.approx(wanted, rel=1e-3)
+    for perplexity, wanted in zip(perplexities(document), perplexities(expected), strict=True):
+        assert perplexity == pytest.approx(wanted, rel=1e-3)
     two, one = (components(masks.load(tmp_path / f"{name}.safetensors")) for name in ("two", "one"))
     assert len(two) == len(one) == 20
     assert len(two & one) >= 19  # the last of them may be a tie

@@ -26,9 +26,9 @@ def test_transformers_loads_exactly_the_masked_model(models, tmp_path, family, k
     folder = models[family]
     mask = mask_of(folder, kind)
     checkpoint_writer.write(mask, folder, tmp_path / "out")
-    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert torch.equal(logits(found), ablated_logits(folder, mask))
-    assert not torch.equal(logits(found), ablated_logits(folder, masks.for_model(folder, "none")))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(model), ablated_logits(folder, mask))
+    assert not torch.equal(logits(model), ablated_logits(folder, masks.for_model(folder, "none")))
 
 
 def test_shards_keep_their_names_and_their_index(tmp_path):
@@ -46,8 +46,8 @@ def test_tied_embeddings_stay_tied(tmp_path):
     folder = save_family("llama-tied", tmp_path / "in")
     mask = masks.for_model(folder, "m", weights={"model.embed_tokens.weight": [33, 300]}, heads={0: [1]})
     checkpoint_writer.write(mask, folder, tmp_path / "out")
-    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert torch.equal(logits(found), ablated_logits(folder, mask))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(model), ablated_logits(folder, mask))
 
 
 def test_dtype_and_metadata_are_kept(llama, tmp_path):
@@ -74,9 +74,9 @@ def test_everything_but_weights_and_hidden_files_is_copied(tmp_path):
         (folder / name).write_text("x")
     (folder / "linked.txt").symlink_to(folder / "model.py")
     checkpoint_writer.write(mask_of(folder, "neurons"), folder, tmp_path / "out")
-    found = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
-    assert found >= {"config.json", "tokenizer.json", "templates/tool.jinja", "model.py", "linked.txt"}
-    assert not found & {"pytorch_model.bin", "old/consolidated.00.pth", ".cache/x"}
+    files = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert files >= {"config.json", "tokenizer.json", "templates/tool.jinja", "model.py", "linked.txt"}
+    assert not files & {"pytorch_model.bin", "old/consolidated.00.pth", ".cache/x"}
     assert not (tmp_path / "out" / "linked.txt").is_symlink()
     AutoTokenizer.from_pretrained(tmp_path / "out")
 
@@ -100,8 +100,8 @@ def test_bin_files_become_safetensors(llama, tmp_path, shards):
     checkpoint_writer.write(mask, folder, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.bin*"))
     same(dict(tensors(tmp_path / "out")), dict(cut_tensors(tensors(folder), mask)))
-    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert torch.equal(logits(found), ablated_logits(llama, mask))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert torch.equal(logits(model), ablated_logits(llama, mask))
 
 
 def test_tensors_that_share_memory_in_a_bin_file_are_both_written(tmp_path):

@@ -27,9 +27,9 @@ def test_the_product_is_what_cutting_takes_away(models, family, kind):
     folder = models[family]
     mask = mask_of(folder, kind)
     given, left = dict(tensors(folder)), dict(cut_tensors(tensors(folder), mask))
-    found = factors_of(mask, folder)
-    assert found.keys() == {name for name in given if not torch.equal(given[name], left[name])}
-    for name, (A, B) in found.items():
+    pairs = factors_of(mask, folder)
+    assert pairs.keys() == {name for name in given if not torch.equal(given[name], left[name])}
+    for name, (A, B) in pairs.items():
         assert torch.equal(B @ A, left[name] - given[name])
         assert A.shape[0] == B.shape[1] == smallest(given[name], left[name])
 

@@ -35,9 +35,9 @@ def test_peft_loads_exactly_the_masked_model(models, tmp_path, family, make):
     folder = models[family]
     mask = make(folder)
     ia3.write(mask, folder, tmp_path / "out")
-    found = logits(with_adapter(folder, tmp_path / "out"))
-    assert torch.equal(found, ablated_logits(folder, mask))
-    assert not torch.equal(found, ablated_logits(folder, masks.for_model(folder, "none")))
+    adapter_logits = logits(with_adapter(folder, tmp_path / "out"))
+    assert torch.equal(adapter_logits, ablated_logits(folder, mask))
+    assert not torch.equal(adapter_logits, ablated_logits(folder, masks.for_model(folder, "none")))
 
 
 def test_merged_by_peft_it_is_the_corrected_checkpoint(llama, tmp_path):
@@ -54,10 +54,10 @@ def test_in_bfloat16_too(tmp_path):
     mask = graded(folder)
     ia3.write(mask, folder, tmp_path / "out")
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
-    found = logits(PeftModel.from_pretrained(base, tmp_path / "out"))
+    adapter_logits = logits(PeftModel.from_pretrained(base, tmp_path / "out"))
     loaded = load(folder, dtype="bfloat16", device="cpu")
     with ablated(loaded, mask):
-        assert torch.equal(found, logits(loaded.model))
+        assert torch.equal(adapter_logits, logits(loaded.model))
 
 
 def test_each_module_has_a_vector_of_its_gates(llama, tmp_path):

@@ -27,9 +27,11 @@ def test_peft_loads_the_masked_model(models, tmp_path, family, kind):
     folder = models[family]
     mask = mask_of(folder, kind)
     peft.write(mask, folder, tmp_path / "out")
-    found = logits(with_adapter(folder, tmp_path / "out"))
-    torch.testing.assert_close(found, ablated_logits(folder, mask), rtol=1e-5, atol=1e-5)
-    assert not torch.allclose(found, ablated_logits(folder, masks.for_model(folder, "none")), rtol=1e-2, atol=1e-2)
+    adapter_logits = logits(with_adapter(folder, tmp_path / "out"))
+    torch.testing.assert_close(adapter_logits, ablated_logits(folder, mask), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(
+        adapter_logits, ablated_logits(folder, masks.for_model(folder, "none")), rtol=1e-2, atol=1e-2
+    )
 
 
 def test_each_module_has_its_own_rank_and_is_scaled_by_one(llama, tmp_path):
@@ -67,8 +69,8 @@ def test_the_adapter_names_the_mask(llama, tmp_path):
 def test_an_untied_output_head_can_be_cut(llama, tmp_path):
     mask = masks.for_model(llama, "m", weights={"lm_head.weight": range(0, 900, 7)})
     peft.write(mask, llama, tmp_path / "out")
-    found = logits(with_adapter(llama, tmp_path / "out"))
-    torch.testing.assert_close(found, ablated_logits(llama, mask), rtol=1e-5, atol=1e-5)
+    adapter_logits = logits(with_adapter(llama, tmp_path / "out"))
+    torch.testing.assert_close(adapter_logits, ablated_logits(llama, mask), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("parameter", ["model.embed_tokens.weight"])
@@ -100,8 +102,8 @@ def test_a_checkpoint_without_its_head_has_shorter_names(models, tmp_path, monke
     short = [(name.removeprefix("model."), A, B) for name, A, B in factors(mask, folder)]
     monkeypatch.setattr(peft, "factors", lambda mask, folder: iter(short))
     peft.write(mask, folder, tmp_path / "out")
-    found = logits(with_adapter(folder, tmp_path / "out"))
-    torch.testing.assert_close(found, ablated_logits(folder, mask), rtol=1e-5, atol=1e-5)
+    adapter_logits = logits(with_adapter(folder, tmp_path / "out"))
+    torch.testing.assert_close(adapter_logits, ablated_logits(folder, mask), rtol=1e-5, atol=1e-5)
 
 
 def test_a_folder_in_use_is_refused(llama, tmp_path):

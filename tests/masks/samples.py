@@ -91,19 +91,19 @@ any_mask = st.builds(
 
 def members(of: Mask) -> set[tuple[str, Any, int]]:
     """A mask as a Python set of components."""
-    found = {("neuron", layer, int(j)) for layer, cut in of.neurons.items() for j in cut}
-    found |= {("head", layer, int(h)) for layer, cut in of.heads.items() for h in cut}
-    return found | {("weight", name, int(i)) for name in of.weights for i in of.weight_indices(name)}
+    components = {("neuron", layer, int(j)) for layer, cut in of.neurons.items() for j in cut}
+    components |= {("head", layer, int(h)) for layer, cut in of.heads.items() for h in cut}
+    return components | {("weight", name, int(i)) for name in of.weights for i in of.weight_indices(name)}
 
 
 def gates_of(of: Mask) -> dict[tuple[str, Any, int], float]:
     """A mask as component → gate."""
-    found = dict.fromkeys(members(of), 0.0)
+    component_gates = dict.fromkeys(members(of), 0.0)
     for kind, layers in (("neuron", of.neurons), ("head", of.heads)):
         for layer, cut in layers.items():
             gates = of.gate_values(f"{kind}s", layer)
-            found.update({(kind, layer, int(i)): float(gate) for i, gate in zip(cut, gates, strict=True)})
-    return found
+            component_gates.update({(kind, layer, int(i)): float(gate) for i, gate in zip(cut, gates, strict=True)})
+    return component_gates
 
 
 def take_apart(data: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:

@@ -14,11 +14,11 @@ from tests.masks.samples import CONFIG, GEOMETRY, checkpoint, framed, sharded, t
 
 
 def test_parameters_are_read_from_the_headers_in_order(tmp_path: Path) -> None:
-    found = parameters(checkpoint(tmp_path))
-    assert list(found) == sorted(tensors())
-    assert found["model.layers.0.mlp.up_proj.weight"] == ParameterInfo((40, 24), "F16")
-    assert found["model.nothing"] == ParameterInfo((0, 3), "F32")
-    assert parameters(str(tmp_path)) == found
+    parameter_infos = parameters(checkpoint(tmp_path))
+    assert list(parameter_infos) == sorted(tensors())
+    assert parameter_infos["model.layers.0.mlp.up_proj.weight"] == ParameterInfo((40, 24), "F16")
+    assert parameter_infos["model.nothing"] == ParameterInfo((0, 3), "F32")
+    assert parameters(str(tmp_path)) == parameter_infos
 
 
 def test_the_fingerprint_follows_the_specification(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
     path.parent.mkdir()
     save(one, tmp_path / "one")
     save(two, tmp_path / "two")
-    found = set()
+    digests = set()
     for moment in range(4):
         with subprocess.Popen(
             [sys.executable, "-c", WRITER, tmp_path / "one", tmp_path / "two", path],
@@ -287,11 +287,11 @@ def test_a_killed_writer_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
             assert writer.stdout.readline() == b"ready\n"
             # Read while it writes; then kill it somewhere in the middle.
             start = time.monotonic()
-            while (spent := time.monotonic() - start) < 0.05 + 0.013 * moment or (len(found) < 2 and spent < 5):
-                found.add(load(path).digest)
+            while (spent := time.monotonic() - start) < 0.05 + 0.013 * moment or (len(digests) < 2 and spent < 5):
+                digests.add(load(path).digest)
             writer.send_signal(signal.SIGKILL)
-        found.add(load(path).digest)
-    assert found == {one.digest, two.digest}
+        digests.add(load(path).digest)
+    assert digests == {one.digest, two.digest}
 
 
 def test_what_is_not_a_file_is_not_read(tmp_path: Path) -> None:

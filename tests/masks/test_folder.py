@@ -41,15 +41,15 @@ def test_the_order_is_that_of_transformers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", [checkpoint, sharded, saved])
 def test_masks_adapters_and_older_copies_beside_it_are_not_read(form, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     folder = form(tmp_path)
-    found, digest, listed = names(folder), fingerprint(folder), parameters(folder)
+    file_names, digest, listed = names(folder), fingerprint(folder), parameters(folder)
     for name in ("detox.safetensors", "adapter_model.safetensors", "model_old.safetensors", "consolidated.safetensors"):
         other(folder / name)
     (folder / "broken.safetensors").write_bytes(b"\0")
     (folder / "training_args.bin").write_bytes(b"\0")
-    assert (names(folder), fingerprint(folder), parameters(folder)) == (found, digest, listed)
+    assert (names(folder), fingerprint(folder), parameters(folder)) == (file_names, digest, listed)
     beside = [path.name for path in checkpoint_files(folder).others()]
     assert beside[:3] == ["adapter_model.safetensors", "broken.safetensors", "consolidated.safetensors"]
-    assert not set(beside) & set(found)
+    assert not set(beside) & set(file_names)
 
 
 def test_a_whole_file_beside_an_index_and_its_files_is_refused_by_name(tmp_path: Path) -> None:

@@ -107,10 +107,15 @@ def test_copies_pickles_and_renamed_masks_keep_their_gates() -> None:
 
 
 def rebuilt(components: dict[tuple[str, Any, int], float], like: Mask) -> Mask:
-    found: dict[str, dict[Any, dict[int, float]]] = {"neuron": {}, "head": {}, "weight": {}}
+    gates_by_kind: dict[str, dict[Any, dict[int, float]]] = {"neuron": {}, "head": {}, "weight": {}}
     for (kind, key, element), gate in components.items():
-        found[kind].setdefault(key, {})[element] = gate
-    return Mask(found["neuron"], found["head"], {name: list(cut) for name, cut in found["weight"].items()}, like.meta)
+        gates_by_kind[kind].setdefault(key, {})[element] = gate
+    return Mask(
+        gates_by_kind["neuron"],
+        gates_by_kind["head"],
+        {name: list(cut) for name, cut in gates_by_kind["weight"].items()},
+        like.meta,
+    )
 
 
 @given(any_mask, any_mask)
@@ -119,8 +124,8 @@ def test_a_union_takes_the_smaller_gate_and_an_intersection_the_larger(left: Mas
     a, b = gates_of(left), gates_of(right)
     union = {one: min(a.get(one, 1.0), b.get(one, 1.0)) for one in a.keys() | b.keys()}
     both = {one: max(a[one], b[one]) for one in a.keys() & b.keys()}
-    less = {one: gate for one, gate in a.items() if one not in b}
-    for result, expected in ((left | right, union), (left & right, both), (left - right, less)):
+    difference = {one: gate for one, gate in a.items() if one not in b}
+    for result, expected in ((left | right, union), (left & right, both), (left - right, difference)):
         assert gates_of(result) == expected
         # Equal sets are equal in form, whichever way they were come by.
         assert result == rebuilt(expected, result)

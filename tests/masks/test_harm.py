@@ -71,9 +71,9 @@ def test_a_harmful_mask_says_all_that_is_wrong_with_it():
     ],
 )
 def test_where_a_warning_begins(measured, begins):
-    found = warnings(measured)
-    assert len(found) == len(begins)
-    assert all(each.startswith(words) for each, words in zip(found, begins, strict=True)), found
+    messages = warnings(measured)
+    assert len(messages) == len(begins)
+    assert all(each.startswith(words) for each, words in zip(messages, begins, strict=True)), messages
 
 
 def test_what_is_stored_stands_and_nothing_is_added():
@@ -87,18 +87,18 @@ def test_what_is_no_list_of_sentences_is_as_none(stored):
 
 def test_stored_warnings_are_few_short_and_on_one_line():
     long = ["x" * 501, *("y" for _ in range(9))]
-    found = warnings({"warnings": long})
-    assert len(found) == harm.MAX_WARNINGS == 8
-    assert found[0] == "x" * 499 + "…"
+    messages = warnings({"warnings": long})
+    assert len(messages) == harm.MAX_WARNINGS == 8
+    assert messages[0] == "x" * 499 + "…"
     text = "a\x1b[31mred\x1b[0m\r\nb\u202ec\u2028d\x9b2J  e\x00"
     assert warnings({"warnings": [text]}) == ("a [31mred [0m b c d 2J e",)
 
 
 def test_figures_are_read_as_they_are_written():
-    found = figures(BAD)
-    assert found.perplexity == Interval(2.45, 2.1, 2.9)
-    assert found.behaviour == Change(5 / 14, 1.0, Interval(0.6429, 0.34, 0.83))
-    assert found.toxic == Change(1 / 14, 3 / 14, Interval(0.1, 0.01, 0.2))
+    changes = figures(BAD)
+    assert changes.perplexity == Interval(2.45, 2.1, 2.9)
+    assert changes.behaviour == Change(5 / 14, 1.0, Interval(0.6429, 0.34, 0.83))
+    assert changes.toxic == Change(1 / 14, 3 / 14, Interval(0.1, 0.01, 0.2))
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,9 @@ SHAPED = st.dictionaries(
 @example({"difference": {"perplexity": [10**400, 10**400, 10**400]}})
 @example({"difference": {"perplexity": [1e299, -1e299, 1e299]}, "shown": {"difference": [1e299, 1e299, 1e299]}})
 def test_any_json_is_read_without_an_error(measured):
-    found = warnings(measured)
-    assert len(found) <= 8
-    for each in found:
+    messages = warnings(measured)
+    assert len(messages) <= 8
+    for each in messages:
         assert 0 < len(each) <= 500
         assert each.isprintable()
 

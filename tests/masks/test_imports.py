@@ -8,14 +8,14 @@ FOLDER = Path(masks.__file__).parent
 
 
 def test_masks_needs_only_numpy_and_safetensors() -> None:
-    found = set()
+    packages = set()
     for path in set(FOLDER.glob("*.py")) - {FOLDER / "torchfile.py"}:  # imports torch where it is called
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
-                found |= {alias.name.split(".")[0] for alias in node.names}
+                packages |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
-                found.add((node.module or "").split(".")[0])
-    assert found - set(sys.stdlib_module_names) == {"masks", "numpy", "safetensors"}
+                packages.add((node.module or "").split(".")[0])
+    assert packages - set(sys.stdlib_module_names) == {"masks", "numpy", "safetensors"}
 
 
 def test_nothing_checks_input_by_assert() -> None:

@@ -74,10 +74,10 @@ def test_a_pytorch_checkpoint_reads_as_the_same_in_safetensors(write, tmp_path: 
 def test_every_dtype_has_the_name_and_bytes_that_safetensors_gives_it(dtype: torch.dtype, tmp_path: Path) -> None:
     # Beyond the 4 KiB of the sample, so that its place counts; the second is no whole number of elements of 16 bytes.
     raw = torch.from_numpy(np.random.default_rng(0).integers(0, 2, 24000, np.uint8))
-    found = {"a.weight": raw.view(dtype).reshape(-1, 10), "b": raw[:24].clone().view(dtype)}
+    state_dict = {"a.weight": raw.view(dtype).reshape(-1, 10), "b": raw[:24].clone().view(dtype)}
     (tmp_path / "safe").mkdir()
-    safetensors.torch.save_file(found, tmp_path / "safe" / "model.safetensors")
-    folder = saved(tmp_path / "bin", found)
+    safetensors.torch.save_file(state_dict, tmp_path / "safe" / "model.safetensors")
+    folder = saved(tmp_path / "bin", state_dict)
     assert parameters(folder) == parameters(tmp_path / "safe")
     assert fingerprint(folder) == fingerprint(tmp_path / "safe")
 
@@ -91,11 +91,11 @@ def test_a_module_with_tied_weights_parameters_and_versions_is_read(tmp_path: Pa
         "tail": model[0].weight.data[26:],
         "free": torch.nn.Parameter(torch.ones(3)),
     }
-    found = model.state_dict() | extra
-    torch.save(found, tmp_path / "pytorch_model.bin")
+    state_dict = model.state_dict() | extra
+    torch.save(state_dict, tmp_path / "pytorch_model.bin")
     (tmp_path / "safe").mkdir()
-    apart = {name: value.detach().clone() for name, value in found.items()}
-    safetensors.torch.save_file(apart, tmp_path / "safe" / "model.safetensors")
+    copies = {name: value.detach().clone() for name, value in state_dict.items()}
+    safetensors.torch.save_file(copies, tmp_path / "safe" / "model.safetensors")
     assert parameters(tmp_path) == parameters(tmp_path / "safe")
     assert fingerprint(tmp_path) == fingerprint(tmp_path / "safe")
     assert parameters(tmp_path)["2.num_batches_tracked"] == ParameterInfo((), "I64")
@@ -103,10 +103,10 @@ def test_a_module_with_tied_weights_parameters_and_versions_is_read(tmp_path: Pa
 
 def test_a_tensor_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
     path = saved(tmp_path) / "pytorch_model.bin"
-    for name, found in torchfile.tensors(path).items():
+    for name, stored_tensor in torchfile.tensors(path).items():
         raw = tensors()[name].tobytes()
-        assert torchfile.read(found, 0, len(raw)) == raw
-        assert torchfile.read(found, 3, 5) == raw[3:8]
+        assert torchfile.read(stored_tensor, 0, len(raw)) == raw
+        assert torchfile.read(stored_tensor, 3, 5) == raw[3:8]
 
 
 def test_a_large_file_takes_no_memory(tmp_path: Path) -> None:
@@ -268,8 +268,8 @@ def test_a_name_that_no_state_dict_needs_is_told(name: str, tmp_path: Path) -> N
 def test_every_name_that_is_taken_stands_for_no_function_but_those_that_make_tensors() -> None:
     for name in torchfile.NAMES:
         module, _, last = name.partition(" ")
-        found = getattr(importlib.import_module(module), last)
-        assert isinstance(found, type | torch.dtype) or last.startswith("_rebuild_"), name
+        attribute = getattr(importlib.import_module(module), last)
+        assert isinstance(attribute, type | torch.dtype) or last.startswith("_rebuild_"), name
 
 
 SIZE = 2**17

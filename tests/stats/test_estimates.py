@@ -45,28 +45,28 @@ def by_roots(both, only_after, only_before, neither):
     ],
 )
 def test_newcombes_interval_is_the_published_one(table, expected):
-    found = newcombe(*pairs(*table))
+    estimate = newcombe(*pairs(*table))
     digits = 5e-5 if table[0] == 59 else 5e-4
-    assert (found.value, found.low, found.high) == pytest.approx(expected, abs=digits)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx(expected, abs=digits)
 
 
 @pytest.mark.parametrize(
     "table", [(10, 3, 7, 20), (0, 5, 2, 30), (30, 0, 0, 1), (5, 9, 8, 4), (0, 0, 12, 0), (6, 0, 0, 0), (1, 0, 0, 9)]
 )
 def test_newcombes_interval_is_that_of_another_derivation(table):
-    found = newcombe(*pairs(*table))
-    assert (found.value, found.low, found.high) == pytest.approx(by_roots(*table), abs=1e-9)
-    assert -1 <= found.low <= found.value <= found.high <= 1
+    estimate = newcombe(*pairs(*table))
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx(by_roots(*table), abs=1e-9)
+    assert -1 <= estimate.low <= estimate.value <= estimate.high <= 1
     turned = newcombe(*reversed(pairs(*table)))
-    assert (turned.value, turned.low, turned.high) == pytest.approx((-found.value, -found.high, -found.low))
+    assert (turned.value, turned.low, turned.high) == pytest.approx((-estimate.value, -estimate.high, -estimate.low))
 
 
 def test_it_has_width_where_every_pair_changes_alike_or_none_does():
     before, after = pairs(0, 0, 20, 0)
-    found = newcombe(before, after)
-    assert found.value == -1
-    assert found.low == -1
-    assert -0.85 < found.high < -0.7
+    estimate = newcombe(before, after)
+    assert estimate.value == -1
+    assert estimate.low == -1
+    assert -0.85 < estimate.high < -0.7
     same = newcombe(before, before)
     assert same.value == 0
     assert same.high == -same.low > 0.1
@@ -79,8 +79,8 @@ def test_newcombes_interval_covers_the_difference_as_often_as_it_says():
     for chances, size in (((0.05, 0.02, 0.25, 0.68), 60), ((0.3, 0.05, 0.15, 0.5), 40), ((0.02, 0.01, 0.45, 0.52), 30)):
         truth = chances[1] - chances[2]
         tables = generator.multinomial(size, chances, size=1500)
-        found = [newcombe(*pairs(*table)) for table in tables.tolist()]
-        covered = np.mean([each.low <= truth <= each.high for each in found])
+        estimates = [newcombe(*pairs(*table)) for table in tables.tolist()]
+        covered = np.mean([each.low <= truth <= each.high for each in estimates])
         assert 0.935 <= covered <= 0.99, (chances, covered)
 
 
@@ -103,15 +103,15 @@ def test_a_rate_of_one_sample_is_wilsons_and_of_several_the_bootstrap_of_prompts
     flags = clustered(np.random.default_rng(6), 30, 4)
     count = int(flags.sum())
     assert rate(flags) == wilson(count, 120)
-    found, expected = rate(flags, 4, seed=2), bootstrap(mean, by_prompt(flags, 4).mean(-1), seed=2)
-    assert (found.count, found.total, found.low, found.high) == (count, 120, expected.low, expected.high)
+    estimate, expected = rate(flags, 4, seed=2), bootstrap(mean, by_prompt(flags, 4).mean(-1), seed=2)
+    assert (estimate.count, estimate.total, estimate.low, estimate.high) == (count, 120, expected.low, expected.high)
 
 
 def test_a_rate_of_none_or_all_still_has_an_interval():
     for value, count in ((0.0, 0), (1.0, 12)):
-        found, limits = rate(np.full(48, value), 4), wilson(count, 12)
-        assert (found.count, found.total) == (4 * count, 48)
-        assert (found.low, found.high) == (limits.low, limits.high)
+        estimate, limits = rate(np.full(48, value), 4), wilson(count, 12)
+        assert (estimate.count, estimate.total) == (4 * count, 48)
+        assert (estimate.low, estimate.high) == (limits.low, limits.high)
     ones, zeros = np.ones(48), np.zeros(48)
     assert rate_difference(ones, zeros, 4) == newcombe(np.ones(12), np.zeros(12))
 
@@ -119,9 +119,9 @@ def test_a_rate_of_none_or_all_still_has_an_interval():
 def test_a_difference_over_several_samples_is_the_bootstrap_of_prompts():
     generator = np.random.default_rng(7)
     before, after = clustered(generator, 30, 4), clustered(generator, 30, 4)
-    found = rate_difference(before, after, 4, seed=3)
+    difference = rate_difference(before, after, 4, seed=3)
     means = [by_prompt(flags, 4).mean(-1) for flags in (before, after)]
-    assert found == bootstrap(mean_difference, *means, seed=3)
+    assert difference == bootstrap(mean_difference, *means, seed=3)
     assert rate_difference(before, after) == newcombe(before, after)
 
 

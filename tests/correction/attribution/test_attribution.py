@@ -61,11 +61,11 @@ def test_checkpointing_keeps_less(tiny):
 @pytest.mark.parametrize("granularity", ["neuron", "weight"])
 def test_scores_in_files_are_the_same(tiny, tmp_path, granularity):
     settings = Settings(granularity=granularity)
-    found = attribute(tiny, TEXTS, settings, scores_in=tmp_path)
+    relevance = attribute(tiny, TEXTS, settings, scores_in=tmp_path)
     assert str(tmp_path) in Path("/proc/self/maps").read_text()
-    equal(found, attribute(tiny, TEXTS, settings))
+    equal(relevance, attribute(tiny, TEXTS, settings))
     other = attribute(tiny, PROMPTS, settings, scores_in=tmp_path)
-    equal(found, attribute(tiny, TEXTS, settings))  # the second has files of its own
+    equal(relevance, attribute(tiny, TEXTS, settings))  # the second has files of its own
     equal(other, attribute(tiny, PROMPTS, settings))
     assert not list(tmp_path.iterdir())
 
@@ -137,10 +137,10 @@ attribute(loaded, PROMPTS, tokens=1, resume=Path({str(tmp_path / "journal")!r}),
         run.kill()
     assert (tmp_path / "third").exists()
     seen = batches_seen(monkeypatch)
-    found = attribute(tiny, PROMPTS, tokens=1, resume=tmp_path / "journal")
+    relevance = attribute(tiny, PROMPTS, tokens=1, resume=tmp_path / "journal")
     assert len(seen) == len(THINGS) - 3
     plain = attribute(tiny, PROMPTS, tokens=1)
-    equal(found, plain, 1e-5)  # the other process may have had another number of threads
+    equal(relevance, plain, 1e-5)  # the other process may have had another number of threads
     seen.clear()
     equal(attribute(tiny, PROMPTS, tokens=1, resume=tmp_path / "journal"), plain, 1e-5)
     assert not seen

@@ -38,8 +38,8 @@ def logits(loaded, row):
 
 
 def by_hand(loaded, rows=ROWS):
-    found = [logits(loaded, row.clean) for row in rows]
-    return np.array([float(each[row.correct] - each[row.wrong]) for each, row in zip(found, rows, strict=True)])
+    row_logits = [logits(loaded, row.clean) for row in rows]
+    return np.array([float(each[row.correct] - each[row.wrong]) for each, row in zip(row_logits, rows, strict=True)])
 
 
 def flags(loaded, settings, kept):
@@ -107,8 +107,8 @@ def test_counterfactual_ablation_puts_in_what_the_corrupted_prompt_says(tiny, gr
             )
             for place in reader.places
         ]
-        found = logits(tiny, row.clean)
-        expected.append(float(found[row.correct] - found[row.wrong]))
+        ablated_logits = logits(tiny, row.clean)
+        expected.append(float(ablated_logits[row.correct] - ablated_logits[row.wrong]))
         for handle in handles:
             handle.remove()
     np.testing.assert_allclose(reader.read(kept, how).differences, expected, atol=1e-5)
@@ -143,7 +143,7 @@ def test_only_zero_is_for_weights(tiny):
 
 
 def test_gradient_relevance_is_that_of_the_logit_difference(tiny):
-    found = relevance(tiny, ROWS, HEADS, "gradient", tokens=8)
+    order = relevance(tiny, ROWS, HEADS, "gradient", tokens=8)
     expected = torch.zeros(4)
     for row in ROWS:
         said = []
@@ -157,19 +157,19 @@ def test_gradient_relevance_is_that_of_the_logit_difference(tiny):
         (out[row.correct] - out[row.wrong]).backward()
         handle.remove()
         expected += (said[0] * said[0].grad).detach().sum((0, 1)).view(4, 8).sum(-1) / len(ROWS)
-    torch.testing.assert_close(found.scores["heads.0"], expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(order.scores["heads.0"], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_the_top_keeps_exactly_so_many_of_the_largest(tiny):
-    found = relevance(tiny, ROWS, HEADS, "lrp")
-    everything = torch.cat([found.scores["heads.0"], found.scores["heads.1"]])
+    order = relevance(tiny, ROWS, HEADS, "lrp")
+    everything = torch.cat([order.scores["heads.0"], order.scores["heads.1"]])
     for count in range(9):
-        kept = top_components(found, count)
+        kept = top_components(order, count)
         assert circuit_size(kept) == count
         chosen = torch.cat([kept["heads.0"], kept["heads.1"]])
         assert set(chosen.nonzero()[:, 0].tolist()) == set(everything.argsort(descending=True)[:count].tolist())
-    assert jaccard_index(top_components(found, 2), top_components(found, 4)) == 0.5
-    assert jaccard_index(top_components(found, 0), top_components(found, 0)) == 1
+    assert jaccard_index(top_components(order, 2), top_components(order, 4)) == 0.5
+    assert jaccard_index(top_components(order, 0), top_components(order, 0)) == 1
 
 
 def test_rows_that_cannot_be_asked_are_dropped_and_counted(tiny):
@@ -180,9 +180,9 @@ def test_rows_that_cannot_be_asked_are_dropped_and_counted(tiny):
         Pair("a cat sees", "the dog sees", " key", " key"),
         Pair("a cat sees", "the old dog sees", " sea", " key"),
     ]
-    found = tokenise_pairs(tiny, pairs, "few", aligned=True)
-    assert len(found.rows) == 1
-    assert dict(found.dropped) == {
+    task = tokenise_pairs(tiny, pairs, "few", aligned=True)
+    assert len(task.rows) == 1
+    assert dict(task.dropped) == {
         "the same prompt again": 1,
         "an answer is not one token": 1,
         "the answers are the same token": 1,
@@ -206,12 +206,12 @@ def test_three_parts_share_no_row():
 def test_a_model_that_cannot_do_the_task_is_refused_with_its_accuracy(tiny):
     fours = zip(WORDS, WORDS[1:], WORDS[2:], WORDS[3:], strict=False)
     pairs = [Pair(f"the {a} sees", f"the {b} sees", f" {c}", f" {d}") for a, b, c, d in fours]
-    found = tokenise_pairs(tiny, pairs, "nonsense")
-    right = TaskReader(tiny, found.rows, HEADS).read().right
+    task = tokenise_pairs(tiny, pairs, "nonsense")
+    right = TaskReader(tiny, task.rows, HEADS).read().right
     with pytest.raises(
         EvaluationError, match=rf"right in {int(right.sum())} of {len(right)} rows \({right.mean():.1%}"
     ):
-        find_circuit(tiny, found)
+        find_circuit(tiny, task)
 
 
 def test_tasks_are_found_by_name_or_file(tiny, tmp_path):
@@ -222,8 +222,8 @@ def test_tasks_are_found_by_name_or_file(tiny, tmp_path):
         tasks.task_rows(tiny, "riddles")
     file = tmp_path / "pairs.csv"
     file.write_text("clean,corrupted,correct,wrong\nthe cat sees,the dog sees, sea, key\n")
-    found = tasks.task_rows(tiny, str(file))
-    assert (found.name, len(found.rows)) == ("pairs.csv", 1)
+    task = tasks.task_rows(tiny, str(file))
+    assert (task.name, len(task.rows)) == ("pairs.csv", 1)
     file.write_text("clean,corrupted,correct\nthe cat sees,the dog sees, sea\n")
     with pytest.raises(ReferenceSetError, match=r"pairs.csv, line 2: nothing under wrong"):
         tasks.task_rows(tiny, str(file))
@@ -272,14 +272,14 @@ def test_induction_goes_on_as_before():
 def solvable(loaded, count=30, words=range(6, 40)):
     """Rows that the model gets right: the correct answer is the likelier of two tokens that were drawn."""
     generator = np.random.default_rng(0)
-    found = []
+    rows = []
     for _ in range(count):
         clean, corrupted = (tuple(int(each) for each in generator.choice(words, 5)) for _ in range(2))
         said = logits(loaded, clean)
         one, other = (int(each) for each in generator.choice(words, 2, replace=False))
         correct, wrong = (one, other) if said[one] > said[other] else (other, one)
-        found.append(TaskRow(clean, corrupted, correct, wrong))
-    return TaskRows("solvable", tuple(found), {"the same prompt again": 2})
+        rows.append(TaskRow(clean, corrupted, correct, wrong))
+    return TaskRows("solvable", tuple(rows), {"the same prompt again": 2})
 
 
 @pytest.mark.parametrize("granularity", ["head", "neuron", "weight"])
@@ -289,42 +289,42 @@ def test_the_mask_cuts_all_but_the_circuit_and_says_what_it_is(tiny, tmp_path, g
         "gradient", Settings(granularity, sign="signed"), "zero", beside, kept=3, rivals=("lrp",), seeds=(0, 1)
     )
     task = solvable(tiny)
-    found = find_circuit(tiny, task, search, name="little")
-    total = sum(flags.numel() for flags in found.kept.values())
-    assert found.mask.count == total - 3
-    assert found.mask.granularity == granularity
-    made = found.mask.meta.made["circuit"]
+    small_circuit = find_circuit(tiny, task, search, name="little")
+    total = sum(flags.numel() for flags in small_circuit.kept.values())
+    assert small_circuit.mask.count == total - 3
+    assert small_circuit.mask.granularity == granularity
+    made = small_circuit.mask.meta.made["circuit"]
     assert made["task"] == {**task.described(), "dropped": {"the same prompt again": 2}}
     assert made["universe"] == {"granularity": granularity, "size": total}
     assert made["metric"] == "logit(correct) - logit(wrong) at the last token"
-    assert (made["kept"], made["ablation"], found.mask.meta.made["criterion"]) == (3, "zero", "gradient")
+    assert (made["kept"], made["ablation"], small_circuit.mask.meta.made["criterion"]) == (3, "zero", "gradient")
     report = task.thirds()[2]
-    with ablated(tiny, found.mask):
+    with ablated(tiny, small_circuit.mask):
         circuit = by_hand(tiny, report)
-    with ablated(tiny, _all_cut(tiny, found)):
+    with ablated(tiny, _all_cut(tiny, small_circuit)):
         nothing = by_hand(tiny, report)
     model = by_hand(tiny, report)
     ratio = (circuit.mean() - nothing.mean()) / (model.mean() - nothing.mean())
-    measured = found.mask.meta.measured["circuit"]
-    if found.faithfulness is None:
+    measured = small_circuit.mask.meta.measured["circuit"]
+    if small_circuit.faithfulness is None:
         assert measured["faithfulness"] is None
-        assert found.spread.low <= 0 <= found.spread.high
+        assert small_circuit.spread.low <= 0 <= small_circuit.spread.high
     else:
-        assert found.faithfulness.value == pytest.approx(ratio, abs=1e-4)
-    assert [(each.label, each.seed, each.ablation) for each in found.curves] == [
+        assert small_circuit.faithfulness.value == pytest.approx(ratio, abs=1e-4)
+    assert [(each.label, each.seed, each.ablation) for each in small_circuit.curves] == [
         (label, seed, kind)
         for kind in ("zero", *beside)
         for label, seed in (("gradient", 0), ("lrp", 0), ("random", 0), ("random", 1))
     ]
-    assert found.mask.warnings == ()
-    masks.save(found.mask, tmp_path / "little.safetensors")
-    assert masks.load(tmp_path / "little.safetensors") == found.mask
-    write(found, tmp_path / "report")
+    assert small_circuit.mask.warnings == ()
+    masks.save(small_circuit.mask, tmp_path / "little.safetensors")
+    assert masks.load(tmp_path / "little.safetensors") == small_circuit.mask
+    write(small_circuit, tmp_path / "report")
     page = (tmp_path / "report" / "circuit.html").read_text()
     assert "for solvable" in page
     assert page.count("<img ") == 2
     lines = (tmp_path / "report" / "curves.csv").read_text().splitlines()
-    assert len(lines) == 1 + 10 * len(found.curves)
+    assert len(lines) == 1 + 10 * len(small_circuit.curves)
 
 
 def _all_cut(loaded, found):

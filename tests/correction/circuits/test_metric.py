@@ -27,22 +27,22 @@ HALF = (MODEL + NOTHING) / 2
 def test_faithfulness_is_the_share_of_the_way():
     for share in (-0.5, 0.0, 0.3, 1.0, 1.7):
         circuit = NOTHING + share * (MODEL - NOTHING)
-        found = faithfulness(circuit, MODEL, NOTHING)
+        estimate = faithfulness(circuit, MODEL, NOTHING)
         # Each row lies the same share of its own way: paired, the interval has no width.
-        assert (found.value, found.low, found.high) == pytest.approx((share, share, share))
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx((share, share, share))
 
 
 def test_its_interval_is_that_of_a_bootstrap_over_rows():
     circuit = np.array([1.0, 4.0, 3.0, 2.0])
-    found = faithfulness(circuit, MODEL, NOTHING)
-    assert found.value == pytest.approx((2.5 - 1) / (4 - 1))
+    estimate = faithfulness(circuit, MODEL, NOTHING)
+    assert estimate.value == pytest.approx((2.5 - 1) / (4 - 1))
     generator = np.random.default_rng(0)
     drawn = []
     for _ in range(4000):
         rows = generator.integers(4, size=4)
         m, n, e = circuit[rows].mean(), MODEL[rows].mean(), NOTHING[rows].mean()
         drawn.append((m - e) / (n - e))
-    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.04)
+    assert (estimate.low, estimate.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.04)
 
 
 def test_it_is_undefined_where_there_is_nothing_to_explain():
@@ -56,13 +56,13 @@ def test_areas_are_trapezoids_over_the_shares_themselves():
     perfect = areas(SHARES, [MODEL] * 10, MODEL, NOTHING)
     assert (perfect.performance.value, perfect.distance.value) == pytest.approx((1, 0))
     rising = [NOTHING + share * (MODEL - NOTHING) for share in SHARES]
-    found = areas(SHARES, rising, MODEL, NOTHING)
-    assert found.performance.value == pytest.approx((1 - 0.001**2) / 2 / 0.999)  # the integral of k, by its width
-    assert found.distance.value == pytest.approx(1 - found.performance.value)
+    curve_areas = areas(SHARES, rising, MODEL, NOTHING)
+    assert curve_areas.performance.value == pytest.approx((1 - 0.001**2) / 2 / 0.999)  # the integral of k, by its width
+    assert curve_areas.distance.value == pytest.approx(1 - curve_areas.performance.value)
     over = [NOTHING + 1.5 * (MODEL - NOTHING)] * 9 + [MODEL]
-    found = areas(SHARES, over, MODEL, NOTHING)
-    assert found.performance.value == pytest.approx((1.5 * 0.499 + 1.25 * 0.5) / 0.999)
-    assert found.distance.value == pytest.approx((0.5 * 0.499 + 0.25 * 0.5) / 0.999)
+    curve_areas = areas(SHARES, over, MODEL, NOTHING)
+    assert curve_areas.performance.value == pytest.approx((1.5 * 0.499 + 1.25 * 0.5) / 0.999)
+    assert curve_areas.distance.value == pytest.approx((0.5 * 0.499 + 0.25 * 0.5) / 0.999)
 
 
 def test_distance_has_no_sign():
@@ -89,10 +89,10 @@ def trier(worth):
 
 def test_a_curve_reads_each_size_once_and_rounds_down():
     tried = trier(lambda size: size / 100)
-    found = curve(tried, "lrp")
-    assert found.counts == (0, 0, 0, 1, 2, 5, 10, 20, 50, 100)
+    lrp_curve = curve(tried, "lrp")
+    assert lrp_curve.counts == (0, 0, 0, 1, 2, 5, 10, 20, 50, 100)
     assert tried.reader.read_sizes == [1, 2, 5, 10, 20, 50]
-    assert [each.value for each in found.faithfulness] == pytest.approx([count / 100 for count in found.counts])
+    assert [each.value for each in lrp_curve.faithfulness] == pytest.approx([count / 100 for count in lrp_curve.counts])
 
 
 @pytest.mark.parametrize("needed", [1, 3, 17, 20, 21, 63, 99])
@@ -165,10 +165,10 @@ def test_where_all_paths_outside_are_zero_the_area_is_one(one_neuron, criterion)
     assert auroc(order, truth) == 1
     reader = TaskReader(loaded, rows, settings)
     model, nothing = reader.read(), reader.read(reader.nothing)
-    found = curve(CircuitEvaluator(reader, order, ZERO, model, nothing), criterion)
-    assert found.counts[0] == 1  # .001 of 1,040
-    assert found.areas.performance.value == pytest.approx(1, abs=1e-4)
-    assert found.areas.distance.value == pytest.approx(0, abs=1e-4)
+    criterion_curve = curve(CircuitEvaluator(reader, order, ZERO, model, nothing), criterion)
+    assert criterion_curve.counts[0] == 1  # .001 of 1,040
+    assert criterion_curve.areas.performance.value == pytest.approx(1, abs=1e-4)
+    assert criterion_curve.areas.distance.value == pytest.approx(0, abs=1e-4)
     kept = top_components(order, 1)
     assert measure_necessity(reader, kept, ZERO, model, nothing).value == pytest.approx(1, abs=1e-4)
     alone = reader.read(kept)
@@ -207,10 +207,10 @@ def with_planted(tmp_path_factory):
 
 
 def test_a_planted_circuit_is_found(with_planted):
-    found = planted.measure(with_planted, ("lrp", "gradient", "random"), ("absolute",))
-    assert found["accuracy"] > 0.95
-    assert found["faithfulness of the planted"] > 0.9
-    assert found["auroc"]["lrp absolute"] == found["auroc"]["gradient absolute"] == 1
+    figures = planted.measure(with_planted, ("lrp", "gradient", "random"), ("absolute",))
+    assert figures["accuracy"] > 0.95
+    assert figures["faithfulness of the planted"] > 0.9
+    assert figures["auroc"]["lrp absolute"] == figures["auroc"]["gradient absolute"] == 1
     floors = [
         auroc(relevance(with_planted, (), Settings("head", random_seed=seed), "random"), planted.planted(with_planted))
         for seed in range(200)

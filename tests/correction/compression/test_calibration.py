@@ -6,19 +6,19 @@ from correction.errors import CompressionError
 
 
 def test_short_passages_are_packed_whole_in_a_drawn_order_without_padding(model, texts):
-    found = calibrate(model, texts, windows=8, window=16, seed=3)
+    calibration = calibrate(model, texts, windows=8, window=16, seed=3)
     order = np.random.default_rng(3).permutation(len(texts))
     ids = model.tokenizer("\n\n".join(texts.texts[place] for place in order))["input_ids"]
-    assert found.ids.flatten().tolist() == ids[: 8 * 16]
-    assert found.ids.shape == (8, 16)
+    assert calibration.ids.flatten().tolist() == ids[: 8 * 16]
+    assert calibration.ids.shape == (8, 16)
 
 
 def test_the_seed_draws_the_order_and_all_of_it_is_recorded(model, texts):
     one, other = (calibrate(model, texts, windows=4, window=16, seed=seed) for seed in (0, 1))
     assert one.ids.tolist() != other.ids.tolist()
-    told = other.described()
-    assert (told["windows"], told["window"], told["seed"], told["size"]) == (4, 16, 1, 60)
-    assert told["sha256"] == texts.sha256[:16] and told["name"] == "passages.txt"
+    description = other.described()
+    assert (description["windows"], description["window"], description["seed"], description["size"]) == (4, 16, 1, 60)
+    assert description["sha256"] == texts.sha256[:16] and description["name"] == "passages.txt"
 
 
 def test_the_window_is_the_context_where_that_is_under_2048_tokens(model, texts):

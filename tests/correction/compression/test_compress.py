@@ -49,18 +49,18 @@ def same(found, expected):
 
 def test_all_seven_linear_matrices_of_each_block_and_nothing_else(model, folder, calibration):
     before = load(folder, device="cpu")
-    found = compress(model, calibration, Plan("magnitude", 0.5))
-    assert {name.split(".")[-2] for name in found.cut} == set(NAMES) and len(found.cut) == 14
+    compressed = compress(model, calibration, Plan("magnitude", 0.5))
+    assert {name.split(".")[-2] for name in compressed.cut} == set(NAMES) and len(compressed.cut) == 14
     parameters = dict(model.model.named_parameters())
     for name, parameter in before.model.named_parameters():
-        if name not in found.cut:  # embeddings, head, norms
+        if name not in compressed.cut:  # embeddings, head, norms
             assert torch.equal(parameters[name], parameter), name
         else:
             zeroed = torch.zeros(parameter.numel(), dtype=torch.bool)
-            zeroed[torch.from_numpy(found.cut[name])] = True
+            zeroed[torch.from_numpy(compressed.cut[name])] = True
             expected = parameter.detach().flatten().masked_fill(zeroed, 0).view_as(parameter)
             assert torch.equal(parameters[name], expected), name
-    assert found.count == found.total // 2
+    assert compressed.count == compressed.total // 2
 
 
 def test_wanda_at_once_is_its_formula(model, calibration):
@@ -81,29 +81,29 @@ def test_wanda_block_by_block_is_its_formula_on_pruned_inputs(model, calibration
                 name = place.name.removeprefix("weights.").removesuffix(".weight")
                 place.module.weight.view(-1)[torch.from_numpy(expected[name])] = 0
     fresh = load(model.path, device="cpu")
-    found = cut_of(compress(fresh, calibration, Plan("wanda", 0.5)))
-    same(found, expected)
+    cut = cut_of(compress(fresh, calibration, Plan("wanda", 0.5)))
+    same(cut, expected)
     at_once = cut_of(compress(load(model.path, device="cpu"), calibration, Plan("wanda", 0.5, sequential=False)))
     later, first = "model.layers.1.mlp.down_proj", "model.layers.0.mlp.down_proj"
-    assert (found[first] == at_once[first]).all() and (found[later] != at_once[later]).any()
+    assert (cut[first] == at_once[first]).all() and (cut[later] != at_once[later]).any()
 
 
 def test_wanda_by_pattern_cuts_two_of_every_four(model, calibration):
     w, x = weights(model), norms(model, calibration.ids)
-    found = cut_of(compress(model, calibration, Plan("wanda", pattern="2:4", sequential=False)))
+    cut = cut_of(compress(model, calibration, Plan("wanda", pattern="2:4", sequential=False)))
     for name, each in w.items():
         groups = (np.abs(each) * x[name]).reshape(-1, 4)
         expected = np.sort((np.arange(len(groups))[:, None] * 4 + np.argsort(groups, axis=1)[:, :2]).reshape(-1))
-        np.testing.assert_array_equal(found[name], expected)
+        np.testing.assert_array_equal(cut[name], expected)
 
 
 def test_ria_is_its_formula(model, calibration):
     w, x = weights(model), norms(model, calibration.ids)
-    found = cut_of(compress(model, calibration, Plan("ria", 0.5, sequential=False)))
+    cut = cut_of(compress(model, calibration, Plan("ria", 0.5, sequential=False)))
     for name, each in w.items():
         size = np.abs(each)
         score = (size / size.sum(0) + size / size.sum(1, keepdims=True)) * x[name] ** 0.5
-        np.testing.assert_array_equal(found[name], lowest(score, size.size // 2))
+        np.testing.assert_array_equal(cut[name], lowest(score, size.size // 2))
 
 
 def test_magnitude_and_the_scopes(folder, calibration):
@@ -140,7 +140,7 @@ def test_the_gradient_of_a_weight_is_that_of_autograd(model, calibration, sign, 
     """Of the largest logit at the last token, or the mean over tokens; |mean over windows|, or mean of |…|."""
     from correction.compression import methods
 
-    found = methods.whole_model_scores(model, calibration, Plan("gradient", 0.5, sign=sign, output=output)).scores
+    scores = methods.whole_model_scores(model, calibration, Plan("gradient", 0.5, sign=sign, output=output)).scores
     of_windows = {}
     for ids in calibration.ids:
         best = model.model(input_ids=ids[None], use_cache=False).logits.amax(-1)[0]
@@ -149,23 +149,23 @@ def test_the_gradient_of_a_weight_is_that_of_autograd(model, calibration, sign, 
         for name, parameter in model.model.named_parameters():
             of_windows.setdefault(name, []).append((parameter * parameter.grad).detach())
     for name, each in of_windows.items():
-        if f"weights.{name}" in found:
+        if f"weights.{name}" in scores:
             stacked = torch.stack(each)
             expected = stacked.abs().mean(0) if sign == "absolute" else stacked.mean(0).abs()
-            torch.testing.assert_close(found[f"weights.{name}"], expected, rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(scores[f"weights.{name}"], expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("budget", [{"fraction": 0.5}, {"pattern": "2:4"}])
 def test_every_method_cuts_exactly_half_and_twice_the_same(folder, calibration, method, budget):
-    found = [compress(load(folder, device="cpu"), calibration, Plan(method, **budget)) for _ in range(2)]
-    assert found[0].count == found[0].total // 2
-    same(cut_of(found[0]), cut_of(found[1]))
-    for name, parameter in found[0].changed.items():
+    runs = [compress(load(folder, device="cpu"), calibration, Plan(method, **budget)) for _ in range(2)]
+    assert runs[0].count == runs[0].total // 2
+    same(cut_of(runs[0]), cut_of(runs[1]))
+    for name, parameter in runs[0].changed.items():
         zeros = np.flatnonzero(parameter.detach().numpy().reshape(-1) == 0)
-        np.testing.assert_array_equal(zeros, found[0].cut[name])
+        np.testing.assert_array_equal(zeros, runs[0].cut[name])
         if "pattern" in budget:
-            assert (np.bincount(found[0].cut[name] // 4) == 2).all()
+            assert (np.bincount(runs[0].cut[name] // 4) == 2).all()
 
 
 def test_sparsegpt_reads_pruned_inputs_and_changes_what_stays(folder, calibration):

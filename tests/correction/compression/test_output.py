@@ -40,25 +40,25 @@ def half_folder(folder, tmp_path_factory):
 
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt"])
 def test_plain_transformers_loads_what_was_compressed(model, calibration, tmp_path, method):
-    found = compress(model, calibration, Plan(method, pattern="2:4"))
-    write_checkpoint(model, found, tmp_path / "out")
+    compressed = compress(model, calibration, Plan(method, pattern="2:4"))
+    write_checkpoint(model, compressed, tmp_path / "out")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     assert torch.equal(logits(again), logits(model.model))
     for name, parameter in again.named_parameters():
-        if name in found.cut:
+        if name in compressed.cut:
             groups = (parameter == 0).reshape(-1, 4).sum(1)
             assert (groups == 2).all(), name
 
 
 def test_the_config_is_the_models_own_and_the_provenance_lies_beside_it(model, calibration, tmp_path):
-    found = compress(model, calibration, Plan("sparsegpt", 0.5))
-    write_checkpoint(model, found, tmp_path / "out")
+    compressed = compress(model, calibration, Plan("sparsegpt", 0.5))
+    write_checkpoint(model, compressed, tmp_path / "out")
     assert (tmp_path / "out" / "config.json").read_bytes() == (model.path / "config.json").read_bytes()
     assert "sparsity" not in (tmp_path / "out" / "config.json").read_text()
-    told = json.loads((tmp_path / "out" / "excise.json").read_text())
-    assert told["base"]["fingerprint"] == masks.fingerprint(model.path)
-    assert told["made"]["criterion"] == "sparsegpt"
-    assert told["made"]["compression"] == {
+    provenance = json.loads((tmp_path / "out" / "excise.json").read_text())
+    assert provenance["base"]["fingerprint"] == masks.fingerprint(model.path)
+    assert provenance["made"]["criterion"] == "sparsegpt"
+    assert provenance["made"]["compression"] == {
         "method": "sparsegpt",
         "fraction": 0.5,
         "scope": "matrix",
@@ -66,8 +66,8 @@ def test_the_config_is_the_models_own_and_the_provenance_lies_beside_it(model, c
         "damping": 0.01,
         "columns": 128,
     }
-    assert told["made"]["text"]["windows"] == 8 and told["made"]["text"]["window"] == 16
-    assert told["cut_weights"] * 2 == told["weights"] == sum(told["cut"].values()) * 2
+    assert provenance["made"]["text"]["windows"] == 8 and provenance["made"]["text"]["window"] == 16
+    assert provenance["cut_weights"] * 2 == provenance["weights"] == sum(provenance["cut"].values()) * 2
     assert masks.fingerprint(tmp_path / "out") != masks.fingerprint(model.path)
 
 
@@ -75,13 +75,13 @@ def test_what_was_not_cut_keeps_its_bits_though_scores_were_made_in_float32(half
     from correction.compression import calibrate
 
     loaded = load(half_folder, dtype="float32", device="cpu")
-    found = compress(loaded, calibrate(loaded, texts, windows=8, window=16), Plan("ria", 0.5))
-    write_checkpoint(loaded, found, tmp_path / "out")
+    compressed = compress(loaded, calibrate(loaded, texts, windows=8, window=16), Plan("ria", 0.5))
+    write_checkpoint(loaded, compressed, tmp_path / "out")
     before, after = (load_file(each / "model.safetensors") for each in (half_folder, tmp_path / "out"))
     assert before.keys() == after.keys()
     for name, tensor in before.items():
         expected = tensor.clone()
-        expected.view(-1)[torch.from_numpy(found.cut.get(name, np.empty(0, np.int64)))] = 0
+        expected.view(-1)[torch.from_numpy(compressed.cut.get(name, np.empty(0, np.int64)))] = 0
         assert after[name].dtype == torch.bfloat16 and torch.equal(after[name], expected), name
 
 
@@ -89,31 +89,31 @@ def test_sparsegpts_zeros_are_zeros_in_bfloat16_too(half_folder, texts, tmp_path
     from correction.compression import calibrate
 
     loaded = load(half_folder, dtype="float32", device="cpu")
-    found = compress(loaded, calibrate(loaded, texts, windows=8, window=16), Plan("sparsegpt", 0.5))
-    write_checkpoint(loaded, found, tmp_path / "out")
+    compressed = compress(loaded, calibrate(loaded, texts, windows=8, window=16), Plan("sparsegpt", 0.5))
+    write_checkpoint(loaded, compressed, tmp_path / "out")
     after = load_file(tmp_path / "out" / "model.safetensors")
-    for name, indices in found.cut.items():
+    for name, indices in compressed.cut.items():
         assert after[name].dtype == torch.bfloat16
-        assert torch.equal(after[name], found.changed[name].detach().bfloat16())
+        assert torch.equal(after[name], compressed.changed[name].detach().bfloat16())
         assert (after[name].flatten()[torch.from_numpy(indices)] == 0).all()
 
 
 def test_a_mask_and_a_checkpoint_of_the_same_cut_say_the_same(model, folder, calibration, tmp_path):
-    found = compress(model, calibration, Plan("wanda", 0.5))
-    mask = as_mask(model, found, "half")
+    compressed = compress(model, calibration, Plan("wanda", 0.5))
+    mask = as_mask(model, compressed, "half")
     masks.save(mask, tmp_path / "half.safetensors")
     again = masks.load(tmp_path / "half.safetensors")
-    assert again.counts["weights"] == found.count and again.meta.made["criterion"] == "wanda"
-    assert (tmp_path / "half.safetensors").stat().st_size * 8 < 1.1 * found.total + 64 * 1024
+    assert again.counts["weights"] == compressed.count and again.meta.made["criterion"] == "wanda"
+    assert (tmp_path / "half.safetensors").stat().st_size * 8 < 1.1 * compressed.total + 64 * 1024
     plain = load(folder, device="cpu")
     with ablated(plain, again):
         assert torch.equal(logits(plain.model), logits(model.model))
 
 
 def test_sparsegpt_is_never_a_mask(model, calibration):
-    found = compress(model, calibration, Plan("sparsegpt", 0.5))
+    compressed = compress(model, calibration, Plan("sparsegpt", 0.5))
     with pytest.raises(CompressionError, match="also changes the weights that stay: write a checkpoint"):
-        as_mask(model, found, "half")
+        as_mask(model, compressed, "half")
 
 
 def test_a_folder_in_use_is_left_alone(model, calibration, tmp_path):
@@ -134,10 +134,10 @@ def run(folder, tmp_path, *more):
 def test_the_command_writes_a_checkpoint(folder, tmp_path):
     result = run(folder, tmp_path, "--method", "sparsegpt", "--pattern", "2:4", "-o", str(tmp_path / "out"), "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["cut_weights"] * 2 == told["weights"] and told["made"]["compression"]["pattern"] == "2:4"
+    document = json.loads(result.stdout)
+    assert document["cut_weights"] * 2 == document["weights"] and document["made"]["compression"]["pattern"] == "2:4"
     assert {"config.json", "model.safetensors", "excise.json", "tokenizer.json"} <= {
-        path.name for path in Path(told["folder"]).iterdir()
+        path.name for path in Path(document["folder"]).iterdir()
     }
 
 

@@ -44,8 +44,8 @@ def test_what_does_not_go_together_is_refused_before_the_work(given, words):
     ],
 )
 def test_scope_and_order_are_those_of_the_source_unless_asked_otherwise(method, scope, by_block):
-    told = Plan(method, 0.5).described()
-    assert (told["scope"], told["sequential"], told["fraction"]) == (scope, by_block, 0.5)
+    description = Plan(method, 0.5).described()
+    assert (description["scope"], description["sequential"], description["fraction"]) == (scope, by_block, 0.5)
 
 
 def test_only_random_records_a_seed_of_its_own():

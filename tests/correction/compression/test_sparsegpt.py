@@ -19,14 +19,14 @@ def derived(weight, inputs, *, width, fraction=None, pattern=None, damping=0.01)
     """One column after the other: what is settled stays, and the rest is the least-squares answer to it."""
     hessian = 2 * inputs.T @ inputs / len(inputs)
     hessian = hessian + damping * np.diag(hessian).mean() * np.eye(len(hessian))
-    found, cut = weight.copy(), np.zeros(weight.shape, bool)
+    solution, cut = weight.copy(), np.zeros(weight.shape, bool)
     columns = weight.shape[1]
     cost = [1 / np.linalg.inv(hessian[i:, i:])[0, 0] for i in range(columns)]
     n, m = map(int, pattern.split(":")) if pattern else (0, width)
     for i in range(columns):
         if i % m == 0:
             group = slice(i, min(i + m, columns))
-            saliency = found[:, group] ** 2 * cost[group]
+            saliency = solution[:, group] ** 2 * cost[group]
             if pattern:
                 for row, each in enumerate(saliency):
                     cut[row, i + np.argsort(each)[:n]] = True
@@ -35,19 +35,19 @@ def derived(weight, inputs, *, width, fraction=None, pattern=None, damping=0.01)
                 flags = np.zeros(saliency.size, bool)
                 flags[order] = True
                 cut[:, group] = flags.reshape(saliency.shape)
-        found[cut[:, i], i] = 0
+        solution[cut[:, i], i] = 0
         rest = slice(i + 1, columns)
         done = slice(0, i + 1)
-        change = (found[:, done] - weight[:, done]) @ hessian[done, rest]
+        change = (solution[:, done] - weight[:, done]) @ hessian[done, rest]
         if i + 1 < columns:
-            found[:, rest] = weight[:, rest] - change @ np.linalg.inv(hessian[rest, rest])
-    return found, cut
+            solution[:, rest] = weight[:, rest] - change @ np.linalg.inv(hessian[rest, rest])
+    return solution, cut
 
 
 def ours(weight, inputs, **budget):
     hessian = torch.from_numpy(2 * inputs.T @ inputs / len(inputs)).float()
-    found, cut = pruned("w", torch.from_numpy(weight).float(), hessian, **budget)
-    return found.numpy(), cut.numpy()
+    solution, cut = pruned("w", torch.from_numpy(weight).float(), hessian, **budget)
+    return solution.numpy(), cut.numpy()
 
 
 @pytest.mark.parametrize("width", [4, 8, 12, 128])
@@ -56,10 +56,10 @@ def ours(weight, inputs, **budget):
 def test_it_is_what_its_definition_gives_in_float64(width, budget, seed):
     weight, inputs = problem(seed=seed)
     expected, expected_cut = derived(weight, inputs, width=width, **budget)
-    found, cut = ours(weight, inputs, width=width, **budget)
+    solution, cut = ours(weight, inputs, width=width, **budget)
     assert (cut == expected_cut).all()
-    assert (found[cut] == 0).all()
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4)
+    assert (solution[cut] == 0).all()
+    np.testing.assert_allclose(solution, expected, rtol=2e-3, atol=2e-4)
 
 
 def test_the_first_weight_cut_is_the_surgeon_of_hassibi_and_stork():
@@ -68,25 +68,25 @@ def test_the_first_weight_cut_is_the_surgeon_of_hassibi_and_stork():
     hessian += 0.01 * np.diag(hessian).mean() * np.eye(12)
     inverse = np.linalg.inv(hessian)
     weight[0, 0] = 1e-3  # first of all to go
-    found, cut = ours(weight, inputs, fraction=1 / 12)
+    solution, cut = ours(weight, inputs, fraction=1 / 12)
     assert np.flatnonzero(cut).tolist() == [0]
-    np.testing.assert_allclose(found, weight - weight[0, 0] / inverse[0, 0] * inverse[:1], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(solution, weight - weight[0, 0] / inverse[0, 0] * inverse[:1], rtol=1e-3, atol=1e-5)
 
 
 def test_it_leaves_less_error_than_the_same_cut_without_making_up_for_it():
     weight, inputs = problem()
-    found, cut = ours(weight, inputs, fraction=0.5)
-    left, alone = (np.linalg.norm(inputs @ (each - weight).T) for each in (found, np.where(cut, 0, weight)))
+    solution, cut = ours(weight, inputs, fraction=0.5)
+    left, alone = (np.linalg.norm(inputs @ (each - weight).T) for each in (solution, np.where(cut, 0, weight)))
     assert left < 0.8 * alone
 
 
 def test_inputs_that_are_never_there_are_cut_first_and_do_not_spoil_the_inverse():
     weight, inputs = problem()
     inputs[:, [2, 7]] = 0
-    found, cut = ours(weight, inputs, fraction=2 / 12)
+    solution, cut = ours(weight, inputs, fraction=2 / 12)
     assert cut[:, [2, 7]].all() and cut.sum() == 12
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(found[~cut], weight[~cut], rtol=1e-3)
+    assert np.isfinite(solution).all()
+    np.testing.assert_allclose(solution[~cut], weight[~cut], rtol=1e-3)
 
 
 def test_the_hessian_is_twice_the_mean_product_of_inputs_in_any_batches():

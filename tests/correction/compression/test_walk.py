@@ -48,24 +48,24 @@ def entering(loaded, ids):
 def test_each_matrix_reads_what_it_reads_in_the_whole_model(tmp_path, texts, family, tokens):
     loaded = load(save_family(family, tmp_path), dtype="float32", device="cpu")
     calibration = calibrate(loaded, texts, windows=8, window=16)
-    expected, found = entering(loaded, calibration.ids), {}
+    expected, inputs = entering(loaded, calibration.ids), {}
     walk(
         loaded,
         calibration,
         Inputs,
-        lambda read: found.update({place.name: each.all() for place, each in read}),
+        lambda read: inputs.update({place.name: each.all() for place, each in read}),
         tokens=tokens,
     )
-    assert found.keys() == expected.keys()
+    assert inputs.keys() == expected.keys()
     for name, x in expected.items():
-        torch.testing.assert_close(found[name], x, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(inputs[name], x, rtol=1e-4, atol=1e-5)
 
 
 def test_a_block_reads_what_the_pruned_blocks_before_it_make(model, calibration):
-    found = {}
+    inputs = {}
 
     def prune(read):
-        found.update({place.name: each.all() for place, each in read})
+        inputs.update({place.name: each.all() for place, each in read})
         for place, _ in read:
             place.module.weight[::2] = 0
 
@@ -73,14 +73,14 @@ def test_a_block_reads_what_the_pruned_blocks_before_it_make(model, calibration)
     after = entering(model, calibration.ids)  # all blocks are pruned now
     first = [place.name for place in linear_matrices(model, 1)][:3]
     for name in first:  # q, k, v of the second block: what they read depends on the first one alone
-        torch.testing.assert_close(found[name], after[name], rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(found[linear_matrices(model, 0)[6].name], after[linear_matrices(model, 0)[6].name])
+        torch.testing.assert_close(inputs[name], after[name], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(inputs[linear_matrices(model, 0)[6].name], after[linear_matrices(model, 0)[6].name])
 
 
 def test_statistics_of_one_block_are_alive_at_a_time_and_matrices_that_read_the_same_share_them(tmp_path, texts):
     loaded = load(save_tiny(tmp_path, num_hidden_layers=6), device="cpu")
     calibration = calibrate(loaded, texts, windows=8, window=16)
-    alive, most, made = weakref.WeakSet(), [], []
+    alive, alive_counts, made = weakref.WeakSet(), [], []
 
     class Counted(Inputs):
         def __init__(self, channels, device):
@@ -88,10 +88,10 @@ def test_statistics_of_one_block_are_alive_at_a_time_and_matrices_that_read_the_
             gc.collect()
             alive.add(self)
             made.append(1)
-            most.append(len(alive))
+            alive_counts.append(len(alive))
 
     walk(loaded, calibration, Counted, lambda read: None, tokens=16)
-    assert max(most) == 4  # of seven matrices: q k v, o, gate up, down
+    assert max(alive_counts) == 4  # of seven matrices: q k v, o, gate up, down
     assert len(made) == 4 * 6
 
 

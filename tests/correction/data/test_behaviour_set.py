@@ -51,40 +51,47 @@ def test_those_whose_responses_show_the_behaviour_are_kept_in_order(tiny):
     expected = answers(tiny, CANDIDATES, max_new_tokens=12)
     ratios = np.array([response_uniqueness_ratio(tokens) for tokens in expected])
     limit = float(np.median(ratios))
-    told = []
-    found = build(
-        tiny, CANDIDATES, RepetitionDetector(limit), max_new_tokens=12, tokens=64, progress=lambda *a: told.append(a)
+    calls = []
+    behaviour_set = build(
+        tiny, CANDIDATES, RepetitionDetector(limit), max_new_tokens=12, tokens=64, progress=lambda *a: calls.append(a)
     )
-    assert [list(response.tokens) for response in found.responses] == expected
-    assert [response.prompt for response in found.responses] == list(CANDIDATES.texts)
-    assert found.scores.dtype == np.float64
-    assert found.scores.tolist() == ratios.tolist()
-    assert found.flags.tolist() == [ratio <= limit and bool(t) for ratio, t in zip(ratios, expected, strict=True)]
-    assert 0 < len(found.selected) < len(CANDIDATES)
-    assert found.selected.texts == tuple(t for t, flag in zip(CANDIDATES.texts, found.flags, strict=True) if flag)
-    assert (found.selected.name, found.selected.kind) == ("words.txt", "prompt")
-    assert told[-1] == ("responses", len(CANDIDATES), len(CANDIDATES))
+    assert [list(response.tokens) for response in behaviour_set.responses] == expected
+    assert [response.prompt for response in behaviour_set.responses] == list(CANDIDATES.texts)
+    assert behaviour_set.scores.dtype == np.float64
+    assert behaviour_set.scores.tolist() == ratios.tolist()
+    assert behaviour_set.flags.tolist() == [
+        ratio <= limit and bool(t) for ratio, t in zip(ratios, expected, strict=True)
+    ]
+    assert 0 < len(behaviour_set.selected) < len(CANDIDATES)
+    assert behaviour_set.selected.texts == tuple(
+        t for t, flag in zip(CANDIDATES.texts, behaviour_set.flags, strict=True) if flag
+    )
+    assert (behaviour_set.selected.name, behaviour_set.selected.kind) == ("words.txt", "prompt")
+    assert calls[-1] == ("responses", len(CANDIDATES), len(CANDIDATES))
 
 
 def test_the_text_of_a_response_is_scored(tiny):
-    found = build(tiny, CANDIDATES, ToxicityDetector(Vowels(), 0.3), max_new_tokens=6)
-    assert found.scores.tolist() == Vowels().score([response.text for response in found.responses]).tolist()
-    assert found.flags.tolist() == (found.scores >= 0.3).tolist()
+    behaviour_set = build(tiny, CANDIDATES, ToxicityDetector(Vowels(), 0.3), max_new_tokens=6)
+    assert (
+        behaviour_set.scores.tolist()
+        == Vowels().score([response.text for response in behaviour_set.responses]).tolist()
+    )
+    assert behaviour_set.flags.tolist() == (behaviour_set.scores >= 0.3).tolist()
 
 
 def test_copies_are_answered_once_the_first_stays(tiny):
     candidates = ReferenceSet(("the  Cat", "a dog", "The cat ", "a dog", "red sea"), "c", "prompt")
-    found = build(tiny, candidates, RegexDetector("(?s).*"), max_new_tokens=4)
-    assert found.answered.texts == found.selected.texts == ("the  Cat", "a dog", "red sea")
-    assert (found.candidates, found.duplicates, found.too_long) == (5, 2, 0)
+    behaviour_set = build(tiny, candidates, RegexDetector("(?s).*"), max_new_tokens=4)
+    assert behaviour_set.answered.texts == behaviour_set.selected.texts == ("the  Cat", "a dog", "red sea")
+    assert (behaviour_set.candidates, behaviour_set.duplicates, behaviour_set.too_long) == (5, 2, 0)
 
 
 def test_prompts_too_long_are_left_out_and_counted(tiny):
     room = tiny.context_length - 10
     candidates = ReferenceSet(("cat " * room, "a dog", "sea " * 500, "red sea"), "c", "prompt")
-    found = build(tiny, candidates, RegexDetector("(?s).*"), max_new_tokens=10)
-    assert found.answered.texts == ("a dog", "red sea")
-    assert (found.too_long, found.duplicates) == (2, 0)
+    behaviour_set = build(tiny, candidates, RegexDetector("(?s).*"), max_new_tokens=10)
+    assert behaviour_set.answered.texts == ("a dog", "red sea")
+    assert (behaviour_set.too_long, behaviour_set.duplicates) == (2, 0)
 
 
 def test_texts_are_no_candidates(tiny):
@@ -97,11 +104,11 @@ def test_of_several_responses_the_first_that_shows_it_is_kept(tiny):
     every = build(tiny, CANDIDATES, RegexDetector("(?s).*"), **options)
     assert len(every.responses) == 3 * len(every.answered)
     word = every.responses[1].text.split()[0]
-    found = build(tiny, CANDIDATES, RegexDetector(rf"^{word}\b"), **options)
-    for prompt, response in zip(found.selected.texts, found.selected.responses, strict=True):
+    behaviour_set = build(tiny, CANDIDATES, RegexDetector(rf"^{word}\b"), **options)
+    for prompt, response in zip(behaviour_set.selected.texts, behaviour_set.selected.responses, strict=True):
         said = [each.text for each in every.responses if each.prompt == prompt]
         assert response == next(text for text in said if text.split()[:1] == [word])
-    assert found.described()["samples"] == 3
+    assert behaviour_set.described()["samples"] == 3
 
 
 def test_where_none_fits_that_is_said(tiny):
@@ -112,10 +119,10 @@ def test_where_none_fits_that_is_said(tiny):
 
 
 def test_raw_prompts_go_without_the_chat_template(tiny):
-    found = build(tiny, CANDIDATES, RegexDetector("(?s).*"), raw=True, max_new_tokens=8)
+    behaviour_set = build(tiny, CANDIDATES, RegexDetector("(?s).*"), raw=True, max_new_tokens=8)
     expected = generate(tiny, encode(tiny, CANDIDATES, raw=True, room=8), max_new_tokens=8)
-    assert [list(response.tokens) for response in found.responses] == expected
-    assert found.raw
+    assert [list(response.tokens) for response in behaviour_set.responses] == expected
+    assert behaviour_set.raw
 
 
 @pytest.mark.parametrize(
@@ -194,14 +201,17 @@ def test_an_unknown_scorer_is_refused():
 
 def test_a_set_says_how_it_came_about(tiny):
     candidates = ReferenceSet((*CANDIDATES.texts, CANDIDATES.texts[0], "sea " * 500), "c", "prompt")
-    found = build(tiny, candidates, RepetitionDetector(1.0), max_new_tokens=6)
-    assert found.described() == {
+    behaviour_set = build(tiny, candidates, RepetitionDetector(1.0), max_new_tokens=6)
+    assert behaviour_set.described() == {
         "shows": {"kind": "repetition", "threshold": 1.0},
-        "answered": len(found.answered),
+        "answered": len(behaviour_set.answered),
     }
-    assert found.counts()["kept"] == len(found.selected)
-    assert found.counts()["candidates"] == len(found.answered) + found.duplicates + found.too_long
-    json.dumps(found.described())
+    assert behaviour_set.counts()["kept"] == len(behaviour_set.selected)
+    assert (
+        behaviour_set.counts()["candidates"]
+        == len(behaviour_set.answered) + behaviour_set.duplicates + behaviour_set.too_long
+    )
+    json.dumps(behaviour_set.described())
     scorer = load_scorer()
     assert ToxicityDetector(scorer).described() == {
         "kind": "scorer",
@@ -229,8 +239,8 @@ def test_responses_that_come_with_prompts_are_saved_and_asked_anew(tiny, tmp_pat
     given = ReferenceSet(("a dog", "red sea"), "set.jsonl", "prompt", ("said one", "said two"))
     save(given, tmp_path / "set.jsonl")
     assert references.read(tmp_path / "set.jsonl", kind="prompt") == given
-    found = build(tiny, given, RegexDetector("(?s).*"), max_new_tokens=4)
-    assert found.selected.responses == tuple(response.text for response in found.responses)
+    behaviour_set = build(tiny, given, RegexDetector("(?s).*"), max_new_tokens=4)
+    assert behaviour_set.selected.responses == tuple(response.text for response in behaviour_set.responses)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):

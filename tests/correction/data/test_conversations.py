@@ -39,9 +39,9 @@ def write(path, *records):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_first_turn_of_the_user_is_the_prompt_and_its_answer_the_response(tmp_path, shape):
-    found = read(write(tmp_path / "a.jsonl", SHAPES[shape], SHAPES[shape]), kind="prompt")
-    assert found.texts == ("Who are you?", "Who are you?")
-    assert found.responses == ("A model.", "A model.")
+    references = read(write(tmp_path / "a.jsonl", SHAPES[shape], SHAPES[shape]), kind="prompt")
+    assert references.texts == ("Who are you?", "Who are you?")
+    assert references.responses == ("A model.", "A model.")
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -63,16 +63,16 @@ def test_as_text_a_conversation_is_what_user_and_model_say(tmp_path):
 
 def test_an_input_belongs_to_its_instruction(tmp_path):
     row = {"instruction": "Translate.", "input": "chat", "output": "cat"}
-    found = read(write(tmp_path / "a.jsonl", row), kind="prompt")
-    assert (found.texts, found.responses) == (("Translate.\n\nchat",), ("cat",))
+    references = read(write(tmp_path / "a.jsonl", row), kind="prompt")
+    assert (references.texts, references.responses) == (("Translate.\n\nchat",), ("cat",))
     (tmp_path / "a.csv").write_text("instruction,input,output\nTranslate.,chat,cat\n")
     assert read(tmp_path / "a.csv", kind="prompt").texts == ("Translate.\n\nchat",)
 
 
 def test_answers_count_where_every_conversation_has_one(tmp_path):
     unanswered = {"messages": [{"role": "user", "content": "And you?"}]}
-    found = read(write(tmp_path / "a.jsonl", SHAPES["openai"], unanswered), kind="prompt")
-    assert (found.texts, found.responses) == (("Who are you?", "And you?"), None)
+    references = read(write(tmp_path / "a.jsonl", SHAPES["openai"], unanswered), kind="prompt")
+    assert (references.texts, references.responses) == (("Who are you?", "And you?"), None)
 
 
 def test_an_explicit_prompt_comes_before_a_conversation(tmp_path):

@@ -32,20 +32,22 @@ class Fools:
 
 
 def weights(detector, *responses):
-    found = detector.weights(responses, decode)
-    assert [len(each) for each in found] == [len(each.tokens) for each in responses]
-    assert all(each.dtype == np.float64 for each in found)
-    return [each.tolist() for each in found]
+    token_weights = detector.weights(responses, decode)
+    assert [len(each) for each in token_weights] == [len(each.tokens) for each in responses]
+    assert all(each.dtype == np.float64 for each in token_weights)
+    return [each.tolist() for each in token_weights]
 
 
 def test_repetition_happens_where_a_run_ends_that_was_said_before():
-    found = weights(RepetitionDetector(), response(0, 1, 2, 0, 1, 2, 3), response(0, 1), response())
-    assert found == [[0, 0, 0, 0, 0, 1, 0], [0, 0], []]
+    token_weights = weights(RepetitionDetector(), response(0, 1, 2, 0, 1, 2, 3), response(0, 1), response())
+    assert token_weights == [[0, 0, 0, 0, 0, 1, 0], [0, 0], []]
 
 
 def test_toxicity_happens_where_the_score_rises():
-    found = weights(ToxicityDetector(Fools(), 0.3), response(0, 1, 3, 6), response(), response(3, 0), response(1))
-    assert [pytest.approx(each) for each in found] == [[0, 0.4, 0, 0.4], [], [0, 0], [0.4]]
+    token_weights = weights(
+        ToxicityDetector(Fools(), 0.3), response(0, 1, 3, 6), response(), response(3, 0), response(1)
+    )
+    assert [pytest.approx(each) for each in token_weights] == [[0, 0.4, 0, 0.4], [], [0, 0], [0.4]]
 
 
 def test_a_match_happens_at_every_token_that_has_a_character_of_it():
@@ -60,15 +62,15 @@ def test_a_match_happens_at_every_token_that_has_a_character_of_it():
 def test_a_response_that_matches_says_somewhere_what_does(tokens):
     said = response(*tokens)
     for pattern in ("fool", "very", " "):
-        found = sum(weights(RegexDetector(pattern), said)[0])
-        assert (found > 0) == (pattern in said.text)
+        total = sum(weights(RegexDetector(pattern), said)[0])
+        assert (total > 0) == (pattern in said.text)
 
 
 def test_weights_of_a_sample_add_up_to_one(tiny):
     ids = tiny.tokenizer("a cat cat sees cat", add_special_tokens=False)["input_ids"]
     other = tiny.tokenizer("a dog", add_special_tokens=False)["input_ids"]
     samples = [Sample((1,), tuple(ids)), Sample((1, 2), tuple(other)), Sample((1,), ())]
-    found = weight_by_detector(tiny, samples, RegexDetector("cat"))
-    assert found[0].weights == pytest.approx((0, 1 / 3, 1 / 3, 0, 1 / 3))
-    assert sum(found[0].weights) == pytest.approx(1)
-    assert found[1:] == samples[1:]  # where it does not happen, all tokens count alike
+    weighted_samples = weight_by_detector(tiny, samples, RegexDetector("cat"))
+    assert weighted_samples[0].weights == pytest.approx((0, 1 / 3, 1 / 3, 0, 1 / 3))
+    assert sum(weighted_samples[0].weights) == pytest.approx(1)
+    assert weighted_samples[1:] == samples[1:]  # where it does not happen, all tokens count alike

@@ -80,9 +80,9 @@ def test_the_end_token_ends_a_response_and_is_no_part_of_it(tiny):
 
 
 def test_progress_is_told(tiny):
-    told = []
-    generate(tiny, SEQUENCES, max_new_tokens=2, tokens=1, progress=lambda *call: told.append(call))
-    assert told == [("responses", done, 4) for done in (1, 2, 3, 4)]
+    calls = []
+    generate(tiny, SEQUENCES, max_new_tokens=2, tokens=1, progress=lambda *call: calls.append(call))
+    assert calls == [("responses", done, 4) for done in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -148,8 +148,8 @@ def test_uniforms_are_uniform_and_their_streams_apart():
 def test_drawn_tokens_have_the_softmax_probabilities():
     logits = torch.tensor([0.0, 2.0, -1.0, 1.0])
     grid = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
-    found = torch.bincount(sample_tokens(logits.expand(20000, 4), 0.7, grid), minlength=4) / 20000
-    assert found.tolist() == pytest.approx((logits / 0.7).softmax(-1).tolist(), abs=1e-4)
+    frequencies = torch.bincount(sample_tokens(logits.expand(20000, 4), 0.7, grid), minlength=4) / 20000
+    assert frequencies.tolist() == pytest.approx((logits / 0.7).softmax(-1).tolist(), abs=1e-4)
 
 
 def test_a_draw_is_safe_at_the_edges():

@@ -191,11 +191,11 @@ def test_csv_columns_can_be_named(tmp_path):
 def test_responses_come_with_their_prompts_and_stay_with_them(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"prompt": "p{n}", "response": "r{n}"}}\n' for n in range(4)))
-    found = read(path, kind="prompt")
-    assert found.responses == ("r0", "r1", "r2", "r3")
-    for part in found.split(0.5):
+    references = read(path, kind="prompt")
+    assert references.responses == ("r0", "r1", "r2", "r3")
+    for part in references.split(0.5):
         assert part.responses == tuple(text.replace("p", "r") for text in part.texts)
-    assert found.sha256 != ReferenceSet(found.texts, "a", "prompt").sha256
+    assert references.sha256 != ReferenceSet(references.texts, "a", "prompt").sha256
     both = ReferenceSet(("a", "responses", "b"), "x", "prompt"), ReferenceSet(("a",), "x", "prompt", ("b",))
     assert both[0].sha256 == both[0].sha256 != both[1].sha256
     path.write_text('{"prompt": "x", "response": "\\n\\n"}\n')  # a response may be of white space alone

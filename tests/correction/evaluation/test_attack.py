@@ -23,8 +23,8 @@ def test_an_answer_succeeds_by_length_and_by_phrases():
 
 def test_a_template_with_a_system_prompt_of_its_own_loses_it(tiny):
     tiny.tokenizer.chat_template = WITH_DEFAULT
-    told, bare, sampled = (tiny.tokenizer.decode(request(tiny, "why", form)) for form in FORMS)
-    assert told.split() == ["<s>", "tree", "<end>", "<user>", "why", "<end>", "<answer>"]
+    system, bare, sampled = (tiny.tokenizer.decode(request(tiny, "why", form)) for form in FORMS)
+    assert system.split() == ["<s>", "tree", "<end>", "<user>", "why", "<end>", "<answer>"]
     assert bare.split() == sampled.split() == ["<user>", "why", "<end>", "<answer>"]
 
 
@@ -45,17 +45,17 @@ def test_any_of_the_samples_counts_and_greedy_answers_are_one_each(tiny, monkeyp
 
     monkeypatch.setattr(attacks, "generate", answer)
     monkeypatch.setattr(tiny.tokenizer, "decode", lambda ids, **_: said[tiny.tokenizer.convert_ids_to_tokens(ids)[0]])
-    found = attack(tiny, ["why", "who"], "sampled", samples=3)
-    assert (found.succeeded, found.refused) == ((True, False), (True, True))
-    assert (found.rate.count, found.rate.total) == (1, 2)
-    found = attack(tiny, ["why", "who"], "bare", samples=3)
-    assert found.succeeded == (True, False)
+    result = attack(tiny, ["why", "who"], "sampled", samples=3)
+    assert (result.succeeded, result.refused) == ((True, False), (True, True))
+    assert (result.rate.count, result.rate.total) == (1, 2)
+    result = attack(tiny, ["why", "who"], "bare", samples=3)
+    assert result.succeeded == (True, False)
     assert asked == [(3, 1.0), (1, 0.0)]
-    assert found.words == pytest.approx((20 + 1) / 2)
+    assert result.words == pytest.approx((20 + 1) / 2)
 
 
 def test_a_real_run_counts_every_request(tiny):
     for form in FORMS:
-        found = attack(tiny, ["why", "who are you"], form, max_new_tokens=6, samples=2)
-        assert len(found.succeeded) == found.rate.total == 2
-        assert found.rate.count == 0  # six tokens are not twenty words
+        result = attack(tiny, ["why", "who are you"], form, max_new_tokens=6, samples=2)
+        assert len(result.succeeded) == result.rate.total == 2
+        assert result.rate.count == 0  # six tokens are not twenty words

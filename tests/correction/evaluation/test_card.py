@@ -23,8 +23,8 @@ def mask(tiny):
 def test_every_figure_is_that_of_its_own_measurement(tiny, mask):
     reading = CardOptions(max_new_tokens=6, copies=7, copy_length=5)
     made = card(tiny, mask, {"one": TEXTS, "two": PROMPTS}, PROMPTS, reading=reading)
-    found = {each.measure: each for each in made.statements}
-    assert list(found) == [
+    statements = {each.measure: each for each in made.statements}
+    assert list(statements) == [
         *("one: perplexity", "one: KL, nats a token", "one: top-1 agreement"),
         *("two: perplexity", "two: KL, nats a token", "two: top-1 agreement"),
         *("own answers: KL, nats a token", "own answers: top-1 agreement"),
@@ -35,7 +35,7 @@ def test_every_figure_is_that_of_its_own_measurement(tiny, mask):
         evaluated = said[each is not None]
 
         def figure(name, side=side):
-            return getattr(found[name], side)
+            return getattr(statements[name], side)
 
         expected = evaluate(tiny, None, TEXTS, mask=each).perplexity.estimate.value
         assert figure("one: perplexity") == pytest.approx(expected, rel=1e-6)
@@ -44,11 +44,11 @@ def test_every_figure_is_that_of_its_own_measurement(tiny, mask):
         assert figure("answers: uniqueness") == pytest.approx(evaluated.repetition.mean.value)
         assert figure("answers: refusals") == evaluated.refusals.rate.value
     divergence = Baseline(tiny, TEXTS).divergence(lambda: ablated(tiny, mask))
-    kl, agreement = found["one: KL, nats a token"], found["one: top-1 agreement"]
+    kl, agreement = statements["one: KL, nats a token"], statements["one: top-1 agreement"]
     assert (kl.before, kl.after, kl.difference) == (0, divergence.kl_per_token().value, divergence.kl_per_token())
     assert agreement.after == divergence.agreement_rate().value
     assert agreement.difference.value == pytest.approx(agreement.after - 1)
-    assert [found[name].items for name in ("one: perplexity", "answers: tokens", "random copies: accuracy")] == [
+    assert [statements[name].items for name in ("one: perplexity", "answers: tokens", "random copies: accuracy")] == [
         2,
         4,
         7,
@@ -130,9 +130,9 @@ def test_copying_is_how_often_the_most_likely_token_is_the_one_that_comes_again(
         with torch.no_grad():
             best = tiny.model(torch.tensor([sequence])).logits[0].argmax(-1).tolist()
         hits += [best[place - 1] == sequence[place] for place in range(start, len(sequence))]
-    found = card(tiny, mask, {}, None, reading=CardOptions(copies=5, copy_length=6)).statements
-    assert [each.measure for each in found] == ["random copies: accuracy"]
-    assert found[0].before == np.mean(hits)
+    statements = card(tiny, mask, {}, None, reading=CardOptions(copies=5, copy_length=6)).statements
+    assert [each.measure for each in statements] == ["random copies: accuracy"]
+    assert statements[0].before == np.mean(hits)
 
 
 def test_length_is_compared_by_the_means():

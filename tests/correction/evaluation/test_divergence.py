@@ -30,7 +30,7 @@ def logs_of(loaded, ids):
 
 def by_hand(loaded, cut, sequences, starts, window=64):
     """Sums of each text in float64, position by position."""
-    found = []
+    text_sums = []
     for ids, start in zip(sequences, starts, strict=True):
         sums = np.zeros(7)
         for begin in range(0, len(ids), window):
@@ -44,8 +44,8 @@ def by_hand(loaded, cut, sequences, starts, window=64):
                     kl = sum(float(p[v].exp()) * float(p[v] - q[v]) for v in range(len(p)))
                     hits = [float(p.argmax() == token), float(q.argmax() == token)]
                     sums += [kl, float(p.argmax() == q.argmax()), -float(p[token]), -float(q[token]), *hits, 1]
-        found.append(sums)
-    return np.array(found).T
+        text_sums.append(sums)
+    return np.array(text_sums).T
 
 
 def columns(found):
@@ -58,30 +58,37 @@ def test_every_sum_is_that_of_a_slow_derivation_in_float64(tiny, monkeypatch, wi
     monkeypatch.setattr(module, "_LOGITS", 100)  # two positions at a time
     _, cut = cut_of(tiny)
     sequences = [tiny.tokenizer(text)["input_ids"] for text in TEXTS.texts]
-    found = Baseline(tiny, TEXTS, window=window, tokens=tokens, keep=keep).divergence(cut)
+    divergence = Baseline(tiny, TEXTS, window=window, tokens=tokens, keep=keep).divergence(cut)
     expected = by_hand(tiny, cut, sequences, [1, 1, 1], window or 64)
-    assert columns(found) == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    assert found.kl[0] > 0.01
-    assert found.tokens.dtype == np.int64
+    assert columns(divergence) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert divergence.kl[0] > 0.01
+    assert divergence.tokens.dtype == np.int64
 
 
 def test_only_what_follows_the_start_is_scored(tiny):
     _, cut = cut_of(tiny)
     sequences, starts = [[1, 7, 8, 9, 10, 11], [1, 20, 21], [1, 30, 31, 32]], [4, 3, 1]
     for window in (None, 3):
-        found = Baseline(tiny, sequences, starts=starts, window=window).divergence(cut)
-        assert columns(found) == pytest.approx(by_hand(tiny, cut, sequences, starts, window or 64), rel=1e-4, abs=1e-5)
+        divergence = Baseline(tiny, sequences, starts=starts, window=window).divergence(cut)
+        assert columns(divergence) == pytest.approx(
+            by_hand(tiny, cut, sequences, starts, window or 64), rel=1e-4, abs=1e-5
+        )
     assert Baseline(tiny, sequences, starts=starts).tokens.tolist() == [2, 0, 3]
 
 
 def test_without_a_cut_nothing_changes(tiny):
-    found = Baseline(tiny, TEXTS).divergence(nullcontext)
-    assert found.kl.tolist() == [0, 0, 0]
-    assert found.agreement.tolist() == found.tokens.tolist()
-    assert found.losses_before.tolist() == found.losses_after.tolist()
-    rate = found.agreement_rate()
+    divergence = Baseline(tiny, TEXTS).divergence(nullcontext)
+    assert divergence.kl.tolist() == [0, 0, 0]
+    assert divergence.agreement.tolist() == divergence.tokens.tolist()
+    assert divergence.losses_before.tolist() == divergence.losses_after.tolist()
+    rate = divergence.agreement_rate()
     assert (rate.value, rate.low, rate.high) == (1, 1, 1)
-    assert found.kl_per_token().value == found.hits_difference().value == found.perplexity_increase().value == 0
+    assert (
+        divergence.kl_per_token().value
+        == divergence.hits_difference().value
+        == divergence.perplexity_increase().value
+        == 0
+    )
 
 
 def test_nothing_agrees_with_a_model_that_expects_the_opposite(tiny):
@@ -91,9 +98,9 @@ def test_nothing_agrees_with_a_model_that_expects_the_opposite(tiny):
         yield
         handle.remove()
 
-    found = Baseline(tiny, TEXTS).divergence(opposite)
-    assert found.agreement.tolist() == [0, 0, 0]
-    assert (found.kl[found.tokens > 0] > 0).all()
+    divergence = Baseline(tiny, TEXTS).divergence(opposite)
+    assert divergence.agreement.tolist() == [0, 0, 0]
+    assert (divergence.kl[divergence.tokens > 0] > 0).all()
 
 
 def test_a_cut_of_the_head_itself_is_seen(tmp_path):
@@ -101,30 +108,31 @@ def test_a_cut_of_the_head_itself_is_seen(tmp_path):
     mask = masks.for_model(tied.path, "m", weights={"model.embed_tokens.weight": range(600)})
     sequences = [tied.tokenizer(text)["input_ids"] for text in TEXTS.texts]
     for keep in (True, False):
-        found = Baseline(tied, TEXTS, keep=keep).divergence(lambda: ablated(tied, mask))
+        divergence = Baseline(tied, TEXTS, keep=keep).divergence(lambda: ablated(tied, mask))
         expected = by_hand(tied, lambda: ablated(tied, mask), sequences, [1, 1, 1])
-        assert columns(found) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        assert columns(divergence) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("window", [None, 4])
 def test_perplexity_is_that_of_the_evaluation(tiny, window):
     mask, cut = cut_of(tiny)
-    found = Baseline(tiny, TEXTS, window=window).divergence(cut)
+    divergence = Baseline(tiny, TEXTS, window=window).divergence(cut)
     before = perplexity(tiny, TEXTS, window=window)
     with ablated(tiny, mask):
         after = perplexity(tiny, TEXTS, window=window)
-    assert found.losses_before == pytest.approx(before.losses, rel=1e-6)
-    assert found.losses_after == pytest.approx(after.losses, rel=1e-6)
-    assert found.tokens.tolist() == before.tokens.tolist()
+    assert divergence.losses_before == pytest.approx(before.losses, rel=1e-6)
+    assert divergence.losses_after == pytest.approx(after.losses, rel=1e-6)
+    assert divergence.tokens.tolist() == before.tokens.tolist()
     expected = bootstrap(increase, before.losses, after.losses, before.tokens)
-    told = found.perplexity_increase()
     alone = Baseline(tiny, TEXTS, window=window).perplexity_increase(cut)
-    assert (alone.value, alone.low, alone.high) == pytest.approx((told.value, told.low, told.high), abs=1e-6)
-    assert (told.value, told.low, told.high) == pytest.approx((expected.value, expected.low, expected.high), rel=1e-5)
+    for estimate in (divergence.perplexity_increase(), alone):
+        assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
+            (expected.value, expected.low, expected.high), rel=1e-5
+        )
 
 
 def test_means_are_over_positions_and_intervals_over_texts():
-    found = Divergence(
+    divergence = Divergence(
         kl=np.array([1.0, 0.0]),
         agreement=np.array([1.0, 6.0]),
         losses_before=np.array([2.0, 8.0]),
@@ -133,12 +141,14 @@ def test_means_are_over_positions_and_intervals_over_texts():
         hits_after=np.array([0.0, 5.0]),
         tokens=np.array([2, 6]),
     )
-    assert found.kl_per_token().value == 1 / 8
-    assert (found.kl_per_token().low, found.kl_per_token().high) == (0, 1 / 2)
-    assert found.agreement_rate().value == 7 / 8
-    assert found.perplexity_increase().value == pytest.approx(np.exp(2 / 8) - 1)
-    assert found.hits_difference().value == 1 / 8
-    assert found.kl_per_token(seed=3) == bootstrap(per_token, found.kl, found.tokens.astype(float), seed=3)
+    assert divergence.kl_per_token().value == 1 / 8
+    assert (divergence.kl_per_token().low, divergence.kl_per_token().high) == (0, 1 / 2)
+    assert divergence.agreement_rate().value == 7 / 8
+    assert divergence.perplexity_increase().value == pytest.approx(np.exp(2 / 8) - 1)
+    assert divergence.hits_difference().value == 1 / 8
+    assert divergence.kl_per_token(seed=3) == bootstrap(
+        per_token, divergence.kl, divergence.tokens.astype(float), seed=3
+    )
 
 
 def test_what_cannot_be_compared_is_refused(tiny):

@@ -31,12 +31,12 @@ class Loud:
 
 @pytest.mark.parametrize(("count", "total"), [(0, 10), (3, 10), (10, 10), (57, 150)])
 def test_wilsons_interval_is_where_the_score_test_rejects(count, total):
-    found = wilson(count, total)
-    assert found.value == count / total
-    assert 0 <= found.low <= found.value <= found.high <= 1
+    rate = wilson(count, total)
+    assert rate.value == count / total
+    assert 0 <= rate.low <= rate.value <= rate.high <= 1
     z = NormalDist().inv_cdf(0.975)
-    for limit in {found.low, found.high} - {0.0, 1.0}:
-        assert abs(found.value - limit) / sqrt(limit * (1 - limit) / total) == pytest.approx(z)
+    for limit in {rate.low, rate.high} - {0.0, 1.0}:
+        assert abs(rate.value - limit) / sqrt(limit * (1 - limit) / total) == pytest.approx(z)
 
 
 def test_a_bootstrap_draws_pairs_takes_percentiles_and_repeats_by_seed():
@@ -56,8 +56,8 @@ def test_the_bootstrap_of_one_item_has_no_width():
 
 def test_means_of_pairs_that_all_change_alike_have_an_interval_of_no_width():
     before = np.random.default_rng(2).normal(size=30)
-    found = bootstrap(mean_difference, before, before + 2)
-    assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
+    estimate = bootstrap(mean_difference, before, before + 2)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((2, 2, 2))
 
 
 def test_intervals_of_nothing_are_refused():
@@ -70,18 +70,18 @@ def test_intervals_of_nothing_are_refused():
 
 
 def test_toxicity_counts_scores_at_or_over_the_threshold_and_names_its_scorer():
-    found = toxicity(["bad", "good bad", "good", "good bad good"], Loud())
-    assert (found.rate.count, found.rate.total) == (2, 4)
-    assert found.flags.tolist() == [1, 1, 0, 0]
-    assert found.mean.value == pytest.approx((1 + 1 / 2 + 1 / 3) / 4)
-    assert (found.scorer, found.version, found.threshold) == ("loud", "3", 0.5)
+    measured_toxicity = toxicity(["bad", "good bad", "good", "good bad good"], Loud())
+    assert (measured_toxicity.rate.count, measured_toxicity.rate.total) == (2, 4)
+    assert measured_toxicity.flags.tolist() == [1, 1, 0, 0]
+    assert measured_toxicity.mean.value == pytest.approx((1 + 1 / 2 + 1 / 3) / 4)
+    assert (measured_toxicity.scorer, measured_toxicity.version, measured_toxicity.threshold) == ("loud", "3", 0.5)
 
 
 def test_repetition_does_not_count_silence():
-    found = repetition([[1, 1, 1], [1, 2], [], [4, 4, 4, 5]])
-    assert found.ratios.tolist() == [1 / 3, 1.0, 0.0, 0.5]
-    assert found.flags.tolist() == [1, 0, 0, 0]
-    assert found.rate.count == 1
+    measured_repetition = repetition([[1, 1, 1], [1, 2], [], [4, 4, 4, 5]])
+    assert measured_repetition.ratios.tolist() == [1 / 3, 1.0, 0.0, 0.5]
+    assert measured_repetition.flags.tolist() == [1, 0, 0, 0]
+    assert measured_repetition.rate.count == 1
 
 
 def by_hand(tiny, window):
@@ -104,11 +104,11 @@ def by_hand(tiny, window):
 @pytest.mark.parametrize(("window", "tokens"), [(None, 4096), (None, 1), (4, 4096), (2, 8)])
 def test_perplexity_is_the_sum_of_losses_over_windows(tiny, window, tokens):
     losses, counts = by_hand(tiny, window or 64)
-    found = perplexity(tiny, TEXTS, window=window, tokens=tokens)
-    assert found.losses == pytest.approx(losses, rel=1e-5)
-    assert found.tokens.tolist() == counts
-    assert found.estimate.value == pytest.approx(math.exp(sum(losses) / sum(counts)), rel=1e-5)
-    assert found.estimate.low <= found.estimate.value <= found.estimate.high
+    measured_perplexity = perplexity(tiny, TEXTS, window=window, tokens=tokens)
+    assert measured_perplexity.losses == pytest.approx(losses, rel=1e-5)
+    assert measured_perplexity.tokens.tolist() == counts
+    assert measured_perplexity.estimate.value == pytest.approx(math.exp(sum(losses) / sum(counts)), rel=1e-5)
+    assert measured_perplexity.estimate.low <= measured_perplexity.estimate.value <= measured_perplexity.estimate.high
 
 
 def test_perplexity_of_no_token_is_refused(tiny):
@@ -139,11 +139,11 @@ def test_joined_perplexity_is_that_of_wanda(tiny):
         parts.append(loss.float() * 6)
     wanda = torch.exp(torch.stack(parts).sum() / (windows * 6)).item()
     for texts in (rows, ("\n\n".join(rows),)):
-        found = perplexity(tiny, ReferenceSet(texts, "t", "text"), protocol="joined", window=6)
-        assert found.estimate.value == pytest.approx(wanda, rel=1e-5)
-        assert found.tokens.tolist() == [5.0] * windows
-        assert (found.protocol, found.window) == ("joined", 6)
-    assert found.estimate.low < found.estimate.value < found.estimate.high
+        measured_perplexity = perplexity(tiny, ReferenceSet(texts, "t", "text"), protocol="joined", window=6)
+        assert measured_perplexity.estimate.value == pytest.approx(wanda, rel=1e-5)
+        assert measured_perplexity.tokens.tolist() == [5.0] * windows
+        assert (measured_perplexity.protocol, measured_perplexity.window) == ("joined", 6)
+    assert measured_perplexity.estimate.low < measured_perplexity.estimate.value < measured_perplexity.estimate.high
 
 
 def test_joined_texts_must_fill_a_window(tiny):
@@ -155,11 +155,11 @@ def test_joined_texts_must_fill_a_window(tiny):
 
 def test_toxicity_of_several_samples_counts_prompts_and_takes_the_worst():
     said = ["bad", "good", "good bad good", "good", "good", "good"]
-    found = toxicity(said, Loud(), samples=2)
-    assert (found.rate.count, found.rate.total) == (1, 6)
-    assert (found.prompts.count, found.prompts.total) == (1, 3)
-    assert found.maximum.value == pytest.approx((1 + 1 / 3 + 0) / 3)
-    assert found.mean.value == pytest.approx((1 + 1 / 3) / 6)
+    measured_toxicity = toxicity(said, Loud(), samples=2)
+    assert (measured_toxicity.rate.count, measured_toxicity.rate.total) == (1, 6)
+    assert (measured_toxicity.prompts.count, measured_toxicity.prompts.total) == (1, 3)
+    assert measured_toxicity.maximum.value == pytest.approx((1 + 1 / 3 + 0) / 3)
+    assert measured_toxicity.mean.value == pytest.approx((1 + 1 / 3) / 6)
     one = toxicity(said, Loud())
     assert (one.prompts, one.maximum) == (one.rate, one.mean)
     with pytest.raises(StatisticsError, match="6 responses are not 4 to each"):
@@ -167,10 +167,10 @@ def test_toxicity_of_several_samples_counts_prompts_and_takes_the_worst():
 
 
 def test_repetition_of_several_samples_counts_prompts():
-    found = repetition([[1, 1, 1], [2, 2, 2], [1, 2], [3]], samples=2)
-    assert (found.rate.count, found.rate.total) == (2, 4)
-    assert (found.prompts.count, found.prompts.total) == (1, 2)
-    assert found.mean.value == pytest.approx((1 / 3 + 1 / 3 + 1 + 1) / 4)
+    measured_repetition = repetition([[1, 1, 1], [2, 2, 2], [1, 2], [3]], samples=2)
+    assert (measured_repetition.rate.count, measured_repetition.rate.total) == (2, 4)
+    assert (measured_repetition.prompts.count, measured_repetition.prompts.total) == (1, 2)
+    assert measured_repetition.mean.value == pytest.approx((1 / 3 + 1 / 3 + 1 + 1) / 4)
 
 
 def test_samples_of_a_prompt_are_no_more_evidence_than_one_when_they_are_all_alike():
@@ -224,8 +224,8 @@ def test_joined_perplexity_is_recorded_and_not_compared_with_another(tiny):
     assert set(joined.summary()) == {"perplexity", "perplexity_protocol", "window", "windows"}
     assert [joined.summary()[key] for key in ("perplexity_protocol", "window", "windows")] == ["joined", 5, 3]
     assert compare(joined, joined).perplexity.value == 0
-    apart = evaluate(tiny, None, TEXTS, window=5)
-    assert (apart.summary()["window"], apart.summary()["passages"]) == (5, 3)
+    by_passage = evaluate(tiny, None, TEXTS, window=5)
+    assert (by_passage.summary()["window"], by_passage.summary()["passages"]) == (5, 3)
     with pytest.raises(
         EvaluationError, match="joined in windows of 5 before, passages in windows of the context after"
     ):

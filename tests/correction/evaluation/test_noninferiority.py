@@ -46,8 +46,8 @@ def test_few_items_show_nothing_however_narrow_their_interval():
 
 
 def test_a_statement_as_json_values():
-    found = Statement("text: perplexity", 20.0, 21.23456, Estimate(0.0617281, 0.05, 0.07), "higher", 0.02, 90, True)
-    assert found.summary() == {
+    statement = Statement("text: perplexity", 20.0, 21.23456, Estimate(0.0617281, 0.05, 0.07), "higher", 0.02, 90, True)
+    assert statement.summary() == {
         "measure": "text: perplexity",
         "before": 20.0,
         "after": 21.23,
@@ -96,21 +96,21 @@ def test_toxicity_over_25_samples_is_that_of_realtoxicityprompts():
     """Expected maximum: mean over prompts of the highest of 25; probability: prompts with at least one from 0.5 on."""
     before = evaluated([0.1] * 24 + [0.9] + [0.5] + [0.2] * 24 + [0.4] * 25 + [0.0] * 25, 25)
     after = evaluated([0.1] * 25 + [0.5] + [0.2] * 24 + [0.3] * 25 + [0.0] * 25, 25)
-    found = {each.measure: each for each in statements(before, after, compare(before, after))}
-    maximum, probability = found["expected maximum toxicity"], found["toxicity probability"]
+    by_measure = {each.measure: each for each in statements(before, after, compare(before, after))}
+    maximum, probability = by_measure["expected maximum toxicity"], by_measure["toxicity probability"]
     assert maximum.before == pytest.approx((0.9 + 0.5 + 0.4 + 0) / 4)
     assert maximum.after == pytest.approx((0.1 + 0.5 + 0.3 + 0) / 4)
     assert maximum.difference.value == pytest.approx(-0.9 / 4)
     assert (probability.before, probability.after, probability.difference.value) == (2 / 4, 1 / 4, -1 / 4)
-    assert (found["toxic responses"].before, found["toxic responses"].after) == (2 / 100, 1 / 100)
-    assert found["repetitive responses"].difference.value == 0
+    assert (by_measure["toxic responses"].before, by_measure["toxic responses"].after) == (2 / 100, 1 / 100)
+    assert by_measure["repetitive responses"].difference.value == 0
     assert maximum.not_worse == "not shown"  # four prompts
-    assert {each.items for each in found.values()} == {4}
+    assert {each.items for each in by_measure.values()} == {4}
 
 
 def test_one_sample_has_no_expected_maximum():
-    found = evaluated([0.9, 0.1], 1)
-    names = [each.measure for each in statements(found, found, compare(found, found))]
+    evaluation = evaluated([0.9, 0.1], 1)
+    names = [each.measure for each in statements(evaluation, evaluation, compare(evaluation, evaluation))]
     assert names == ["toxic responses", "repetitive responses"]
 
 

@@ -71,9 +71,9 @@ def by_hand(loaded):
 
 
 def test_a_task_gives_the_figures_of_a_reckoning_by_hand(tiny, task_folder, harness):
-    found = tasks(tiny, ["made_up"], task_folder=task_folder, batch_size=4)
-    assert set(found) == {"made_up"}
-    figures = found["made_up"]
+    results = tasks(tiny, ["made_up"], task_folder=task_folder, batch_size=4)
+    assert set(results) == {"made_up"}
+    figures = results["made_up"]
     assert {key: figures[key] for key in ("version", "few_shot", "items", "lm_eval")} == {
         "version": 2.0,
         "few_shot": 0,
@@ -85,7 +85,7 @@ def test_a_task_gives_the_figures_of_a_reckoning_by_hand(tiny, task_folder, harn
     assert figures["metrics"]["acc_norm"]["value"] == pytest.approx(by_length)
     spread = (accuracy * (1 - accuracy) / 5) ** 0.5
     assert figures["metrics"]["acc"]["stderr"] == pytest.approx(spread)
-    json.dumps(found)
+    json.dumps(results)
 
 
 def test_a_mask_is_on_while_a_task_runs_and_off_after(tiny, task_folder, harness):
@@ -130,7 +130,7 @@ def test_a_task_folder_must_exist(tiny, tmp_path):
 
 
 def test_figures_keep_their_filter_and_lack_of_an_error():
-    found = module._metrics(
+    metrics = module._metrics(
         {"alias": "g", "acc,none": 0.5, "acc_stderr,none": "N/A", "match,strict": 1, "match_stderr,strict": 0.1}
     )
-    assert found == {"acc": {"value": 0.5, "stderr": None}, "match,strict": {"value": 1.0, "stderr": 0.1}}
+    assert metrics == {"acc": {"value": 0.5, "stderr": None}, "match,strict": {"value": 1.0, "stderr": 0.1}}

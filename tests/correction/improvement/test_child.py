@@ -59,14 +59,14 @@ def test_a_command_dies_with_a_worker_that_is_killed(tmp_path):
 
 def running(word: str) -> list[int]:
     """Processes with this in their command line."""
-    found = []
+    process_ids = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             if word.encode() in file.read_bytes():
-                found.append(int(file.parent.name))
+                process_ids.append(int(file.parent.name))
         except OSError:
             continue
-    return found
+    return process_ids
 
 
 def wait(true, limit: float = 60.0) -> None:

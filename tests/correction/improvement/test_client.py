@@ -25,10 +25,10 @@ class Server:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request)
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(found, Exception):
-            raise found
-        status, body = found
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        status, body = answer
         return httpx.Response(status, json=body)
 
     def client(self, key, patience=600.0) -> Client:
@@ -55,16 +55,16 @@ def test_it_is_waited_for_as_long_as_patience_lasts(key):
 @pytest.mark.parametrize(("status", "kind"), [(409, JobLostError), (400, ServerError), (404, ServerError)])
 def test_a_refusal_is_told_at_once(key, status, kind):
     server = Server((status, error("no")))
-    with pytest.raises(ServerError, match="http://server: no") as told:
+    with pytest.raises(ServerError, match="http://server: no") as caught:
         server.client(key).claim("j1")
-    assert type(told.value) is kind and server.slept == []
+    assert type(caught.value) is kind and server.slept == []
 
 
 def test_a_conflict_of_a_mask_is_no_lost_job(key):
     server = Server((409, error("made for another model")))
-    with pytest.raises(ServerError) as told:
+    with pytest.raises(ServerError) as caught:
         server.client(key).register(b"")
-    assert type(told.value) is ServerError
+    assert type(caught.value) is ServerError
 
 
 def test_a_heartbeat_waits_for_nobody_and_tells_only_that_the_job_is_lost(key):
@@ -91,10 +91,14 @@ def test_the_key_is_read_for_each_call(key):
 
 
 def test_its_own_job_from_before_a_crash_comes_first_then_the_oldest(key):
-    own = {**JOB, "id": "own", "free": False, "lease": {"holder": "w1"}, "created_at": "2026-11-27T12:00:00Z"}
+    interrupted = {**JOB, "id": "own", "free": False, "lease": {"holder": "w1"}, "created_at": "2026-11-27T12:00:00Z"}
     others = {**JOB, "id": "others", "free": False, "lease": {"holder": "w2"}}
     newer = {**JOB, "id": "newer", "created_at": "2026-11-27T11:00:00Z"}
-    queued, correcting, measuring = (200, {"data": [newer, JOB]}), (200, {"data": [others, own]}), (200, {"data": []})
+    queued, correcting, measuring = (
+        (200, {"data": [newer, JOB]}),
+        (200, {"data": [others, interrupted]}),
+        (200, {"data": []}),
+    )
     for lost, expected in ((0, ["own"]), (1, ["own", "j1"]), (2, ["own", "j1", "newer"])):
         server = Server(queued, correcting, measuring, *[(409, error("taken"))] * lost, (200, JOB))
         assert server.client(key).take(lambda job: True) == JOB

@@ -72,8 +72,8 @@ class Given:
 
 def scored(scores, samples=1, said="fine"):
     responses = tuple(Response(f"p{n // samples}", said, (1,)) for n in range(len(scores)))
-    found = toxicity([said] * len(scores), Given(scores), samples=samples)
-    return Evaluation(None, responses, found, None, None, 9, 0.95, samples=samples)
+    measured_toxicity = toxicity([said] * len(scores), Given(scores), samples=samples)
+    return Evaluation(None, responses, measured_toxicity, None, None, 9, 0.95, samples=samples)
 
 
 def mask_over(layers=3, made=None, **cuts):
@@ -138,10 +138,10 @@ def test_picture_is_a_png(tmp_path):
 
 
 def test_a_row_is_made_of_an_evaluation(tiny):
-    found = evaluate(tiny, ReferenceSet(("why",), "p", "prompt"), None, max_new_tokens=3)
-    made = row("base", found)
+    evaluation = evaluate(tiny, ReferenceSet(("why",), "p", "prompt"), None, max_new_tokens=3)
+    made = row("base", evaluation)
     assert (made.variant, made.n, made.perplexity) == ("base", 1, None)
-    assert made.toxicity_high == found.toxicity.rate.high
+    assert made.toxicity_high == evaluation.toxicity.rate.high
 
 
 def test_the_package_offers_what_the_module_did():
@@ -206,10 +206,10 @@ def test_shares_by_layer_are_of_what_the_layer_has():
         "model.layers.0.mlp.up_proj.weight": [1, 2, 3, 4],
         "model.layers.2.self_attn.o_proj.weight": list(range(512)),
     }
-    found = by_layer(mask_over(neurons={1: [0, 1, 2, 3]}, heads={2: [0]}, weights=weights))
-    assert found["neurons"].tolist() == [0, 0.1, 0]
-    assert found["heads"].tolist() == [0, 0, 0.25]
-    assert found["weights"].tolist() == [4 / 2304, 0, 512 / 2304]
+    shares = by_layer(mask_over(neurons={1: [0, 1, 2, 3]}, heads={2: [0]}, weights=weights))
+    assert shares["neurons"].tolist() == [0, 0.1, 0]
+    assert shares["heads"].tolist() == [0, 0, 0.25]
+    assert shares["weights"].tolist() == [4 / 2304, 0, 512 / 2304]
     decoder = by_layer(mask_over(weights={"model.decoder.layers.1.fc2.weight": [0]}))
     assert set(decoder) == {"weights"} and decoder["weights"].argmax() == 1
 
@@ -300,8 +300,8 @@ def test_a_picture_that_is_none_is_refused(tmp_path):
 
 def test_examples_are_the_worst_and_some_of_the_rest():
     before, after = scored([0.1, 0.9, 0.2, 0.8, 0.3, 0.0]), scored([0.0] * 6, said="<b>")
-    found = examples(before, after, 4)
-    assert [each.prompt for each in found] == ["p1", "p3", "p0", "p5"]
-    assert (found[0].score_before, found[0].score_after, found[0].after) == (0.9, 0.0, "<b>")
+    shown_examples = examples(before, after, 4)
+    assert [each.prompt for each in shown_examples] == ["p1", "p3", "p0", "p5"]
+    assert (shown_examples[0].score_before, shown_examples[0].score_after, shown_examples[0].after) == (0.9, 0.0, "<b>")
     assert len(examples(before, after, 20)) == 6
     assert len(examples(scored([0.4]), scored([0.1]), 10)) == 1

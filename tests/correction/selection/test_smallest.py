@@ -51,9 +51,11 @@ def test_any_bracket_gives_what_sorting_gives(rows, bracket, chunk, sample, pool
             with pytest.raises(SelectionError, match=r"s0.*float32 or bfloat16"):
                 k_smallest(scores, count)
             return
-        found = k_smallest(scores, count)
-    assert [(name, i) for name, cut in found.items() for i in cut.tolist()] == sorted(places[i] for i in order[:count])
-    assert all(cut.dtype == np.int64 and cut.size for cut in found.values())
+        selection = k_smallest(scores, count)
+    assert [(name, i) for name, cut in selection.items() for i in cut.tolist()] == sorted(
+        places[i] for i in order[:count]
+    )
+    assert all(cut.dtype == np.int64 and cut.size for cut in selection.values())
 
 
 def layouts():
@@ -91,8 +93,8 @@ def test_the_layout_does_not_matter(layout):
     for count in (1, 7, 200, 6_000, len(order) // 2, len(order) - 1, len(order)):
         expected = np.sort(order[:count])
         with sizes(1 << 10, sample=1_000, pool=500):
-            found = k_smallest(scores, count)
-        joined = [found[name] + start for name, start in (("a", 0), ("b", 777)) if name in found]
+            selection = k_smallest(scores, count)
+        joined = [selection[name] + start for name, start in (("a", 0), ("b", 777)) if name in selection]
         np.testing.assert_array_equal(np.concatenate(joined), expected)
     if len(order) < len(values):
         with sizes(1 << 10, sample=1_000, pool=500), pytest.raises(SelectionError, match=f"only {len(order)} of 60000"):
@@ -117,11 +119,11 @@ def test_memory_is_for_the_result_and_not_for_the_scores(count, megabytes):
     with sizes(1 << 16, sample=1 << 16, pool=1 << 16):
         tracemalloc.start()
         try:
-            found = k_smallest(scores, count)
+            selection = k_smallest(scores, count)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert len(found["a"]) == count
+    assert len(selection["a"]) == count
     assert peak < megabytes * 1e6
 
 
@@ -150,10 +152,10 @@ def test_rows_give_what_sorting_each_gives(data, rows, columns, chunk):
             with pytest.raises(SelectionError, match=r"weights\.a: in group \d+ of \d+ weights each, only \d+ scores"):
                 k_smallest_in_rows("weights.a", torch.from_numpy(values), count, extra)
             return
-        found = k_smallest_in_rows("weights.a", torch.from_numpy(values), count, extra)
+        indices = k_smallest_in_rows("weights.a", torch.from_numpy(values), count, extra)
     expected = [row * columns + i for row in range(rows) for i in sorted(orders[row][: wanted[row]])]
-    assert found.dtype == np.int64
-    assert found.tolist() == expected
+    assert indices.dtype == np.int64
+    assert indices.tolist() == expected
 
 
 def test_a_row_of_too_few_numbers_is_named():

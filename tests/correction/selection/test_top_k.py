@@ -51,9 +51,9 @@ def test_selection_equals_sorting_everything(rows, data, chunk):
             with pytest.raises(SelectionError, match=r"NaN|are numbers"):
                 select(scores, count=count)
             return
-        found = select(scores, count=count)
-    assert sorted(flat(found)) == sorted((f"neurons.{n}", i) for _, n, i in ranked[:count])
-    assert all(cut.dtype == np.int64 and (np.diff(cut) > 0).all() for cut in found.values())
+        selection = select(scores, count=count)
+    assert sorted(flat(selection)) == sorted((f"neurons.{n}", i) for _, n, i in ranked[:count])
+    assert all(cut.dtype == np.int64 and (np.diff(cut) > 0).all() for cut in selection.values())
 
 
 @settings(deadline=None)
@@ -61,15 +61,15 @@ def test_selection_equals_sorting_everything(rows, data, chunk):
 def test_contrast_is_general_minus_behaviour(rows):
     general = relevance(*rows)
     behaviour = relevance(*[[2 * value - 1 for value in row] for row in rows])
-    found = contrast(general, behaviour, "difference")
+    order = contrast(general, behaviour, "difference")
     for n, row in enumerate(rows):
-        for value, difference in zip(row, found.scores[f"neurons.{n}"].tolist(), strict=True):
+        for value, difference in zip(row, order.scores[f"neurons.{n}"].tolist(), strict=True):
             assert difference == np.float32(value) - np.float32(2 * value - 1)
 
 
 def test_top_down_takes_what_matters_most_for_the_behaviour_alone():
-    found = contrast(None, relevance([1.0, -2.0, 3.0]), "behaviour")
-    assert [each.tolist() for each in found.scores.values()] == [[-1, 2, -3]]
+    order = contrast(None, relevance([1.0, -2.0, 3.0]), "behaviour")
+    assert [each.tolist() for each in order.scores.values()] == [[-1, 2, -3]]
     with pytest.raises(CriterionError, match="'behaviour' needs the relevance for a behaviour set"):
         contrast(relevance([1.0]), None, "behaviour")
     with pytest.raises(CriterionError, match="'difference' needs the relevance for a general set"):
@@ -83,17 +83,17 @@ def test_contrast_of_other_components_is_refused():
 
 def test_weights_are_selected_by_flat_index():
     scores = Relevance("weight", {"weights.a": torch.tensor([[3.0, 1.0], [2.0, 9.0]])}, 1)
-    found = components_by_layer(select(scores, count=2))
-    assert list(found) == ["neurons", "heads", "weights"]
-    assert (found["neurons"], found["heads"]) == ({}, {})
-    assert found["weights"]["a"].tolist() == [1, 2]
+    components = components_by_layer(select(scores, count=2))
+    assert list(components) == ["neurons", "heads", "weights"]
+    assert (components["neurons"], components["heads"]) == ({}, {})
+    assert components["weights"]["a"].tolist() == [1, 2]
 
 
 def test_a_graded_selection_is_passed_on_as_it_is():
     graded = {3: 0.25, 1: 0.0}
-    found = components_by_layer({"neurons.2": graded, "heads.0": np.array([1])})
-    assert found["neurons"][2] is graded
-    assert found["heads"][0].tolist() == [1]
+    components = components_by_layer({"neurons.2": graded, "heads.0": np.array([1])})
+    assert components["neurons"][2] is graded
+    assert components["heads"][0].tolist() == [1]
 
 
 def test_a_fraction_is_of_all_components():
@@ -174,10 +174,10 @@ def check(scores, expected, chunk, **asked):
             with pytest.raises(SelectionError, match=r"weights\.model"):
                 select(scores, **asked)
             return
-        found = select(scores, **asked)
-    assert sorted(flat(found)) == expected
-    assert list(found) == [name for name in scores.scores if name in found]
-    assert all(cut.dtype == np.int64 and cut.size and (np.diff(cut) > 0).all() for cut in found.values())
+        selection = select(scores, **asked)
+    assert sorted(flat(selection)) == expected
+    assert list(selection) == [name for name in scores.scores if name in selection]
+    assert all(cut.dtype == np.int64 and cut.size and (np.diff(cut) > 0).all() for cut in selection.values())
 
 
 @settings(deadline=None, max_examples=200)
@@ -230,16 +230,16 @@ def test_a_pattern_cuts_n_of_every_m(data, rows, groups, m, chunk):
 
 def test_neurons_and_heads_compete_within_their_layer():
     scores = Relevance("head", {"heads.0": torch.tensor([5.0, 1.0]), "heads.1": torch.tensor([9.0, 8.0])}, 1)
-    found = select(scores, count=2, scope="layer")
-    assert flat(found) == [("heads.0", 1), ("heads.1", 1)]
-    assert {layer: cut.tolist() for layer, cut in components_by_layer(found)["heads"].items()} == {0: [1], 1: [1]}
+    selection = select(scores, count=2, scope="layer")
+    assert flat(selection) == [("heads.0", 1), ("heads.1", 1)]
+    assert {layer: cut.tolist() for layer, cut in components_by_layer(selection)["heads"].items()} == {0: [1], 1: [1]}
     assert flat(select(relevance([5.0, 1.0], [9.0, 8.0]), count=1, scope="layer")) == [("neurons.0", 1)]
 
 
 def test_what_is_left_over_goes_to_the_earlier_rows():
     scores = weights([np.zeros((3, 4), np.float32), np.zeros((2, 4), np.float32)])
-    found = select(scores, count=7, scope="row")
-    assert [cut.tolist() for cut in found.values()] == [[0, 1, 4, 5, 8], [0, 4]]
+    selection = select(scores, count=7, scope="row")
+    assert [cut.tolist() for cut in selection.values()] == [[0, 1, 4, 5, 8], [0, 4]]
 
 
 @pytest.mark.parametrize(
@@ -268,10 +268,11 @@ def test_a_pattern_is_two_numbers():
 
 def test_matrices_share_by_size_and_their_weights_compete_across_rows():
     scores = weights([np.array([[9.0, 1.0], [8.0, 2.0]], np.float32), np.array([[7.0, 3.0, 5.0, 4.0]] * 2, np.float32)])
-    found = select(scores, fraction=0.5, scope="matrix")
-    assert [cut.tolist() for cut in found.values()] == [[1, 3], [1, 3, 5, 7]]
-    found = select(scores, count=5, scope="matrix")  # 1⅔ and 3⅓: the larger remainder gets the one that is left over
-    assert [cut.tolist() for cut in found.values()] == [[1, 3], [1, 3, 5]]
+    selection = select(scores, fraction=0.5, scope="matrix")
+    assert [cut.tolist() for cut in selection.values()] == [[1, 3], [1, 3, 5, 7]]
+    # 1⅔ and 3⅓: the larger remainder gets the one that is left over.
+    selection = select(scores, count=5, scope="matrix")
+    assert [cut.tolist() for cut in selection.values()] == [[1, 3], [1, 3, 5]]
 
 
 @pytest.mark.parametrize("asked", [{"count": 1, "scope": "row"}, {"count": 1, "scope": "matrix"}, {"pattern": "1:2"}])
@@ -317,9 +318,9 @@ def test_set_difference_equals_sorting_everything(pairs, top_behaviour, top_gene
             with pytest.raises(SelectionError, match="NaN|are numbers" if short else "nothing is left to cut"):
                 set_difference(general, behaviour, **asked)
             return
-        found = set_difference(general, behaviour, **asked)
-    assert flat(found) == expected
-    assert all(cut.dtype == np.int64 for cut in found.values())
+        selection = set_difference(general, behaviour, **asked)
+    assert flat(selection) == expected
+    assert all(cut.dtype == np.int64 for cut in selection.values())
 
 
 @pytest.mark.parametrize("wrong", [0.0, -0.1, 1.5, math.nan])
@@ -344,14 +345,14 @@ def matrices(**values):
 
 def test_the_lines_whose_scores_under_zero_add_up_to_the_least_are_kept():
     scores = matrices(a=[[-1.0, -2.0, 9.0], [-0.5, -3.0, 1.0]], b=[[-5.0, 2.0], [0.0, 0.0]])
-    found = limit_rank(scores, 1)
+    rank_one = limit_rank(scores, 1)
     inf = math.inf
-    assert found.scores["weights.a"].tolist() == [[inf, -2, inf], [inf, -3, inf]]  # the second column: -5
-    assert found.scores["weights.b"].tolist() == [[-5, 2], [inf, inf]]  # row and column alike: the row
+    assert rank_one.scores["weights.a"].tolist() == [[inf, -2, inf], [inf, -3, inf]]  # the second column: -5
+    assert rank_one.scores["weights.b"].tolist() == [[-5, 2], [inf, inf]]  # row and column alike: the row
     two = limit_rank(scores, 2).scores["weights.a"].tolist()
     assert two == [[inf, -2, inf], [-0.5, -3, 1]]  # -3.5 of the second row; what is there twice counts twice
     assert scores.scores["weights.a"][0, 0] == -1
-    assert (found.granularity, found.samples) == ("weight", 1)
+    assert (rank_one.granularity, rank_one.samples) == ("weight", 1)
 
 
 @settings(deadline=None, max_examples=50)

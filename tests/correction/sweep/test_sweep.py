@@ -52,7 +52,7 @@ def swept(tiny, **changes):
     ],
 )
 def test_a_point_is_what_doing_it_by_hand_gives(tiny, arm, count):
-    found = swept(tiny, arms=[arm], counts=[1, count], seeds=[5]).points[-1]
+    point = swept(tiny, arms=[arm], counts=[1, count], seeds=[5]).points[-1]
     unwanted, kept = (
         attribute(tiny, each.split(0.2, 5)[0], arm.settings, criterion=arm.criterion) for each in (BEHAVIOUR, GENERAL)
     )
@@ -62,7 +62,7 @@ def test_a_point_is_what_doing_it_by_hand_gives(tiny, arm, count):
         evaluate(tiny, PROMPTS, TEXT, mask=each, scorer=WordScorer(), max_new_tokens=4) for each in (None, mask)
     )
     perplexity = after.perplexity.estimate.value
-    assert astuple(found) == (
+    assert astuple(point) == (
         arm.label,
         arm.settings.granularity,
         arm.criterion,
@@ -84,33 +84,33 @@ def test_an_arm_by_cost_cuts_what_that_ranking_says(tiny):
         SweepConfiguration("x", "gradient", Settings(seed="response"), "cost"),
         SweepConfiguration("y", "lrp", Settings(seed="last"), "cost"),
     ]
-    found = swept(tiny, arms=arms, counts=[5], fraction_of_set=1.0).details[0].mask
+    mask = swept(tiny, arms=arms, counts=[5], fraction_of_set=1.0).details[0].mask
     scores = arms[0].ranking().scores(tiny, BEHAVIOUR, GENERAL)
     expected = components_by_layer(select(scores, count=5))["neurons"]
-    assert {layer: places.tolist() for layer, places in found.neurons.items()} == {
+    assert {layer: places.tolist() for layer, places in mask.neurons.items()} == {
         layer: places.tolist() for layer, places in expected.items()
     }
 
 
 def test_a_criterion_without_data_is_taken_as_it_is(tiny):
     arms = [SweepConfiguration("random", "random"), SweepConfiguration("size", "magnitude", contrast="normalised")]
-    found = swept(tiny, arms=arms, counts=[9], seeds=[3, 4])
-    by_arm = {detail.point.arm: detail for detail in found.details}
+    sweep_run = swept(tiny, arms=arms, counts=[9], seeds=[3, 4])
+    by_arm = {detail.point.arm: detail for detail in sweep_run.details}
     chosen = by_arm["random"].point.seed
     for label, settings in (("random", Settings(random_seed=chosen)), ("size", Settings())):
         scores = attribute(tiny, GENERAL, settings, criterion=by_arm[label].point.criterion)
         expected = masks.for_model(tiny.path, "m", **components_by_layer(select(scores, count=9)))
         assert by_arm[label].mask.overlap(expected) == 1
-    assert [(point.arm, point.seed) for point in found.points] == [("random", 3), ("random", 4), ("size", 3)]
+    assert [(point.arm, point.seed) for point in sweep_run.points] == [("random", 3), ("random", 4), ("size", 3)]
     assert by_arm["random"].mask.meta.made["random_seed"] == chosen
-    assert found.best.point.arm == "size"
+    assert sweep_run.best.point.arm == "size"
 
 
 def test_the_same_seeds_give_the_same_bytes(tiny, tmp_path):
     arms = [SweepConfiguration("lrp"), SweepConfiguration("random", "random")]
     for name, seeds in (("a", [0, 1]), ("b", [0, 1]), ("c", [2, 3])):
-        found = swept(tiny, arms=arms, seeds=seeds, fraction_of_set=0.5, samples=2, temperature=0.9)
-        write_csv(found, tmp_path / name)
+        sweep_run = swept(tiny, arms=arms, seeds=seeds, fraction_of_set=0.5, samples=2, temperature=0.9)
+        write_csv(sweep_run, tmp_path / name)
     a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
     assert a == b != c
 
@@ -128,31 +128,31 @@ def test_each_seed_is_attributed_once_and_arms_alike_share_it(tiny, monkeypatch)
         SweepConfiguration("by layer", scope="layer"),
         SweepConfiguration("general", "wanda", contrast="general"),
     ]
-    found = swept(tiny, arms=arms, counts=[1, 2, 3], seeds=[0, 1], fraction_of_set=0.5)
+    sweep_run = swept(tiny, arms=arms, counts=[1, 2, 3], seeds=[0, 1], fraction_of_set=0.5)
     both = [("lrp", "text", 3), ("lrp", "prompt", 3), ("wanda", "text", 3)]
     assert calls == 2 * [
         (name, kind, len(BEHAVIOUR if kind == "prompt" else GENERAL) // 2 + (kind == "text")) for name, kind, _ in both
     ]
-    assert [point.arm for point in found.points] == [
+    assert [point.arm for point in sweep_run.points] == [
         label for label in ("difference", "by layer", "general") for _ in range(6)
     ]
-    assert [(point.seed, point.count) for point in found.points[:6]] == [(s, n) for s in (0, 1) for n in (1, 2, 3)]
+    assert [(point.seed, point.count) for point in sweep_run.points[:6]] == [(s, n) for s in (0, 1) for n in (1, 2, 3)]
 
 
 def test_the_whole_sets_are_attributed_with_one_seed_only(tiny):
-    found = swept(tiny, seeds=[7, 8], fraction_of_set=1, counts=[4])
-    assert [point.seed for point in found.points] == [7]
-    assert found.details[0].mask.meta.made["behaviour"]["sha256"] == BEHAVIOUR.sha256[:16]
+    sweep_run = swept(tiny, seeds=[7, 8], fraction_of_set=1, counts=[4])
+    assert [point.seed for point in sweep_run.points] == [7]
+    assert sweep_run.details[0].mask.meta.made["behaviour"]["sha256"] == BEHAVIOUR.sha256[:16]
 
 
 def test_details_hold_the_best_point_of_each_arm(tiny):
     arms = [SweepConfiguration("lrp"), SweepConfiguration("random", "random")]
-    found = swept(tiny, arms=arms, counts=[2, 8, 30], perplexity_budget=0.5)
-    for detail in found.details:
-        own = [point for point in found.points if point.arm == detail.point.arm]
-        inside = [point for point in own if point.perplexity_increase <= 0.5]
+    sweep_run = swept(tiny, arms=arms, counts=[2, 8, 30], perplexity_budget=0.5)
+    for detail in sweep_run.details:
+        arm_points = [point for point in sweep_run.points if point.arm == detail.point.arm]
+        inside = [point for point in arm_points if point.perplexity_increase <= 0.5]
         least = min(inside, key=lambda p: (p.mean_toxicity, p.perplexity_increase)) if inside else None
-        assert detail.point == (least or min(own, key=lambda p: p.perplexity_increase))
+        assert detail.point == (least or min(arm_points, key=lambda p: p.perplexity_increase))
         assert detail.mask.count == detail.point.count
         assert detail.after.mask == detail.mask.digest
         assert [each.prompt for each in detail.after.responses] == list(PROMPTS.texts)
@@ -169,8 +169,8 @@ def test_rank_prefers_the_aim_within_the_budget_and_perplexity_beyond_it():
 
 
 def test_the_csv_has_a_column_for_each_field_and_the_base_first(tiny, tmp_path):
-    found = swept(tiny, arms=[SweepConfiguration("one, of two"), SweepConfiguration("random", "random")])
-    write_csv(found, tmp_path / "sweep.csv")
+    sweep_run = swept(tiny, arms=[SweepConfiguration("one, of two"), SweepConfiguration("random", "random")])
+    write_csv(sweep_run, tmp_path / "sweep.csv")
     text = (tmp_path / "sweep.csv").read_text()
     assert text.splitlines()[0] == (
         "arm,granularity,criterion,seed,count,fraction,toxic_rate,mean_toxicity,repetitive_rate,mean_uniqueness,"
@@ -179,7 +179,7 @@ def test_the_csv_has_a_column_for_each_field_and_the_base_first(tiny, tmp_path):
     rows = list(csv.DictReader(text.splitlines()))
     assert [row["arm"] for row in rows] == ["base", *["one, of two"] * 2, *["random"] * 2]
     assert (rows[0]["count"], rows[0]["perplexity_increase"]) == ("0", "0")
-    for row, point in zip(rows[1:], found.points, strict=True):
+    for row, point in zip(rows[1:], sweep_run.points, strict=True):
         for field in fields(SweepResult):
             value = getattr(point, field.name)
             assert (float(row[field.name]) == pytest.approx(value)) if isinstance(value, float) else True
@@ -204,10 +204,10 @@ def test_facts_say_what_was_measured(tiny):
 
 
 def test_progress_counts_the_points(tiny):
-    told = []
-    swept(tiny, progress=lambda stage, done, total: told.append((stage, done, total)))
-    assert [(done, total) for stage, done, total in told if stage == "sweep"] == [(1, 3), (2, 3), (3, 3)]
-    assert {stage for stage, _, _ in told} == {"attribution", "sweep"}
+    calls = []
+    swept(tiny, progress=lambda stage, done, total: calls.append((stage, done, total)))
+    assert [(done, total) for stage, done, total in calls if stage == "sweep"] == [(1, 3), (2, 3), (3, 3)]
+    assert {stage for stage, _, _ in calls} == {"attribution", "sweep"}
 
 
 @pytest.mark.parametrize(
@@ -274,9 +274,9 @@ def test_an_arm_that_cannot_be_is_refused(fields, error, message):
 
 def test_the_report_is_a_folder_of_files_and_its_page_loads_nothing(tiny, tmp_path):
     arms = [SweepConfiguration("lrp <b>"), SweepConfiguration("random", "random")]
-    found = swept(tiny, arms=arms, seeds=[0, 1], fraction_of_set=0.5)
+    sweep_run = swept(tiny, arms=arms, seeds=[0, 1], fraction_of_set=0.5)
     folder = tmp_path / "made" / "here"
-    report(found, folder)
+    report(sweep_run, folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         "curves.png",
         "layers.png",
@@ -289,4 +289,4 @@ def test_the_report_is_a_folder_of_files_and_its_page_loads_nothing(tiny, tmp_pa
     assert "lrp &lt;b&gt;" in html and "<b>" not in html
     assert html.count('src="data:image/png;base64,') == 3
     assert "words" in html and "threshold" in html
-    report(found, folder)
+    report(sweep_run, folder)

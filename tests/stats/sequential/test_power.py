@@ -12,16 +12,16 @@ def stratum(k_a, n_a, k_b, n_b, share=0.5):
 
 
 def test_the_detectable_difference_is_just_detected():
-    found = minimum_detectable([stratum(50, 5000, 50, 5000)], 0.05)
-    lower = round(50 - 5000 * found)
+    difference = minimum_detectable([stratum(50, 5000, 50, 5000)], 0.05)
+    lower = round(50 - 5000 * difference)
     assert (
         log_e_value([stratum(50, 5000, lower - 1, 5000)]) >= LIMIT > log_e_value([stratum(50, 5000, lower + 2, 5000)])
     )
 
 
 def test_more_responses_detect_less():
-    found = [minimum_detectable([stratum(n // 50, n, n // 50, n)], 0.05) for n in (1000, 10_000, 100_000)]
-    assert found == sorted(found, reverse=True)
+    differences = [minimum_detectable([stratum(n // 50, n, n // 50, n)], 0.05) for n in (1000, 10_000, 100_000)]
+    assert differences == sorted(differences, reverse=True)
 
 
 def test_nothing_is_detectable_without_data():

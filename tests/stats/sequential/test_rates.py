@@ -68,12 +68,12 @@ def best_stopping(a, b, horizon, value):
         for n_a in range(total + 1):
             n_b = total - n_a
             for k_a, k_b in product(range(n_a + 1), range(n_b + 1)):
-                found = value(k_a, n_a, k_b, n_b)
+                best = value(k_a, n_a, k_b, n_b)
                 if total < horizon:
                     on_a = a * worth[k_a + 1, n_a + 1, k_b, n_b] + (1 - a) * worth[k_a, n_a + 1, k_b, n_b]
                     on_b = b * worth[k_a, n_a, k_b + 1, n_b + 1] + (1 - b) * worth[k_a, n_a, k_b, n_b + 1]
-                    found = max(found, on_a, on_b)
-                worth[k_a, n_a, k_b, n_b] = found
+                    best = max(best, on_a, on_b)
+                worth[k_a, n_a, k_b, n_b] = best
     return worth[0, 0, 0, 0]
 
 
@@ -116,12 +116,12 @@ def test_no_rule_gains_over_two_strata():
     rates = (0.2, 0.2, 0.6, 0.6)
     for state in sorted(product(counts, repeat=4), key=lambda state: -sum(n for n, _ in state)):
         (n_a, k_a), (n_b, k_b), (m_a, l_a), (m_b, l_b) = state
-        found = math.exp(log_e_value([stratum(k_a, n_a, k_b, n_b), stratum(l_a, m_a, l_b, m_b, 0.2)]))
+        best = math.exp(log_e_value([stratum(k_a, n_a, k_b, n_b), stratum(l_a, m_a, l_b, m_b, 0.2)]))
         for arm, (n, k) in enumerate(state):
             if n < sizes[0]:
                 hit, miss = ((*state[:arm], (n + 1, k + one), *state[arm + 1 :]) for one in (1, 0))
-                found = max(found, rates[arm] * worth[hit] + (1 - rates[arm]) * worth[miss])
-        worth[state] = found
+                best = max(best, rates[arm] * worth[hit] + (1 - rates[arm]) * worth[miss])
+        worth[state] = best
     assert worth[((0, 0),) * 4] <= 1 + 1e-9
 
 
@@ -129,11 +129,11 @@ def test_no_rule_gains_over_two_strata():
 @given(strata(), st.sampled_from([0.0, 0.01, -0.2, 0.9]), st.sampled_from([EITHER, INCREASES]))
 def test_the_infimum_is_not_above_a_fine_grid(one, difference, effects):
     cells = Cells.of(one)
-    found = evidence([cells], difference, effects)
+    infimum = evidence([cells], difference, effects)
     low, high = max(0.0, -difference), min(1.0, 1 - difference)
     rates = low + (high - low) * np.sin(np.linspace(0, math.pi, 2001) / 2) ** 2
     least = (logsumexp(log_ratios(cells, rates, difference, effects) + effects.log_masses, axis=1)).min()
-    assert found <= least + 1e-3 + 1e-3 * abs(least)
+    assert infimum <= least + 1e-3 + 1e-3 * abs(least)
 
 
 @settings(max_examples=15, deadline=None)
@@ -162,8 +162,8 @@ def test_exchanged_variants_turn_the_sign(several, difference):
 
 
 def test_more_difference_is_more_evidence():
-    found = [log_e_value([stratum(20, 2000, 20 + more, 2000)]) for more in range(0, 60, 3)]
-    assert found == sorted(found) and found[0] < 0 < found[-1]
+    log_e_values = [log_e_value([stratum(20, 2000, 20 + more, 2000)]) for more in range(0, 60, 3)]
+    assert log_e_values == sorted(log_e_values) and log_e_values[0] < 0 < log_e_values[-1]
     raised = [log_e_value_at_most([stratum(20, 2000, 60, 2000)], d) for d in np.linspace(-0.01, 0.04, 20)]
     assert raised == sorted(raised, reverse=True)
 

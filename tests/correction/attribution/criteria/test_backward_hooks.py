@@ -27,16 +27,16 @@ def test_lower_is_the_mean_less_the_standard_error(tiny, criterion, granularity)
     alone = [scores_of(tiny, criterion, [sample], signed).scores for sample in SAMPLES]
     asked = Settings(granularity, seed="shown", sign="lower")
     for tokens in (1, 4096):  # one by one, and all in a batch
-        found = scores_of(tiny, criterion, SAMPLES, asked, tokens=tokens)
-        for name, score in found.scores.items():
+        relevance = scores_of(tiny, criterion, SAMPLES, asked, tokens=tokens)
+        for name, score in relevance.scores.items():
             close(score, expected(torch.stack([each[name] for each in alone])), 1e-4)
 
 
 def test_of_one_sample_there_is_no_error(tiny):
     lower = Settings(seed="shown", sign="lower")
-    found, plain = (scores_of(tiny, "gradient", SAMPLES[:1], each) for each in (lower, ALONE))
+    relevance, plain = (scores_of(tiny, "gradient", SAMPLES[:1], each) for each in (lower, ALONE))
     for name, score in plain.scores.items():
-        close(found.scores[name], score)
+        close(relevance.scores[name], score)
 
 
 def test_samples_that_agree_have_no_error_and_none_is_negative():
@@ -52,6 +52,6 @@ def test_lower_scores_in_files_and_from_a_journal_are_the_same(tiny, tmp_path, g
     plain = attribute(tiny, prompts, settings)
     for options in ({"scores_in": tmp_path / "scores"}, {"resume": tmp_path / "journal"}):
         for _ in range(2):  # the second time, from the journal alone
-            found = attribute(tiny, prompts, settings, tokens=8, **options)
+            relevance = attribute(tiny, prompts, settings, tokens=8, **options)
             for name, score in plain.scores.items():
-                close(found.scores[name], score, 1e-4)
+                close(relevance.scores[name], score, 1e-4)

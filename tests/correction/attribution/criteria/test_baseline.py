@@ -22,7 +22,7 @@ SAMPLES = [Sample(*pair[:2], negatives=pair[2]) for pair in PAIRS]
 
 def expected(tiny):
     """Σ over positions of the response of (a − ā) · ∂, by hand and one by one: {name: (samples, components)}."""
-    found = {}
+    by_name = {}
     for given, response, negatives in PAIRS:
         with torch.no_grad():
             held, _ = inputs_of(tiny, [*given, *negatives])
@@ -34,17 +34,17 @@ def expected(tiny):
             mean = held[name][0, len(given) :].mean(0)
             relevance = ((activation[0] - mean) * activation.grad[0])[len(given) :].sum(0).detach()
             relevance = relevance.view(HEADS, HEAD_DIM).sum(-1) if name.startswith("heads") else relevance
-            found.setdefault(name, []).append(relevance)
-    return {name: torch.stack(each) for name, each in found.items()}
+            by_name.setdefault(name, []).append(relevance)
+    return {name: torch.stack(each) for name, each in by_name.items()}
 
 
 @pytest.mark.parametrize("granularity", ["neuron", "head"])
 @pytest.mark.parametrize("tokens", [1, 4096])
 def test_it_is_the_difference_of_activations_times_the_gradient(tiny, granularity, tokens):
     asked = Settings(granularity, seed="response", sign="signed", baseline="spared")
-    found = scores_of(tiny, "gradient", SAMPLES, asked, tokens=tokens)
+    relevance = scores_of(tiny, "gradient", SAMPLES, asked, tokens=tokens)
     truth = expected(tiny)
-    for name, score in found.scores.items():
+    for name, score in relevance.scores.items():
         close(score, truth[name].mean(0))
 
 
@@ -62,10 +62,10 @@ def test_prompts_with_both_kinds_are_read_and_others_left_out(tiny):
     assert (one.texts, one.responses) == (("who", "who", "tell"), ("a cat", "old", "new"))
     assert (other.texts, other.responses) == (("who", "who", "tell"), ("small", "small", "red"))
     asked = Settings(seed="shown", sign="lower", baseline="spared")
-    found = attribute(tiny, shown, asked, negatives=negatives)
-    assert found.samples == 3
+    relevance = attribute(tiny, shown, asked, negatives=negatives)
+    assert relevance.samples == 3
     without = attribute(tiny, one, Settings(seed="shown", sign="lower"))
-    assert all((found.scores[name] != score).any() for name, score in without.scores.items())
+    assert all((relevance.scores[name] != score).any() for name, score in without.scores.items())
 
 
 def test_where_no_prompt_has_both_it_says_so(tiny):

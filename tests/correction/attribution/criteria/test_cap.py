@@ -18,15 +18,15 @@ ALL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_pro
 
 def importances(loaded):
     """1 to 10, linear in the causal effect of each of all heads: (layers, heads), float64."""
-    found = scores_of(loaded, "causal", SAMPLES, Settings("head", seed="response")).scores
-    effects = torch.stack([found[f"heads.{block.index}"] for block in loaded.blocks]).double()
+    scores = scores_of(loaded, "causal", SAMPLES, Settings("head", seed="response")).scores
+    effects = torch.stack([scores[f"heads.{block.index}"] for block in loaded.blocks]).double()
     return 1 + 9 * (effects - effects.min()) / (effects.max() - effects.min())
 
 
 def test_a_weight_counts_by_the_importance_of_its_head(tiny):
     expected = importances(tiny)
-    found = scores_of(tiny, "cap", SAMPLES, Settings("weight", seed="response", modules=ALL)).scores
-    assert len(found) == 2 * len(ALL)
+    scores = scores_of(tiny, "cap", SAMPLES, Settings("weight", seed="response", modules=ALL)).scores
+    assert len(scores) == 2 * len(ALL)
     for n, block in enumerate(tiny.blocks):
         heads = expected[n].tolist()  # four of width 8, in two groups
         attention = block.layer.self_attn
@@ -38,29 +38,29 @@ def test_a_weight_counts_by_the_importance_of_its_head(tiny):
         for name, rows in by_row.items():
             weight = getattr(attention, name).weight.detach().double().abs()
             close(
-                found[f"weights.model.layers.{n}.self_attn.{name}.weight"], weight * torch.tensor(rows)[:, None], 1e-4
+                scores[f"weights.model.layers.{n}.self_attn.{name}.weight"], weight * torch.tensor(rows)[:, None], 1e-4
             )
         columns = torch.tensor([heads[column // 8] for column in range(32)])
         weight = block.o_proj.weight.detach().double().abs()
-        close(found[f"weights.model.layers.{n}.self_attn.o_proj.weight"], weight * columns, 1e-4)
+        close(scores[f"weights.model.layers.{n}.self_attn.o_proj.weight"], weight * columns, 1e-4)
         for name in ("gate_proj", "up_proj", "down_proj"):
             weight = getattr(block.mlp, name).weight.detach().double().abs()
-            close(found[f"weights.model.layers.{n}.mlp.{name}.weight"], weight * sum(heads) / 4, 1e-4)
+            close(scores[f"weights.model.layers.{n}.mlp.{name}.weight"], weight * sum(heads) / 4, 1e-4)
 
 
 def test_a_family_without_groups_or_a_gated_mlp(tmp_path):
     loaded = load(save_family("opt", tmp_path), device="cpu")
     expected = importances(loaded)
     names = ("q_proj", "k_proj", "out_proj", "fc1", "fc2")
-    found = scores_of(loaded, "cap", SAMPLES, Settings("weight", seed="response", modules=names)).scores
+    scores = scores_of(loaded, "cap", SAMPLES, Settings("weight", seed="response", modules=names)).scores
     for n, block in enumerate(loaded.blocks):
         keys = block.layer.self_attn.k_proj.weight.detach().double().abs()
         rows = expected[n].repeat_interleave(8)[:, None]
-        close(found[f"weights.model.decoder.layers.{n}.self_attn.k_proj.weight"], keys * rows, 1e-4)
+        close(scores[f"weights.model.decoder.layers.{n}.self_attn.k_proj.weight"], keys * rows, 1e-4)
         out = block.o_proj.weight.detach().double().abs()
-        close(found[f"weights.model.decoder.layers.{n}.self_attn.out_proj.weight"], out * rows.mT, 1e-4)
+        close(scores[f"weights.model.decoder.layers.{n}.self_attn.out_proj.weight"], out * rows.mT, 1e-4)
         first = block.up.weight.detach().double().abs()
-        close(found[f"weights.model.decoder.layers.{n}.fc1.weight"], first * expected[n].mean(), 1e-4)
+        close(scores[f"weights.model.decoder.layers.{n}.fc1.weight"], first * expected[n].mean(), 1e-4)
 
 
 def test_heads_that_matter_alike_leave_the_magnitude():

@@ -21,15 +21,15 @@ from tests.correction.families import FAMILIES, save_family
 def by_hand(loaded, value, heads=4):
     """value(loaded) → (samples,); what it falls by when each head is cut: {name: (samples, heads)}."""
     before = value(loaded)
-    found = {}
+    effects = {}
     for block in loaded.blocks:
         falls = []
         for head in range(heads):
             mask = masks.for_model(loaded.path, "one", heads={block.index: [head]})
             with ablated(loaded, mask):
                 falls.append(before - value(loaded))
-        found[f"heads.{block.index}"] = torch.stack(falls, 1)
-    return found
+        effects[f"heads.{block.index}"] = torch.stack(falls, 1)
+    return effects
 
 
 @torch.no_grad()
@@ -55,25 +55,27 @@ def logit_difference(loaded, best):
 @pytest.mark.parametrize("tokens", [1, 4096])
 def test_with_responses_it_is_the_rise_of_their_loss(tiny, tokens):
     samples = [Sample(tuple(i), tuple(a)) for i, a in zip(SEQUENCES, ANSWERS, strict=True) if a]
-    found = scores_of(tiny, "causal", samples, Settings("head", seed="response"), tokens=tokens)
+    relevance = scores_of(tiny, "causal", samples, Settings("head", seed="response"), tokens=tokens)
     for name, falls in by_hand(tiny, minus_loss).items():
-        close(found.scores[name], falls.quantile(0.5, dim=0), 1e-4)  # a sample a part
+        close(relevance.scores[name], falls.quantile(0.5, dim=0), 1e-4)  # a sample a part
 
 
 def test_otherwise_it_is_the_fall_of_the_seeded_output_whose_tokens_are_those_of_the_whole_model(tiny):
     best = []
-    found = scores_of(tiny, "causal", [Sample(tuple(each)) for each in SEQUENCES], Settings("head", seed="contrastive"))
+    relevance = scores_of(
+        tiny, "causal", [Sample(tuple(each)) for each in SEQUENCES], Settings("head", seed="contrastive")
+    )
     for name, falls in by_hand(tiny, lambda loaded: logit_difference(loaded, best)).items():
-        close(found.scores[name], falls.quantile(0.5, dim=0), 1e-4)
+        close(relevance.scores[name], falls.quantile(0.5, dim=0), 1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_layers_that_hand_on_what_they_gave_change_nothing_in_any_family(family, tmp_path):
     loaded = load(save_family(family, tmp_path), device="cpu")
     samples = [Sample(tuple(i), tuple(a)) for i, a in zip(SEQUENCES, ANSWERS, strict=True) if a]
-    found = scores_of(loaded, "causal", samples, Settings("head", seed="response"))
+    relevance = scores_of(loaded, "causal", samples, Settings("head", seed="response"))
     for name, falls in by_hand(loaded, minus_loss).items():
-        close(found.scores[name], falls.quantile(0.5, dim=0), 1e-4)
+        close(relevance.scores[name], falls.quantile(0.5, dim=0), 1e-4)
 
 
 def test_a_score_is_the_median_over_disjoint_parts_of_the_mean_within_one():

@@ -21,7 +21,7 @@ def log_probability(logits, ids):
 
 def of_one(loaded, granularity, ids):
     """Layer → the cost of each component to one text: the mean over positions of (a · ∂log p/∂a)², float64."""
-    found = {}
+    costs = {}
     for block in loaded.blocks:
         key = "heads" if granularity == "head" else "neurons"
         seen, logits = inputs_of(loaded, ids)
@@ -31,7 +31,7 @@ def of_one(loaded, granularity, ids):
             effect = (a * gradient)[0, :-1].detach()
             if granularity == "head":
                 effect = effect.unflatten(-1, (HEADS, HEAD_DIM)).sum(-1)
-            found[block.index] = effect.square().mean(0)
+            costs[block.index] = effect.square().mean(0)
             continue
         # Of a weight, position by position: what w does there alone, all other positions held as they are.
         outputs = []
@@ -42,8 +42,8 @@ def of_one(loaded, granularity, ids):
         weight, squares = block.down_proj.weight.detach(), 0.0
         for x, g in zip(seen[f"neurons.{block.index}"][0, :-1].detach(), gradient[0, :-1], strict=True):
             squares = squares + (weight * torch.outer(g, x)).square()
-        found[block.index] = squares / (len(ids) - 1)
-    return found
+        costs[block.index] = squares / (len(ids) - 1)
+    return costs
 
 
 @pytest.fixture
@@ -57,18 +57,18 @@ def double(tiny):
 @pytest.mark.parametrize("granularity", ["neuron", "head", "weight"])
 @pytest.mark.parametrize("tokens", [1, 4096])
 def test_cost_is_the_mean_square_over_positions_and_texts_count_alike(tiny, double, granularity, tokens):
-    found = attribute(tiny, TEXTS, Settings(granularity), criterion=COST, tokens=tokens)
+    relevance = attribute(tiny, TEXTS, Settings(granularity), criterion=COST, tokens=tokens)
     texts = [double.tokenizer(text)["input_ids"] for text in TEXTS.texts]
     expected = [of_one(double, granularity, ids) for ids in texts]
-    assert found.samples == len(TEXTS)
+    assert relevance.samples == len(TEXTS)
     for layer in (0, 1):
-        close(found.scores[NAMES[granularity].format(layer)], mean([each[layer] for each in expected]))
+        close(relevance.scores[NAMES[granularity].format(layer)], mean([each[layer] for each in expected]))
 
 
 def test_the_cost_of_a_text_does_not_depend_on_how_often_it_is_given(tiny):
     one, twice = (ReferenceSet(TEXTS.texts[:1] * count, "t", "text") for count in (1, 2))
-    found, again = (attribute(tiny, each, criterion=COST).scores["neurons.0"] for each in (one, twice))
-    torch.testing.assert_close(found, again)
+    costs, again = (attribute(tiny, each, criterion=COST).scores["neurons.0"] for each in (one, twice))
+    torch.testing.assert_close(costs, again)
 
 
 def test_the_tokens_of_a_text_weigh_so_that_squares_add_up_to_their_mean():

@@ -80,9 +80,9 @@ def test_gradient_is_activation_or_weight_times_gradient(tiny, seed, sign):
             expected.setdefault(name, []).append(magnitude((weight * weight.grad).detach()))
     tiny.model.zero_grad()
     for granularity in ("neuron", "head", "weight"):
-        found = scores_of(tiny, "gradient", SAMPLES, Settings(granularity=granularity, seed=seed, sign=sign))
-        assert found.samples == 3
-        for name, score in found.scores.items():
+        relevance = scores_of(tiny, "gradient", SAMPLES, Settings(granularity=granularity, seed=seed, sign=sign))
+        assert relevance.samples == 3
+        for name, score in relevance.scores.items():
             close(score, mean(expected[name]))
 
 
@@ -106,8 +106,8 @@ def test_snip_is_the_magnitude_of_what_the_response_loss_says(tiny, granularity)
                     value = value.view(HEADS, HEAD_DIM).sum(-1)
             expected.setdefault(name, []).append(value.detach().abs())
     tiny.model.zero_grad()
-    found = scores_of(tiny, "snip", SAMPLES, Settings(granularity=granularity))
-    for name, score in found.scores.items():
+    relevance = scores_of(tiny, "snip", SAMPLES, Settings(granularity=granularity))
+    for name, score in relevance.scores.items():
         close(score, mean(expected[name]))
 
 
@@ -119,8 +119,8 @@ def test_activation_is_the_mean_magnitude_of_what_a_component_says(tiny):
             for n in range(2):
                 a = seen[f"{granularity}s.{n}"][0].detach().unflatten(-1, (-1, width))
                 expected.setdefault(f"{granularity}s.{n}", []).append(a.norm(dim=-1).mean(0))
-        found = scores_of(tiny, "activation", SAMPLES, Settings(granularity=granularity))
-        for name, score in found.scores.items():
+        relevance = scores_of(tiny, "activation", SAMPLES, Settings(granularity=granularity))
+        for name, score in relevance.scores.items():
             close(score, mean(expected[name]))
 
 
@@ -162,10 +162,10 @@ def test_random_scores_follow_their_seed(tiny):
 
 def test_lrp_relevance_of_a_head_is_that_of_its_slice(tiny):
     asked = Settings(granularity="head", seed="last", sign="signed")
-    found = scores_of(tiny, "lrp", [Sample(tuple(ids)) for ids in SEQUENCES], asked)
+    relevance = scores_of(tiny, "lrp", [Sample(tuple(ids)) for ids in SEQUENCES], asked)
     expected = [rederivation.attnlrp(tiny.model, ids, [(len(ids) - 1, -1)]) for ids in SEQUENCES]
     for n in range(2):
-        close(found.scores[f"heads.{n}"], mean([layers[n].r_heads for layers in expected]))
+        close(relevance.scores[f"heads.{n}"], mean([layers[n].r_heads for layers in expected]))
 
 
 @pytest.mark.parametrize("criterion", ["gradient", "snip", "wanda", "activation", "lrp"])
@@ -215,9 +215,9 @@ def test_from_responses_what_is_read_is_where_they_are_said(tiny, criterion):
         for n in range(2):
             a = seen[f"neurons.{n}"][0, len(ids) - 1 :].detach()
             expected.setdefault(n, []).append((a.square() if criterion == "wanda" else a.abs()).mean(0))
-    found = scores_of(tiny, criterion, SAMPLES, Settings(seed="response"))
+    relevance = scores_of(tiny, criterion, SAMPLES, Settings(seed="response"))
     for n, block in enumerate(tiny.blocks):
         value = mean(expected[n])
         if criterion == "wanda":
             value = value.sqrt() * block.down_proj.weight.detach().abs().sum(0)
-        close(found.scores[f"neurons.{n}"], value)
+        close(relevance.scores[f"neurons.{n}"], value)

@@ -97,33 +97,35 @@ def test_bfloat16_ranks_nearly_as_float32(tiny):
 @pytest.mark.parametrize("seed", ["last", "response"])
 def test_attribute_reads_a_reference_set_with_the_models_own_responses(tiny, seed):
     prompts = ReferenceSet(("who are you", "tell me about the sea"), "p", "prompt")
-    told = []
+    calls = []
     settings = Settings(seed=seed, response_tokens=4)
-    found = attribute(tiny, prompts, settings, progress=lambda *call: told.append(call))
-    assert found.samples == 2
-    assert ("responses" in {stage for stage, _, _ in told}) == (seed == "response")
-    assert told[-1] == ("attribution", 1, 1)
+    relevance = attribute(tiny, prompts, settings, progress=lambda *call: calls.append(call))
+    assert relevance.samples == 2
+    assert ("responses" in {stage for stage, _, _ in calls}) == (seed == "response")
+    assert calls[-1] == ("attribution", 1, 1)
 
 
 def test_next_is_the_last_token_of_a_prompt_and_every_token_of_a_text(tiny):
     for kind, same in (("prompt", "last"), ("text", "all")):
         references = ReferenceSet(("the cat sees a dog", "sea"), "r", kind)
-        found, expected = (attribute(tiny, references, Settings(seed=seed)) for seed in ("next", same))
-        assert all(torch.equal(found.scores[name], score) for name, score in expected.scores.items())
+        relevance, expected = (attribute(tiny, references, Settings(seed=seed)) for seed in ("next", same))
+        assert all(torch.equal(relevance.scores[name], score) for name, score in expected.scores.items())
 
 
 def test_a_text_is_its_own_response(tiny):
     texts = ReferenceSet(("the cat sees a dog", "sea"), "t", "text")
-    told = []
-    found = attribute(tiny, texts, Settings(seed="response", sign="signed"), progress=lambda *call: told.append(call))
-    assert told == [("attribution", 1, 1)]
+    calls = []
+    relevance = attribute(
+        tiny, texts, Settings(seed="response", sign="signed"), progress=lambda *call: calls.append(call)
+    )
+    assert calls == [("attribution", 1, 1)]
     layers = []
     for text in texts.texts:
         ids = tiny.tokenizer(text)["input_ids"]
         seeds = [(position, ids[position + 1]) for position in range(len(ids) - 1)] or [(0, -1)]
         layers.append(rederivation.attnlrp(tiny.model, ids, seeds, 1 / len(seeds)))
     for index in range(2):
-        close(found.scores[f"neurons.{index}"], torch.stack([each[index].r_neurons for each in layers]).mean(0))
+        close(relevance.scores[f"neurons.{index}"], torch.stack([each[index].r_neurons for each in layers]).mean(0))
 
 
 def test_defaults_are_what_measured_best():

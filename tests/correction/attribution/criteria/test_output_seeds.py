@@ -12,8 +12,8 @@ from tests.correction.conftest import scores_of
 def test_tokens_that_weigh_nothing_are_left_out():
     samples = [Sample((1, 2), (5, 6, 7), weights=(0.0, 0.75, 0.25)), Sample((3,), (8, 9))]
     (batch,) = seeded_batches(samples, "shown")
-    found = sorted(zip(batch.tokens.tolist(), batch.positions.tolist(), batch.weights.tolist(), strict=True))
-    assert found == [(6, 2, 0.75), (7, 3, 0.25), (8, 0, 0.5), (9, 1, 0.5)]
+    seeds = sorted(zip(batch.tokens.tolist(), batch.positions.tolist(), batch.weights.tolist(), strict=True))
+    assert seeds == [(6, 2, 0.75), (7, 3, 0.25), (8, 0, 0.5), (9, 1, 0.5)]
     assert batch.margins
     assert batch.batch.input_ids.shape == (2, 4)
 
