@@ -100,23 +100,23 @@ def circuit(
     loaded = models.load(model, dtype=dtype)
     asked = task_rows(loaded, task, examples, split_seed, aligned="counterfactual" in chosen)
     with progress_bars() as progress:
-        found = find_circuit(loaded, asked, search, name=name or output.stem, progress=progress)
-    masks.save(found.mask, output)
+        result = find_circuit(loaded, asked, search, name=name or output.stem, progress=progress)
+    masks.save(result.mask, output)
     if report is not None:
-        write(found, report)
+        write(result, report)
     if as_json:
-        print_json({"file": str(output), **describe_mask(found.mask)})
+        print_json({"file": str(output), **describe_mask(result.mask)})
         return
-    made = found.mask.meta.made["circuit"]
+    made = result.mask.meta.made["circuit"]
     out.print(
         f"{output}: {made['kept']:,} of {made['universe']['size']:,} {granularity}s kept",
         style="bold",
         soft_wrap=True,
     )
-    for measure, value in summary(found).rows:
+    for measure, value in summary(result).rows:
         out.print(f"{measure}: {value}", soft_wrap=True)
     if report is not None:
-        out.print(f"{report}/circuit.html: {len(found.curves)} curves")
+        out.print(f"{report}/circuit.html: {len(result.curves)} curves")
 
 
 def _ablations(ablation: str, beside: str | None, granularity: Granularity) -> tuple[str, ...]:

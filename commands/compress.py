@@ -78,18 +78,20 @@ def compress(
     loaded = models.load(model, dtype=dtype)
     with progress_bars() as progress:
         calibration = calibrate(loaded, texts, windows=windows, window=window, seed=random_seed)
-        found = cut(loaded, calibration, plan, tokens=tokens, progress=progress)
-    told = {"made": dict(found.made), "cut_weights": found.count, "weights": found.total}
+        compressed = cut(loaded, calibration, plan, tokens=tokens, progress=progress)
+    summary = {"made": dict(compressed.made), "cut_weights": compressed.count, "weights": compressed.total}
     if as_file:
-        mask = as_mask(loaded, found, str(name))
+        mask = as_mask(loaded, compressed, str(name))
         save(mask, output)
-        told |= {"mask": mask.name, "digest": mask.digest}
+        summary |= {"mask": mask.name, "digest": mask.digest}
     else:
-        write_checkpoint(loaded, found, output)
-        told |= {"folder": str(output)}
+        write_checkpoint(loaded, compressed, output)
+        summary |= {"folder": str(output)}
     if as_json:
-        print_json(told)
+        print_json(summary)
         return
-    share = found.count / found.total
+    share = compressed.count / compressed.total
     kind = "mask" if as_file else "dense checkpoint"
-    out.print(f"{output}: {kind}, {found.count:,} of {found.total:,} weights cut ({share:.1%})", soft_wrap=True)
+    out.print(
+        f"{output}: {kind}, {compressed.count:,} of {compressed.total:,} weights cut ({share:.1%})", soft_wrap=True
+    )

@@ -43,10 +43,10 @@ def improve(
     from correction.improvement.folder import WorkerFolder
     from correction.improvement.worker import Setup, Worker
 
-    own = WorkerFolder(folder)
-    client = Client(server, key_file, own.worker)
+    worker_folder = WorkerFolder(folder)
+    client = Client(server, key_file, worker_folder.worker)
     options = ("--dtype", dtype, "--scorer", scorer, "--max-new-tokens", str(max_new_tokens))
-    worker = Worker(client, own, Setup(model, general, prompts, neutral, options), print_warning)
+    worker = Worker(client, worker_folder, Setup(model, general, prompts, neutral, options), print_warning)
     try:
         while True:
             job = None
@@ -64,4 +64,4 @@ def improve(
                 time.sleep(every)
     finally:
         client.close()
-        own.close()
+        worker_folder.close()

@@ -82,7 +82,7 @@ def sweep(
     if measured[0] is not None:
         measured[0] = drop_long_prompts(loaded, measured[0], raw=raw, room=max_new_tokens)
     with progress_bars() as progress:
-        found = sweeps.sweep(
+        result = sweeps.sweep(
             loaded,
             *sets,
             *(each for each in measured if each is not None),
@@ -101,15 +101,15 @@ def sweep(
             tokens=tokens,
             progress=progress,
         )
-    sweeps.report(found, output)
-    best = found.best.point
+    sweeps.report(result, output)
+    best = result.best.point
     if as_json:
-        print_json({"folder": str(output), "points": [vars(point) for point in (found.base, *found.points)]})
+        print_json({"folder": str(output), "points": [vars(point) for point in (result.base, *result.points)]})
         return
-    out.print(f"{output}/sweep.html: {len(found.points)} points of {len(arms)} arms")
+    out.print(f"{output}/sweep.html: {len(result.points)} points of {len(arms)} arms")
     aimed = "toxic_rate" if target == "toxicity" else "repetitive_rate"
     out.print(
-        f"best: {best.arm}, {best.count} {best.granularity}s: {getattr(found.base, aimed):.1%} to "
+        f"best: {best.arm}, {best.count} {best.granularity}s: {getattr(result.base, aimed):.1%} to "
         f"{getattr(best, aimed):.1%} {target}, perplexity {best.perplexity_increase:+.2%}"
     )
 

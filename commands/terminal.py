@@ -129,8 +129,8 @@ def _circuit(figures: Mapping[str, Any]) -> Table:
     for key in ("faithfulness", "necessity", "kl"):
         if key in figures:
             table.add_row(key, "not defined" if figures[key] is None else _figure_text(figures[key]))
-    for side, found in figures.get("accuracy", {}).items():
-        table.add_row(f"accuracy, {side}", _figure_text(found))
+    for side, accuracy in figures.get("accuracy", {}).items():
+        table.add_row(f"accuracy, {side}", _figure_text(accuracy))
     return table
 
 
@@ -138,9 +138,9 @@ def pareto_table(found: Any) -> Table:
     """The Pareto front of a search, as the validation sets saw it."""
     table = Table("ranking", "round", "cut", "shown", "perplexity", title="Pareto front, on the validation sets")
     for each in found.front:
-        told = each.described()
-        increase = "{:+.2%} [{:+.2%}, {:+.2%}]".format(*told["increase"])
-        cells = (told["ranking"], str(told["round"]), f"{each.count:,}", f"{each.behaviour_rate:.1%}", increase)
+        point = each.described()
+        increase = "{:+.2%} [{:+.2%}, {:+.2%}]".format(*point["increase"])
+        cells = (point["ranking"], str(point["round"]), f"{each.count:,}", f"{each.behaviour_rate:.1%}", increase)
         table.add_row(*cells, style="bold" if each is found.chosen else None)
     return table
 

@@ -54,8 +54,8 @@ def digest(key: str) -> bytes:
 def matches(key: str, digests: Iterable[bytes]) -> bool:
     """Whether `key` is one of those of `digests`, in a time that does not tell which, or where they differ."""
     given = digest(key)
-    found = [hmac.compare_digest(given, one) for one in digests]  # a list: every one is compared
-    return bool(key) and any(found)
+    comparisons = [hmac.compare_digest(given, one) for one in digests]  # a list: every one is compared
+    return bool(key) and any(comparisons)
 
 
 def fingerprint(key: str) -> str:
@@ -92,19 +92,19 @@ class KeyFile:
         return self._digests
 
     def _refresh(self, now: float) -> None:
-        found = _signature(self._path)
-        rested = found == self._seen or (found is not None and now - found.modified_ns / 1e9 >= _EVERY)
-        self._seen = found
-        if found == self._known or not rested:
+        signature = _signature(self._path)
+        rested = signature == self._seen or (signature is not None and now - signature.modified_ns / 1e9 >= _EVERY)
+        self._seen = signature
+        if signature == self._known or not rested:
             return
         try:
             digests = self._read()
         except SettingsError as error:
-            self._known = found
+            self._known = signature
             _log.warning("%s; the keys read before stay in force", error)
             return
-        if _signature(self._path) == found:
-            self._known, self._digests = found, digests
+        if _signature(self._path) == signature:
+            self._known, self._digests = signature, digests
             _log.info("%s = %s was read again: %d keys", self._setting, self._path, len(digests))
 
     def _read(self) -> tuple[bytes, ...]:
@@ -191,7 +191,9 @@ def _warn_of_short(where: str, keys: Iterable[str]) -> None:
 def _signature(path: Path) -> Signature | None:
     """None where the file cannot be seen."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return Signature(found.st_mode, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return Signature(
+        status.st_mode, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )

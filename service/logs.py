@@ -47,7 +47,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON."""
-        told = {
+        entry = {
             "time": timestamps.iso_text(record.created),
             "level": record.levelname,
             "process": _process(record),
@@ -57,8 +57,8 @@ class JsonLines(logging.Formatter):
             **getattr(record, FIELDS, {}),
         }
         if traces := _traces(self, record):
-            told["exception"] = "\n".join(traces)
-        return json.dumps(told, default=str)
+            entry["exception"] = "\n".join(traces)
+        return json.dumps(entry, default=str)
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -72,8 +72,8 @@ def _process(record: logging.LogRecord) -> str:
 
 
 def _traces(formatter: logging.Formatter, record: logging.LogRecord) -> list[str]:
-    found = [formatter.formatException(record.exc_info)] if record.exc_info else []
-    return [*found, *([formatter.formatStack(record.stack_info)] if record.stack_info else [])]
+    traces = [formatter.formatException(record.exc_info)] if record.exc_info else []
+    return [*traces, *([formatter.formatStack(record.stack_info)] if record.stack_info else [])]
 
 
 class WithoutRoutes(logging.Filter):

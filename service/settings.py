@@ -222,16 +222,16 @@ def _check_names() -> None:
     for variable in os.environ:
         name = variable.upper()
         if name.startswith("EXCISE_") and name not in known and os.environ[variable]:
-            alike = difflib.get_close_matches(name, known, 1, _ALIKE)
-            if alike or _KEY_NAMED.fullmatch(name):
-                meant = f"; did you mean {alike[0]}?" if alike else ""
+            suggestions = difflib.get_close_matches(name, known, 1, _ALIKE)
+            if suggestions or _KEY_NAMED.fullmatch(name):
+                meant = f"; did you mean {suggestions[0]}?" if suggestions else ""
                 raise SettingsError(f"bad setting: {variable} is no variable of Excise{meant}")
 
 
 def _check_empty(variables: tuple[str, ...]) -> None:
     for variable in variables:
-        found = next((value for name, value in os.environ.items() if name.upper() == variable), None)
-        if found == "":
+        content = next((value for name, value in os.environ.items() if name.upper() == variable), None)
+        if content == "":
             raise SettingsError(
                 f"bad setting: {variable} is set and empty, which would leave the server open; "
                 "fill it in, or unset it if that is what you want"

@@ -31,10 +31,10 @@ def commands() -> dict[str, Any]:
 def page() -> Iterator[str]:
     """Every command with its options, their values and defaults."""
     yield HEAD
-    found = commands()
-    rows = ([f"[`excise {name}`](#excise-{name})", first_sentence(each.help)] for name, each in found.items())
+    subcommands = commands()
+    rows = ([f"[`excise {name}`](#excise-{name})", first_sentence(each.help)] for name, each in subcommands.items())
     yield table(("command", "what it does"), rows)
-    for name, command in found.items():
+    for name, command in subcommands.items():
         yield f"\n## excise {name}\n"
         yield prose(command.help) + "\n"
         rows = ([names(each), default(each), cell(each.help)] for each in command.params if each.name != "help")

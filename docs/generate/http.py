@@ -89,11 +89,11 @@ def query(call: dict[str, Any]) -> Iterator[list[str]]:
     for each in call.get("parameters", ()):
         if each["in"] == "query":
             default = each["schema"].get("default")
-            told = cell(each.get("description"))
+            description = cell(each.get("description"))
             yield [
                 f"`{each['name']}`, query",
                 kind(each["schema"]),
-                told or ("" if default is None else f"default {default}"),
+                description or ("" if default is None else f"default {default}"),
             ]
 
 
@@ -112,17 +112,17 @@ def fields(schema: dict[str, Any]) -> Iterator[list[str]]:
     for name, each in schema.get("properties", {}).items():
         needed = "required" if name in schema.get("required", ()) else ""
         default = each.get("default")
-        told = f"default `{default}`" if default not in (None, "", [], {}) and "const" not in each else needed
-        yield [f"`{name}`", kind(each), "; ".join(filter(None, (cell(each.get("description")), told)))]
+        note = f"default `{default}`" if default not in (None, "", [], {}) and "const" not in each else needed
+        yield [f"`{name}`", kind(each), "; ".join(filter(None, (cell(each.get("description")), note)))]
 
 
 def answers(call: dict[str, Any]) -> str:
     """The status codes, and the object of those that are no errors."""
-    told = []
+    statuses = []
     for status, answer in call["responses"].items():
         names = {kind(each.get("schema", {})) for each in answer.get("content", {}).values()} - {""}
-        told.append(f"{status} {', '.join(sorted(names))}".strip() if status < "300" else status)
-    return ", ".join(told)
+        statuses.append(f"{status} {', '.join(sorted(names))}".strip() if status < "300" else status)
+    return ", ".join(statuses)
 
 
 def kind(schema: dict[str, Any]) -> str:

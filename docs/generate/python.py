@@ -63,7 +63,7 @@ def described(name: str, item: Any) -> Iterator[str]:
         yield f"```python\n{signature}\n```\n"
     yield prose(inspect.getdoc(item))
     members = (
-        [told for member, value in vars(item).items() if (told := _member(member, value))] if _is_class(item) else []
+        [line for member, value in vars(item).items() if (line := _member(member, value))] if _is_class(item) else []
     )
     if members:
         yield "\n" + "\n".join(members)

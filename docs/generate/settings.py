@@ -46,10 +46,10 @@ def default(field: Any) -> str:
 
 def meaning(field: Any) -> str:
     """What it is, with its bounds."""
-    found = [
+    bounds = [
         f"{word} {getattr(each, bound):,}"
         for each in field.metadata
         for bound, word in _BOUNDS
         if getattr(each, bound, None) is not None
     ]
-    return cell(field.description) + (f" ({', '.join(found)})" if found else "")
+    return cell(field.description) + (f" ({', '.join(bounds)})" if bounds else "")

@@ -135,5 +135,5 @@ def _worded(status: int, body: bytes) -> dict[str, Any]:
 
 
 def _inner(error: ServiceError) -> dict[str, Any]:
-    found: dict[str, Any] = error.body()["error"]
-    return found
+    details: dict[str, Any] = error.body()["error"]
+    return details

@@ -207,8 +207,8 @@ def list_jobs(
     limit: Limit = 100,
 ) -> Response:
     """Jobs, the newest first, a page at a time."""
-    found, total = _jobs().list(state=state, kind=kind, offset=offset, limit=limit)
-    return listed(map(_out, found), total=total)
+    jobs, total = _jobs().list(state=state, kind=kind, offset=offset, limit=limit)
+    return listed(map(_out, jobs), total=total)
 
 
 @router.get("/jobs/{id}", responses=_READ)
@@ -222,8 +222,8 @@ def prompts(id: Id, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000) -> Res
     """What a correction is made from: distinct prompts whose responses were flagged for what the job is about."""
     job = _jobs().get(id)
     _check_kept()
-    found = candidates(bootstrap.current().database, job.spec.test, limit)
-    return listed(PromptOut(**vars(each)) for each in found)
+    flagged_prompts = candidates(bootstrap.current().database, job.spec.test, limit)
+    return listed(PromptOut(**vars(each)) for each in flagged_prompts)
 
 
 @router.post("/jobs/{id}/claim", responses=CHANGES)
@@ -239,12 +239,12 @@ async def result(id: Id, body: ResultIn) -> JobOut:
     service = bootstrap.current()
     made = {"measured": body.measured} | ({} if body.prompts is None else {"prompts": body.prompts})
     if body.failed is not None:
-        found = await service.administer(results.take_failure, service, id, body.worker, body.failed)
+        job = await service.administer(results.take_failure, service, id, body.worker, body.failed)
     elif body.mask is not None:
-        found = await service.administer(results.take_mask, service, id, body.worker, body.mask, made)
+        job = await service.administer(results.take_mask, service, id, body.worker, body.mask, made)
     else:
-        found = await service.administer(results.take_measurement, service, id, body.worker, made)
-    return _out(found)
+        job = await service.administer(results.take_measurement, service, id, body.worker, made)
+    return _out(job)
 
 
 @router.post("/jobs/{id}/approve", responses=CHANGES)

@@ -99,8 +99,8 @@ class MaskedResponse:
     def _event(self, error: ServiceError) -> bytes:
         """As the clients of OpenAI's and of Anthropic's API know it."""
         if self._path == "/v1/messages":
-            told = {"type": "error", "error": {"type": "overloaded_error", "message": error.message}}
-            return f"event: error\ndata: {json.dumps(told)}\n\n".encode()
+            body = {"type": "error", "error": {"type": "overloaded_error", "message": error.message}}
+            return f"event: error\ndata: {json.dumps(body)}\n\n".encode()
         return f"data: {json.dumps(error.body())}\n\ndata: [DONE]\n\n".encode()
 
 

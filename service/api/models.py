@@ -38,7 +38,7 @@ def _default(service: Service) -> Choice | None:
 def _served_names(service: Service) -> dict[str, Choice | None]:
     """Every name that a request may send now → who answers it."""
     policy = service.policy
-    found: dict[str, Choice | None] = {policy.model: _default(service)}
+    choices: dict[str, Choice | None] = {policy.model: _default(service)}
     for name, versions in ((BASE, {}), *policy.masks.items()):
         aliases = policy.aliases.get(name, {})
         names = [f"{name}@{number}" for number in versions] + [f"{name}@{alias}" for alias in sorted(aliases)]
@@ -46,8 +46,8 @@ def _served_names(service: Service) -> dict[str, Choice | None]:
             with contextlib.suppress(ConflictError):  # not to be had on this server
                 choice = resolve(policy, target)
                 service.capabilities.check(choice)
-                found[f"{policy.model}:{target}"] = choice
-    return found
+                choices[f"{policy.model}:{target}"] = choice
+    return choices
 
 
 @router.get("/v1/models", response_model=dict[str, Any], responses={401: {"model": ErrorOut}})

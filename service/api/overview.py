@@ -116,11 +116,11 @@ def traffic(
     hours: Annotated[float, Query(gt=0, le=8760, allow_inf_nan=False, description="how far back")] = 24.0,
 ) -> Response:
     """What each mask answered over time, of all replicas, in an experiment or not: at most 48 points of each."""
-    found = bootstrap.current().intake.traffic.read(hours)
-    return listed(_point(each.start, each.minutes, each.variant, each.all) for each in found)
+    points = bootstrap.current().intake.traffic.read(hours)
+    return listed(_point(each.start, each.minutes, each.variant, each.all) for each in points)
 
 
 def _point(start: float, minutes: int, mask: str, sums: Any) -> TrafficOut:
     names = ("responses", "scored", "toxic", "repetitive", "refusals", "truncated", "judged")
-    found: dict[str, Any] = {"start": start} | {name: getattr(sums, name) for name in names}
-    return TrafficOut(minutes=minutes, mask=mask, coherence=mean(moments(sums, "coherence")), **found)
+    fields: dict[str, Any] = {"start": start} | {name: getattr(sums, name) for name in names}
+    return TrafficOut(minutes=minutes, mask=mask, coherence=mean(moments(sums, "coherence")), **fields)

@@ -64,11 +64,11 @@ def describe_errors(errors: Sequence[Any], body: Any) -> InvalidRequestError:
     union, whose branches all complain, the field counts that most of them name, and of two the deeper one. No value
     is said back.
     """
-    found = [error for error in errors if isinstance(error, Mapping)]
-    if not found:  # vLLM, of the content type
+    field_errors = [error for error in errors if isinstance(error, Mapping)]
+    if not field_errors:  # vLLM, of the content type
         return InvalidRequestError(NO_JSON, code="invalid_content_type", param="body")
     groups: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-    for error in found:
+    for error in field_errors:
         field = _field(error, body)
         groups.setdefault(field.partition(".")[0].partition("[")[0], []).append((field, error))
     said: list[tuple[str, str, Mapping[str, Any]]] = []
@@ -80,20 +80,20 @@ def describe_errors(errors: Sequence[Any], body: Any) -> InvalidRequestError:
     more = f"; and {len(said) - _MOST} fields more" if len(said) > _MOST else ""
     field, _, first = said[0]
     sent = body if isinstance(body, dict) else {}
-    branches = {loc[1] for error in found if len(loc := error["loc"]) > 2 and loc[0] == "body"} - sent.keys()
+    branches = {loc[1] for error in field_errors if len(loc := error["loc"]) > 2 and loc[0] == "body"} - sent.keys()
     joint = ", or " if len(branches) > 1 else "; "  # a body of one kind or another
     message = joint.join(sentence for _, sentence, _ in said[:_MOST]) + more
-    own = getattr(first.get("ctx", {}).get("error"), "parameter", None)  # vLLM's checks name the field themselves
-    return InvalidRequestError(message, code=_code(first["type"]), param=own or field or "body")
+    parameter = getattr(first.get("ctx", {}).get("error"), "parameter", None)  # vLLM's checks name the field themselves
+    return InvalidRequestError(message, code=_code(first["type"]), param=parameter or field or "body")
 
 
 def describe_printed(message: str) -> InvalidRequestError | None:
     """The error for what pydantic printed into `message`, by its first complaint; None where it printed nothing."""
-    found = _PRINTED.search(message)
-    if not found:
+    match = _PRINTED.search(message)
+    if not match:
         return None
-    field = found["field"].rpartition(".")[2]
-    return InvalidRequestError(_sentence(field, [found.groupdict()]), code=_code(found["type"]), param=field)
+    field = match["field"].rpartition(".")[2]
+    return InvalidRequestError(_sentence(field, [match.groupdict()]), code=_code(match["type"]), param=field)
 
 
 def _field(error: Mapping[str, Any], body: Any) -> str:

@@ -26,8 +26,8 @@ async def connect(service: Service, engine_client: Any, models: Any) -> None:
     capabilities = service.capabilities
     reports = await engine_client.collective_rpc("excise_start")
     baked = capabilities.baked.digest if capabilities.baked and not capabilities.gated else ""
-    if (found := {report["at_load"] for report in reports}) != {baked}:
-        raise GatesMissingError(f"the workers were loaded with the masks {found}, not with {baked or 'none'}")
+    if (digests := {report["at_load"] for report in reports}) != {baked}:
+        raise GatesMissingError(f"the workers were loaded with the masks {digests}, not with {baked or 'none'}")
     if capabilities.gated:
         counts = [report["gated"] for report in reports]
         if not counts or min(counts) == 0:

@@ -79,18 +79,18 @@ class EditedModel:
         return GatePlan(self._gated(mask), weights, counted)
 
     def _gated(self, mask: Mask) -> dict[EditedMethod, tuple[torch.Tensor, torch.Tensor]]:
-        found = {}
+        gates = {}
         for module, (method, shard) in self._gates.items():
             if (inputs := gated_inputs(mask, module)) is None:
                 continue
             here = (inputs.columns >= shard.columns.start) & (inputs.columns < shard.columns.stop)
             if here.any():
                 local = inputs.columns[here] - shard.columns.start
-                found[method] = torch.from_numpy(local), torch.from_numpy(inputs.gates[here])
-        return found
+                gates[method] = torch.from_numpy(local), torch.from_numpy(inputs.gates[here])
+        return gates
 
     def _weights(self, mask: Mask) -> tuple[dict[EditedMethod, list[Piece]], int]:
-        found: dict[EditedMethod, list[Piece]] = {}
+        pieces: dict[EditedMethod, list[Piece]] = {}
         counted = 0
         for name, matrix in tensors(self._folder):
             held = self._matrices.get(tail(name.removesuffix(".weight")))
@@ -107,6 +107,6 @@ class EditedModel:
             width = len(shard.columns)
             cover = minimum_cover(rows * width + columns, (len(shard.rows), width))
             values = matrix.reshape(-1)[torch.from_numpy(indices[here])].to(self._dtype)
-            found.setdefault(method, []).append(Piece(rows, columns, values, cover, width, shard.offset))
+            pieces.setdefault(method, []).append(Piece(rows, columns, values, cover, width, shard.offset))
             counted += 0 if shard.copy else len(rows)
-        return found, counted
+        return pieces, counted

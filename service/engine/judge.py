@@ -33,14 +33,14 @@ async def judge(engine_client: Any, context: Sequence[int], said: Sequence[int])
     asked = SamplingParams(
         max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
     )
-    found = None
+    prompt_logprobs = None
     async for output in engine_client.generate(
         tokens_input(before + said), asked, f"excise-judge-{uuid.uuid4().hex}", priority=PRIORITY
     ):
-        found = output.prompt_logprobs
-    if not before or found is None or len(found) != len(before) + len(said):
+        prompt_logprobs = output.prompt_logprobs
+    if not before or prompt_logprobs is None or len(prompt_logprobs) != len(before) + len(said):
         raise NotJudgedError("the engine gave no log-probabilities of a prompt")
-    rows = found[len(before) :]
+    rows = prompt_logprobs[len(before) :]
     total = math.fsum(row[token].logprob for row, token in zip(rows, said, strict=True))
     if not total <= 0:  # --logprobs-mode may ask for logits instead
         raise NotJudgedError(f"the engine's log-probabilities add up to {total}, which none do")

@@ -59,9 +59,9 @@ class CheckpointLoader(DefaultModelLoader):
             return super()._prepare_weights(
                 model_name_or_path, subfolder, revision, fall_back_to_pt, allow_patterns_overrides
             )  # a second source beside the checkpoint, or a draft model from the hub
-        found = masks.checkpoint_files(model_name_or_path)
-        files = [str(path) for path in found.files]
-        return model_name_or_path, files, found.suffix == ".safetensors", SAFE_WEIGHTS_INDEX_NAME
+        checkpoint = masks.checkpoint_files(model_name_or_path)
+        files = [str(path) for path in checkpoint.files]
+        return model_name_or_path, files, checkpoint.suffix == ".safetensors", SAFE_WEIGHTS_INDEX_NAME
 
     def get_all_weights(
         self, model_config: ModelConfig, model: nn.Module

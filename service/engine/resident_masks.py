@@ -81,10 +81,10 @@ class ResidentMasks:
             if request.lora_int_id not in self._known:  # forgotten when the base weights were exchanged
                 self.admit(request.lora_int_id, Path(request.lora_path))
             self._bring(request.lora_int_id, needed)
-        told = (mapping.index_mapping, tuple(self._slots.items()))
-        if told == self._told:
+        layout = (mapping.index_mapping, tuple(self._slots.items()))
+        if layout == self._told:
             return
-        self._told = told
+        self._told = layout
         numbers = np.asarray(mapping.index_mapping, dtype=np.int64)
         place = np.full(max(self._slots, default=0) + 1, -1, dtype=np.int64)
         place[0] = self.batch.slots

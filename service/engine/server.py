@@ -233,11 +233,11 @@ def cross_origin(launch: Launch) -> dict[str, Any]:
 def _outermost(options: Namespace) -> list[str]:
     """Middleware around all of vLLM's, the outermost last: refusals of the gateway need an origin and an id as well."""
     options.allowed_origins, options.allow_credentials = [], False  # those of vLLM's own, further inside
-    found = ["service.api.middleware.Gateway"]
+    middleware = ["service.api.middleware.Gateway"]
     if options.enable_request_id_headers:
         options.enable_request_id_headers = False
-        found.append("vllm.entrypoints.serve.middleware.x_request_id.XRequestIdMiddleware")
-    return [*found, "service.api.cross_origin.CrossOrigin"]
+        middleware.append("vllm.entrypoints.serve.middleware.x_request_id.XRequestIdMiddleware")
+    return [*middleware, "service.api.cross_origin.CrossOrigin"]
 
 
 def _accelerator() -> bool:

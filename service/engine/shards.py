@@ -40,8 +40,8 @@ Held = tuple[range, range, bool]
 
 def tail(module: str) -> str:
     """The name of a module from its layer on, or empty where it is in no layer."""
-    before, found, after = module.partition("layers.")
-    return found + after if not before or before.endswith(".") else ""
+    before, separator, after = module.partition("layers.")
+    return separator + after if not before or before.endswith(".") else ""
 
 
 def shards(name: str, layer: LinearBase, packed: Mapping[str, Sequence[str]]) -> list[Shard]:
@@ -59,11 +59,11 @@ def shards(name: str, layer: LinearBase, packed: Mapping[str, Sequence[str]]) ->
     held = _held(layer)
     if len(modules) != len(held):
         return []
-    found, offset = [], 0
+    parts, offset = [], 0
     for module, (rows, columns, copy) in zip(modules, held, strict=True):
-        found.append(Shard(module, rows, columns, offset, copy))
+        parts.append(Shard(module, rows, columns, offset, copy))
         offset += len(rows)
-    return found
+    return parts
 
 
 def _held(layer: LinearBase) -> list[Held]:

@@ -20,34 +20,34 @@ class MaskControl:
 
     def excise_start(self) -> dict[str, Any]:
         """What this rank has: gated layers, why it takes no masks of single weights, the digest of the mask at load."""
-        found = self._masks()
+        masks = self._masks()
         return {
-            "gated": found.gated_layers if found else 0,
-            "fixed_weights": found.fixed_weights if found else "",
+            "gated": masks.gated_layers if masks else 0,
+            "fixed_weights": masks.fixed_weights if masks else "",
             "at_load": CheckpointLoader.applied,
         }
 
     def excise_admit(self, number: int, path: str) -> dict[str, Any]:
         """Read a mask file and make it known as `number`: what it cuts on this rank, or `error`."""
-        found = self._masks()
-        if not found:
+        masks = self._masks()
+        if not masks:
             return {"error": "this worker has no gates"}
         try:
-            return found.admit(number, Path(path))
+            return masks.admit(number, Path(path))
         except Exception as error:  # an exception would end the engine, and with it every other request
-            found.remove_adapter(number)
+            masks.remove_adapter(number)
             return {"error": f"{type(error).__name__}: {error}"}
 
     def excise_forget(self, number: int) -> None:
         """Forget a mask that another worker could not admit."""
-        if found := self._masks():
-            found.remove_adapter(number)
+        if masks := self._masks():
+            masks.remove_adapter(number)
 
     def excise_residency(self) -> dict[str, int]:
         """Masks in the gates now, and how many had to make room so far."""
-        found = self._masks()
-        return {"resident": found.resident, "evictions": found.evictions} if found else {"resident": 0, "evictions": 0}
+        masks = self._masks()
+        return {"resident": masks.resident, "evictions": masks.evictions} if masks else {"resident": 0, "evictions": 0}
 
     def _masks(self) -> ResidentMasks | None:
-        found = getattr(self.model_runner, "lora_manager", None)
-        return found if isinstance(found, ResidentMasks) else None
+        manager = getattr(self.model_runner, "lora_manager", None)
+        return manager if isinstance(manager, ResidentMasks) else None

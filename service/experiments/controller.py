@@ -65,8 +65,8 @@ class ExperimentController:
             return
         tallies = await self._control.tallies(experiment)
         if (experiment, tallies) != self._seen:
-            if found := await asyncio.to_thread(crossed, experiment, tallies):
-                await self._stop(experiment, f"guardrail: {found.why}")
+            if crossing := await asyncio.to_thread(crossed, experiment, tallies):
+                await self._stop(experiment, f"guardrail: {crossing.why}")
                 return
             self._seen = experiment, tallies  # only now: what could not be stopped is looked at again
         if await asyncio.to_thread(step_is_due, experiment, tallies, self._control.clock()):

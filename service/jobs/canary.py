@@ -109,9 +109,9 @@ class Canaries:
             late = now >= job.changed_at + 3600 * job.spec.hours
             if (experiment, tallies) == self._seen.get(job.experiment) and not late:
                 return
-            found = await asyncio.to_thread(report, experiment, tallies, now)
+            current_report = await asyncio.to_thread(report, experiment, tallies, now)
             self._seen[job.experiment] = experiment, tallies
-            verdict, why = str(found["decision"]), str(found["why"])
+            verdict, why = str(current_report["decision"]), str(current_report["why"])
             if verdict == "keep watching":
                 if late:
                     await end(control, job, lambda each: states.judged(each, verdict, why, now), f"undecided: {why}")
@@ -153,13 +153,13 @@ async def end(control: Control, job: Job, edit: Edit, why: str) -> Job:
     The route goes to the winner's mask, or back to the control's; a mask that is promoted becomes its `production`.
     Raises `ServiceError`.
     """
-    jobs, found = Jobs(control.database), [job]
+    jobs, history = Jobs(control.database), [job]
 
     def move(connection: Connection) -> None:
         after = jobs.move(connection, job.id, edit, "end job")
         if after is None:
             raise ConflictError(f"the job {job.id!r} was changed meanwhile; try again", code="changed_since")
-        found.append(after)
+        history.append(after)
         if after.state == "promoted":
             _point_production(control, connection, after)
 
@@ -181,7 +181,7 @@ async def end(control: Control, job: Job, edit: Edit, why: str) -> Job:
     if experiment is None or experiment.status == "stopped":
         return await control.administer(jobs.edit, job.id, alone, "end job")
     await control.administer(stop)
-    return found[-1]
+    return history[-1]
 
 
 def _point_production(control: Control, connection: Connection, job: Job) -> None:

@@ -142,10 +142,10 @@ def claimed(job: Job, worker: str, now: float) -> Job:
 def corrected(job: Job, worker: str, mask: str, made: Mapping[str, Any], now: float) -> Job:
     """The worker made `mask` (`name@version`). Raises `ConflictError` unless it has the job."""
     _check_held(job, worker)
-    found = replace(job, lease=None, made={**job.made, **made, "mask": mask})
+    corrected_job = replace(job, lease=None, made={**job.made, **made, "mask": mask})
     if job.spec.approval == "before-traffic":
-        return _moved(found, "waiting", now, "a person's approval is needed before users see it", "traffic")
-    return _moved(found, "approved", now, "no approval is needed before traffic")
+        return _moved(corrected_job, "waiting", now, "a person's approval is needed before users see it", "traffic")
+    return _moved(corrected_job, "approved", now, "no approval is needed before traffic")
 
 
 def measured(job: Job, worker: str, made: Mapping[str, Any], holds: bool, why: str, now: float) -> Job:
@@ -190,12 +190,12 @@ def judged(job: Job, verdict: str, why: str, now: float) -> Job:
     """The canary found the mask `better`, or not. Raises `ConflictError` where it has no canary."""
     if job.state != "canary" and not (job.state == "waiting" and job.waiting_for == "promotion"):
         raise ConflictError(f"the job {job.id!r} is {job.state} and has no canary", code="job_not_canary")
-    found = replace(job, made={**job.made, "verdict": verdict})
+    judged_job = replace(job, made={**job.made, "verdict": verdict})
     if verdict != "better":
-        return _moved(found, "rolled back", now, why)
+        return _moved(judged_job, "rolled back", now, why)
     if job.spec.approval == "before-promotion":
-        return _moved(found, "waiting", now, why, "promotion")
-    return _moved(found, "promoted", now, why)
+        return _moved(judged_job, "waiting", now, why, "promotion")
+    return _moved(judged_job, "promoted", now, why)
 
 
 def settled(job: Job, promoted: bool, why: str, now: float) -> Job:

@@ -37,8 +37,8 @@ def candidates(database: Database, shows: str, limit: int) -> list[Candidate]:
     order = case((labels.c.label == REJECTED, 0), (labels.c.label == CONFIRMED, 1), else_=2)
     with database.begin(reads=True) as connection:
         rows = connection.execute(wanted.order_by(order, flagged.c.id.desc())).all()
-    found: dict[str, Candidate | None] = {}
+    candidate_by_prompt: dict[str, Candidate | None] = {}
     for row in rows:
         candidate = None if row.label == REJECTED else Candidate(*row)
-        found.setdefault(" ".join(row.prompt.casefold().split()), candidate)
-    return [each for each in found.values() if each][:limit]
+        candidate_by_prompt.setdefault(" ".join(row.prompt.casefold().split()), candidate)
+    return [each for each in candidate_by_prompt.values() if each][:limit]

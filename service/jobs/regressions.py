@@ -22,8 +22,8 @@ def promoted(policy: Policy) -> dict[str, MaskVersion]:
     if target.startswith(EXPERIMENT):
         target = policy.experiments[target.removeprefix(EXPERIMENT)].fallback
     targets = [target, *(f"{name}@{PRODUCTION}" for name, aliases in policy.aliases.items() if PRODUCTION in aliases)]
-    found = [resolve(policy, each).version for each in targets]
-    return {version.label: version for version in found if version}
+    versions = [resolve(policy, each).version for each in targets]
+    return {version.label: version for version in versions if version}
 
 
 class Regressions:
@@ -38,11 +38,11 @@ class Regressions:
         await asyncio.to_thread(self._look)
 
     def _look(self) -> None:
-        found = promoted(self._control.policy)
-        held = {label: holds for label in found if (holds := self._holds(label)) is not None}
+        versions = promoted(self._control.policy)
+        held = {label: holds for label in versions if (holds := self._holds(label)) is not None}
         metrics.show_holds(held)
         days = self._control.settings.regression_days
-        for label, version in found.items() if days else ():
+        for label, version in versions.items() if days else ():
             self._ask(label, version, days)
 
     def _holds(self, label: str) -> bool | None:

@@ -80,10 +80,10 @@ def verdict(measured: Mapping[str, Any], test: str) -> tuple[bool, str]:
             f"the measurement lacks the difference of {rate} responses or of perplexity", code="wrong_result"
         )
     against = harm.derived({"shown": sides, "difference": {"perplexity": measured["difference"]["perplexity"]}})
-    told = harm.derived({**measured, "shown": sides})
+    warnings = harm.derived({**measured, "shown": sides})
     if against:
-        return False, " ".join(told)
+        return False, " ".join(warnings)
     before, after = figures.behaviour.before or 0, figures.behaviour.after or 0
     rise = figures.perplexity.value
-    found = f"{test.capitalize()}: {before:.1%} without it, {after:.1%} with it; perplexity {rise:+.1%}."
-    return True, " ".join((found, *told))
+    summary = f"{test.capitalize()}: {before:.1%} without it, {after:.1%} with it; perplexity {rise:+.1%}."
+    return True, " ".join((summary, *warnings))

@@ -76,14 +76,14 @@ class Jobs:
         if also is None:  # nothing that other replicas follow
             for _ in range(_TRIES):
                 with self._database.begin() as connection:
-                    if found := self.move(connection, id, edit, action):
-                        return found
+                    if job := self.move(connection, id, edit, action):
+                        return job
             raise ConflictError(f"the job {id!r} is being changed by many; try again", code="changed_since")
         with self._database.change() as connection:
-            found = self.move(connection, id, edit, action, also)
-        if found is None:  # a heartbeat in between
+            job = self.move(connection, id, edit, action, also)
+        if job is None:  # a heartbeat in between
             raise ConflictError(f"the job {id!r} was changed meanwhile; try again", code="changed_since")
-        return found
+        return job
 
     def move(self, connection: Connection, id: str, edit: Edit, action: str, also: Also | None = None) -> Job | None:
         """The same in a transaction that has begun; None where somebody else changed the job in between."""

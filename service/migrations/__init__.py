@@ -38,19 +38,19 @@ def upgrade(connection: Connection) -> None:
     scripts = ScriptDirectory.from_config(config)
     context = MigrationContext.configure(connection)
     _adopt(connection, context, scripts)
-    found, newest = context.get_current_revision(), scripts.get_current_head()
-    if found == newest:
+    revision, newest = context.get_current_revision(), scripts.get_current_head()
+    if revision == newest:
         return
     known = [script.revision for script in scripts.walk_revisions()]
-    if found is not None and found not in known:
+    if revision is not None and revision not in known:
         raise SchemaError(
-            f"was changed by a newer Excise (revision {found}; this one knows none after {newest}); "
+            f"was changed by a newer Excise (revision {revision}; this one knows none after {newest}); "
             "use that version of Excise, or another database"
         )
     with _ONE_AT_A_TIME:
         command.upgrade(config, "head")
-    if found is not None:
-        _log.info("the database was migrated from revision %s to %s", found, newest)
+    if revision is not None:
+        _log.info("the database was migrated from revision %s to %s", revision, newest)
 
 
 def _adopt(connection: Connection, context: MigrationContext, scripts: ScriptDirectory) -> None:

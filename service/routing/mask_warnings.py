@@ -24,12 +24,12 @@ def labelled(label: str, warnings: tuple[str, ...]) -> list[str]:
 
 def warnings(policy: Policy, *targets: str) -> list[str]:
     """What the masks that targets lead to say against themselves; nothing where one leads nowhere."""
-    found: dict[str, None] = {}
+    messages: dict[str, None] = {}
     for target in _masks(policy.experiments, targets):
         with contextlib.suppress(NotFoundError):
             if version := resolve(policy, target).version:
-                found |= dict.fromkeys(labelled(version.label, version.warnings))
-    return list(found)
+                messages |= dict.fromkeys(labelled(version.label, version.warnings))
+    return list(messages)
 
 
 def stored(
@@ -39,7 +39,7 @@ def stored(
     *targets: str,
 ) -> list[str]:
     """The same from the database, with everything that operators set."""
-    found: dict[str, None] = {}
+    messages: dict[str, None] = {}
     for target in _masks(experiments, targets):
         name, _, wanted = target.partition("@")
         version = int(wanted) if NUMBER.fullmatch(wanted) else aliases.get(name, {}).get(wanted or PRODUCTION)
@@ -48,8 +48,8 @@ def stored(
             rows = rows.where(masks.c.version == version)
         if row := connection.execute(rows.order_by(masks.c.version.desc()).limit(1)).first():
             said = labelled(f"{name}@{row.version}", harm.warnings(row.description["measured"]))
-            found |= dict.fromkeys(said)
-    return list(found)
+            messages |= dict.fromkeys(said)
+    return list(messages)
 
 
 def _masks(experiments: Mapping[str, Experiment], targets: Iterable[str]) -> Iterator[str]:

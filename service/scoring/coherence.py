@@ -105,8 +105,8 @@ class Coherence:
             response = self._waiting.popleft()
             began = time.perf_counter()
             try:
-                found = await asyncio.wait_for(self._judge(response.context, response.tokens[:SAID]), self._limit)
-                self._on_judged(response, max(LEAST, min(0.0, found)))
+                coherence = await asyncio.wait_for(self._judge(response.context, response.tokens[:SAID]), self._limit)
+                self._on_judged(response, max(LEAST, min(0.0, coherence)))
                 self._problem = ""
             except Exception as error:  # inference must not suffer from it
                 metrics.COHERENCE_DROPPED.inc()

@@ -160,9 +160,9 @@ class ScoringQueue:
     async def _score(self, client: ScorerClient, batch: Sequence[Response]) -> None:
         done = 0
         try:
-            found = await client.score(batch)
+            scores = await client.score(batch)
             while done < len(batch):
-                part = found[done : done + _AT_ONCE]
+                part = scores[done : done + _AT_ONCE]
                 done += len(part)
                 _measure(part)
                 for scored in part:

@@ -72,17 +72,17 @@ class ScorerClient:
         except WorkerDiedError as error:
             _log.warning("the scoring process %s; starting another", error)
             self._breaker.failed()
-        found: list[Scored] = []
+        scores: list[Scored] = []
         for response in batch:
             if not self._breaker.allows():
                 break
             try:
-                found += await self._asked([response])
+                scores += await self._asked([response])
             except WorkerDiedError as error:
                 _log.warning("a response of %s goes unscored: the scoring process %s", response.mask, error)
                 self._breaker.failed()
-                found.append(Scored(response))
-        return found + [Scored(response) for response in batch[len(found) :]]
+                scores.append(Scored(response))
+        return scores + [Scored(response) for response in batch[len(scores) :]]
 
     async def close(self) -> None:
         """End the process, also in the middle of a batch."""

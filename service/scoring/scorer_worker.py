@@ -96,5 +96,5 @@ def answer(scorer: CheckedScorer, items: Sequence[Item]) -> Reply:
 
 
 def _error_text(error: Exception) -> str:
-    told = str(error) if isinstance(error, ScorerError) else f"{type(error).__name__}: {error}"
-    return told[:_LONGEST_PROBLEM]
+    message = str(error) if isinstance(error, ScorerError) else f"{type(error).__name__}: {error}"
+    return message[:_LONGEST_PROBLEM]

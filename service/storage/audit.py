@@ -36,9 +36,9 @@ def write(
     `before` and `after` are JSON. `warnings`, a line each, are what a change was made in spite of: they follow the
     reason.
     """
-    told = [*([reason] if reason else []), *(f"warning: {each}" for each in warnings)]
+    lines = [*([reason] if reason else []), *(f"warning: {each}" for each in warnings)]
     entry = {"who": WHO.get(), "action": action, "subject": subject, "before": before, "after": after}
-    entry["reason"] = "\n".join(told) or None
+    entry["reason"] = "\n".join(lines) or None
     connection.execute(insert(table).values(at=time.time(), **entry))
     committed = connection.get_execution_options().get("committed")
     if committed is not None:
@@ -52,8 +52,8 @@ def _log_entry(entry: dict[str, Any]) -> None:
     what = " ".join(filter(None, (action, rest if action.endswith(f" {first}") else subject)))
     change = " -> ".join(filter(None, (_short(entry["before"]), _short(entry["after"]))))
     why = (entry["reason"] or "").replace("\n", "; ")
-    told = "; ".join(filter(None, (change, why)))
-    _log.info("%s, by %s%s", what, entry["who"], f": {told}" if told else "", extra={logs.FIELDS: entry})
+    details = "; ".join(filter(None, (change, why)))
+    _log.info("%s, by %s%s", what, entry["who"], f": {details}" if details else "", extra={logs.FIELDS: entry})
 
 
 def _short(value: Any) -> str:

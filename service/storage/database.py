@@ -154,15 +154,15 @@ class _Place:
 
     def check(self) -> None:
         """Raise `DatabaseMovedError` unless the file is still there."""
-        if (found := self._found()) != self._file:
-            raise DatabaseMovedError(self._path, "is another file than before" if found else "was moved or deleted")
+        if (file := self._found()) != self._file:
+            raise DatabaseMovedError(self._path, "is another file than before" if file else "was moved or deleted")
 
     def _found(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self._path)
+            status = os.stat(self._path)
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
 
 def _reason(error: Exception) -> str:

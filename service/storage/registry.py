@@ -190,8 +190,8 @@ class Registry:
         """Digest → name and version of every mask, by name and version. Quick, also for many."""
         rows = select(table.c.digest, table.c.name, table.c.version).where(~table.c.deleted)
         with self._database.begin(reads=True) as connection:
-            found = connection.execute(rows.order_by(table.c.name, table.c.version))
-            return {row.digest: (row.name, row.version) for row in found}
+            result = connection.execute(rows.order_by(table.c.name, table.c.version))
+            return {row.digest: (row.name, row.version) for row in result}
 
     def get(self, name: str, version: int) -> Record:
         """One record.
@@ -244,22 +244,22 @@ class Registry:
 
     def records(self, digests: Sequence[str]) -> dict[str, Record]:
         """Digest → record, of those that are registered."""
-        found: dict[str, Record] = {}
+        records: dict[str, Record] = {}
         with self._database.begin(reads=True) as connection:
             for start in range(0, len(digests), 500):
                 some = select(table).where(table.c.digest.in_(digests[start : start + 500]))
-                found |= {row.digest: _record(row) for row in connection.execute(some)}
-        return found
+                records |= {row.digest: _record(row) for row in connection.execute(some)}
+        return records
 
     def measured(self, labels: Iterable[str]) -> dict[str, Any]:
         """`name@version` → what was measured of it, of those that are or were registered."""
-        found: dict[str, Any] = {}
+        measurements: dict[str, Any] = {}
         with self._database.begin(reads=True) as connection:
             for name, _, version in (label.partition("@") for label in labels if label != BASE):
                 of_one = select(table.c.description).where(table.c.name == name, table.c.version == int(version))
                 if description := connection.scalar(of_one):
-                    found[f"{name}@{version}"] = description["measured"]
-        return found
+                    measurements[f"{name}@{version}"] = description["measured"]
+        return measurements
 
     def _find(self, digest: str) -> Record | None:
         with self._database.begin(reads=True) as connection:

@@ -160,8 +160,8 @@ class State:
 
         Raises `ConflictError` where it no longer points at `before`.
         """
-        if (found := read_snapshot(connection).route) != before:
-            raise ConflictError(f"the default route leads to {found} since, not to {before}", code="changed_since")
+        if (route := read_snapshot(connection).route) != before:
+            raise ConflictError(f"the default route leads to {route} since, not to {before}", code="changed_since")
         _point(connection, ROUTE, EXPERIMENT + experiment.name, "set route", reason=reason)
 
     def change(

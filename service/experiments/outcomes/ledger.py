@@ -279,9 +279,9 @@ def _firsts(connection: Connection, batch: Mapping[Unit, tuple[Keys, Counted]], 
     """
     if not batch:
         return {}
-    found = [{"experiment": experiment, "unit": unit, "batch": name} for experiment, unit in sorted(batch)]
+    rows = [{"experiment": experiment, "unit": unit, "batch": name} for experiment, unit in sorted(batch)]
     insert = _insert(connection, units).on_conflict_do_nothing()
-    connection.execute(insert, found)  # sorted, so that replicas wait for each other in turn and never in a circle
+    connection.execute(insert, rows)  # sorted, so that replicas wait for each other in turn and never in a circle
     sums: dict[Key, list[float]] = {}
     for experiment, unit in connection.execute(select(units.c.experiment, units.c.unit).where(units.c.batch == name)):
         keys, outcome = batch[experiment, unit]

@@ -29,14 +29,14 @@ def tallies(database: Database, experiment: str) -> list[Tally]:
     """By epoch and variant, in this order; a variant that nobody met is left out. Raises `DatabaseLostError`."""
     by = (outcomes.c.epoch, outcomes.c.variant, outcomes.c.kind)
     query = select(*by, *_SUMS).where(outcomes.c.experiment == experiment, outcomes.c.minute == WHOLE).group_by(*by)
-    found: dict[tuple[int, str], dict[str, Totals]] = {}
+    totals: dict[tuple[int, str], dict[str, Totals]] = {}
     with database.begin(reads=True) as connection:
         for epoch, variant, kind, *sums in connection.execute(query):
-            found.setdefault((epoch, variant), {})[kind] = Totals.of(sums)
+            totals.setdefault((epoch, variant), {})[kind] = Totals.of(sums)
     nothing = Totals()
     return [
         Tally(epoch, variant, all=kinds.get("all", nothing), units=kinds.get("units", nothing))
-        for (epoch, variant), kinds in sorted(found.items())
+        for (epoch, variant), kinds in sorted(totals.items())
     ]
 
 
@@ -50,8 +50,8 @@ def course(database: Database, experiment: str, width: int, since: float = 0.0) 
     sums = [func.sum(outcomes.c[name]) for name in STATISTICS]
     query = select(minute, outcomes.c.variant, *sums).where(*rows).group_by(minute, outcomes.c.variant)
     with database.begin(reads=True) as connection:
-        found = sorted(map(tuple, connection.execute(query)), key=lambda row: row[:2])
-    return [Moment(60.0 * start, variant, Totals.of(numbers), width) for start, variant, *numbers in found]
+        records = sorted(map(tuple, connection.execute(query)), key=lambda row: row[:2])
+    return [Moment(60.0 * start, variant, Totals.of(numbers), width) for start, variant, *numbers in records]
 
 
 def forget(database: Database, experiment: str) -> None:

@@ -28,42 +28,42 @@ def caveats(experiment: Experiment, variants: Sequence[VariantFigures]) -> list[
 
 def cautions(experiment: Experiment, variants: Sequence[VariantFigures]) -> list[str]:
     """What speaks against trusting a decision of any kind."""
-    found = []
+    warnings = []
     if anonymous := sum(each["anonymous"] for each in variants):
         every = sum(each["responses"] + each["errors"] for each in variants)
-        found.append(
+        warnings.append(
             f"{anonymous:,} of {count(every, 'request')} named no user and are in no test; send 'user' or "
             "'safety_identifier', or make an experiment by request."
         )
     for each in variants:
         if each["truncated"] >= CUT_OFF * max(each["responses"], 20):
-            found.append(
+            warnings.append(
                 f"{percent(each['truncated'] / each['responses'])} of the responses of {each['name']} "
                 f"({each['truncated']:,} of {each['responses']:,}) were cut off by the token limit: what would have "
                 "come after was not seen, and their length is the limit's."
             )
-    return found
+    return warnings
 
 
 def _about_data(experiment: Experiment, variants: Sequence[VariantFigures]) -> list[str]:
-    found = []
+    notes = []
     if few := [f"{each['name']} ({each['units']:,})" for each in variants if each["units"] < FEW]:
-        found.append(f"Few counted units so far: {', '.join(few)}.")
+        notes.append(f"Few counted units so far: {', '.join(few)}.")
     for each in variants:
         if each["scored"] < each["responses"]:
             known = f"{each['scored']:,} of {count(each['responses'], 'response')} of {each['name']}"
-            found.append(f"{known} were scored ({percent(each['scored'] / each['responses'])}).")
+            notes.append(f"{known} were scored ({percent(each['scored'] / each['responses'])}).")
     if any(guardrail.metric == "coherence" for guardrail in experiment.guardrails):
         judged = ", ".join(f"{each['judged']:,} of {each['name']}" for each in variants)
-        found.append(
+        notes.append(
             f"Coherence is what the base model thinks of a sample of the responses ({judged}): low for gibberish, high "
             "also for loops. It stops masks that write gibberish and is no measure of quality."
         )
     else:
-        found.append("Nothing guards the coherence of responses here, so a mask that writes gibberish may look better.")
+        notes.append("Nothing guards the coherence of responses here, so a mask that writes gibberish may look better.")
     if experiment.status == "paused":
-        found.append("The experiment is paused: everybody gets the control, and nobody is counted.")
-    return found
+        notes.append("The experiment is paused: everybody gets the control, and nobody is counted.")
+    return notes
 
 
 def _about_units(experiment: Experiment) -> list[str]:
@@ -74,32 +74,32 @@ def _about_units(experiment: Experiment) -> list[str]:
         )
     else:
         counts = "One response of each request counts in tests and intervals, its first choice: its choices are alike."
-    found = [f"{counts} The rates over all responses are only descriptive."]
+    notes = [f"{counts} The rates over all responses are only descriptive."]
     if experiment.mirrors:
-        found.append(
+        notes.append(
             "Mirrored variants answer copies that nobody sees, at lower priority, so their latency says nothing; a "
             "copied request counts for the shown or for the mirrored answer, by a fair coin."
         )
     if experiment.epoch:
-        found.append(
+        notes.append(
             f"There were {experiment.epoch + 1} periods, each with its own weights or begun anew after a pause. "
             "Variants are compared within each, so a rate that drifts while weights change misleads nobody."
         )
         if experiment.unit == "user":
-            found.append("A user who was moved to another variant between periods counts where they came first.")
-    return found
+            notes.append("A user who was moved to another variant between periods counts where they came first.")
+    return notes
 
 
 def _about_levels(experiment: Experiment) -> list[str]:
     variants = len(experiment.variants) - 1
-    found = []
+    notes = []
     if variants > 1:
-        found.append(
+        notes.append(
             f"{variants} variants are compared with the control, so each is tested at "
             f"{level(experiment.alpha / variants)}. Which of two variants is the better one is not tested."
         )
-    found.append(
+    notes.append(
         f"The decision is about {NAMES[experiment.metric]} alone. The other rates are tested by themselves, at the "
         "same level each: of many such findings one may be chance."
     )
-    return found
+    return notes

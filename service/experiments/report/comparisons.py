@@ -127,7 +127,7 @@ def _comparison(samples: Samples, variant: Variant, now: float) -> Comparison:
     if metric == "feedback":
         pairs = samples.moments(variant.name, metric)
         comparison["control_units"] = sum(control.n for control, _ in pairs)
-        comparison["variant_units"] = sum(own.n for _, own in pairs)
+        comparison["variant_units"] = sum(treatment.n for _, treatment in pairs)
         return {**comparison, "why": _why_feedback(samples, comparison)}
     strata = samples.strata(variant.name, metric)
     comparison["control_units"] = sum(stratum.control.trials for stratum in strata)
@@ -143,59 +143,61 @@ def _comparison(samples: Samples, variant: Variant, now: float) -> Comparison:
 def _why(samples: Samples, comparison: Comparison, metric: Rate, now: float) -> str:
     """One or two sentences with the numbers."""
     experiment = samples.experiment
-    found, name, what = comparison["differences"][metric], comparison["variant"], NAMES[metric]
-    if found["value"] is None:
-        control, own = comparison["control_units"], comparison["variant_units"]
+    effect, name, what = comparison["differences"][metric], comparison["variant"], NAMES[metric]
+    if effect["value"] is None:
+        control, treatment = comparison["control_units"], comparison["variant_units"]
         return (
-            f"There is nothing to compare yet: {what} are known from {count(own, 'unit')} of {name} and from "
+            f"There is nothing to compare yet: {what} are known from {count(treatment, 'unit')} of {name} and from "
             f"{control:,} of {experiment.control}."
         )
-    gap = f"{100 * abs(found['value']):.2f} points {'fewer' if found['value'] < 0 else 'more'} {what} than"
+    gap = f"{100 * abs(effect['value']):.2f} points {'fewer' if effect['value'] < 0 else 'more'} {what} than"
     if gap.startswith("0.00 "):
         gap = f"about as many {what} as"
-    told = (
-        f"{name} has {gap} {experiment.control} ({points_interval(found)}), counting "
+    summary = (
+        f"{name} has {gap} {experiment.control} ({points_interval(effect)}), counting "
         f"{count(comparison['variant_units'], 'unit')} against {comparison['control_units']:,}."
     )
-    needed, margin, e = f"{1 / level(experiment):.3g}", percent_points(experiment.margin), evidence(found["e_value"])
-    decision, certain = comparison["decision"], _rejected(found, experiment)
+    needed, margin, e = f"{1 / level(experiment):.3g}", percent_points(experiment.margin), evidence(effect["e_value"])
+    decision, certain = comparison["decision"], _rejected(effect, experiment)
     if decision in ("better", "worse"):
-        return f"{told} The whole interval is beyond ±{margin}. The e-value is {e}."
+        return f"{summary} The whole interval is beyond ±{margin}. The e-value is {e}."
     if decision == "no difference that matters":
         small = f"There is a difference for certain (e-value {e}), but the" if certain else "The"
-        return f"{told} {small} whole interval is within ±{margin}, too little to matter."
+        return f"{summary} {small} whole interval is within ±{margin}, too little to matter."
     more = _more(samples, comparison, now)
     if not certain:
         return (
-            f"{told} That decides nothing yet: the e-value is {e} where {needed} would show a difference, and the "
+            f"{summary} That decides nothing yet: the e-value is {e} where {needed} would show a difference, and the "
             f"interval still holds differences of over {margin}.{more}"
         )
-    if (found["low"] or 0.0) < 0 < (found["high"] or 0.0):
-        return f"{told} The periods contradict each other (e-value {e}), so there is no one difference to decide about."
-    return f"{told} There is a difference for certain (e-value {e}), but not yet whether of over {margin}.{more}"
+    if (effect["low"] or 0.0) < 0 < (effect["high"] or 0.0):
+        return (
+            f"{summary} The periods contradict each other (e-value {e}), so there is no one difference to decide about."
+        )
+    return f"{summary} There is a difference for certain (e-value {e}), but not yet whether of over {margin}.{more}"
 
 
 def _why_feedback(samples: Samples, comparison: Comparison) -> str:
     """The same of feedback."""
-    experiment, found, name = samples.experiment, comparison["feedback"], comparison["variant"]
+    experiment, effect, name = samples.experiment, comparison["feedback"], comparison["variant"]
     units = (
         f"{count(comparison['variant_units'], 'rated unit')} of {name} against {comparison['control_units']:,} of "
         f"{experiment.control}"
     )
-    if found["value"] is None:
+    if effect["value"] is None:
         return f"There is nothing to compare yet: feedback came from {units}."
-    way = "higher" if found["value"] > 0 else "lower"
-    low, high = (None if each is None else signed(each, 2) for each in (found["low"], found["high"]))
-    told = f"Feedback on {name} is {abs(found['value']):.2f} {way} than on {experiment.control}"
+    way = "higher" if effect["value"] > 0 else "lower"
+    low, high = (None if each is None else signed(each, 2) for each in (effect["low"], effect["high"]))
+    summary = f"Feedback on {name} is {abs(effect['value']):.2f} {way} than on {experiment.control}"
     margin = f"{experiment.margin:.3g}"
     if low is None or high is None:
-        return f"{told}, counting {units}; under 100 of each that decides nothing."
-    told = f"{told} ({between(low, high)}), counting {units}."
+        return f"{summary}, counting {units}; under 100 of each that decides nothing."
+    summary = f"{summary} ({between(low, high)}), counting {units}."
     if comparison["decision"] in ("better", "worse"):
-        return f"{told} The whole interval is beyond ±{margin}."
+        return f"{summary} The whole interval is beyond ±{margin}."
     if comparison["decision"] == "no difference that matters":
-        return f"{told} The whole interval is within ±{margin}, too little to matter."
-    return f"{told} That decides nothing yet: the interval reaches across {margin} or −{margin}."
+        return f"{summary} The whole interval is within ±{margin}, too little to matter."
+    return f"{summary} That decides nothing yet: the interval reaches across {margin} or −{margin}."
 
 
 def _more(samples: Samples, comparison: Comparison, now: float) -> str:
@@ -203,8 +205,8 @@ def _more(samples: Samples, comparison: Comparison, now: float) -> str:
     experiment, more = samples.experiment, comparison["more_units"]
     if not more:
         return ""
-    told = f" About {count(rough(more), 'more unit')} would decide, if rates stay as they are"
+    forecast = f" About {count(rough(more), 'more unit')} would decide, if rates stay as they are"
     passed, known_units = now - experiment.created_at, comparison["control_units"] + comparison["variant_units"]
     if experiment.status != "running" or passed <= 0:
-        return f"{told}."
-    return f"{told}: {duration(more * passed / known_units)} at the pace so far."
+        return f"{forecast}."
+    return f"{forecast}: {duration(more * passed / known_units)} at the pace so far."

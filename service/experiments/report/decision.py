@@ -107,23 +107,23 @@ def _with_warnings(comparison: Comparison, variants: Sequence[VariantFigures]) -
     variant = next(each for each in variants if each["name"] == comparison["variant"])
     if comparison["decision"] != "better" or not variant["warnings"]:
         return comparison
-    told = f"But its mask {variant['mask']} has warnings: {' '.join(variant['warnings'])}"
-    return {**comparison, "why": f"{comparison['why']} {told}"}
+    warning = f"But its mask {variant['mask']} has warnings: {' '.join(variant['warnings'])}"
+    return {**comparison, "why": f"{comparison['why']} {warning}"}
 
 
 def _guarded(comparison: Comparison, guarded: Sequence[Bound]) -> Comparison:
     """A variant that crossed a guardrail is not better, nor is one that has yet to show that it writes sense."""
-    own = [bound for bound in guarded if bound["variant"] == comparison["variant"]]
-    if crossings := [bound for bound in own if bound["crossed"]]:
+    variant_bounds = [bound for bound in guarded if bound["variant"] == comparison["variant"]]
+    if crossings := [bound for bound in variant_bounds if bound["crossed"]]:
         names = " and ".join(NAMES[bound["metric"]] for bound in crossings)
-        told = " ".join(bound["why"] for bound in crossings)
-        why = f"{comparison['variant']} crossed the guardrail of {names}. {told} {comparison['why']}"
+        reasons = " ".join(bound["why"] for bound in crossings)
+        why = f"{comparison['variant']} crossed the guardrail of {names}. {reasons} {comparison['why']}"
         return {**comparison, "decision": "guardrail crossed", "why": why}
-    unknown = [bound for bound in own if bound["metric"] == "coherence" and not bound["shown"]]
+    unknown = [bound for bound in variant_bounds if bound["metric"] == "coherence" and not bound["shown"]]
     if comparison["decision"] != "better" or not unknown:
         return comparison
-    told = " ".join(bound["why"] for bound in unknown)
-    why = f"{comparison['why']} But it is not shown yet that {comparison['variant']} writes no gibberish. {told}"
+    reasons = " ".join(bound["why"] for bound in unknown)
+    why = f"{comparison['why']} But it is not shown yet that {comparison['variant']} writes no gibberish. {reasons}"
     return {**comparison, "decision": "keep watching", "why": why}
 
 
@@ -142,8 +142,8 @@ def _overall(divided: Split, against: Sequence[Comparison]) -> tuple[Decision, l
     """The decision, the variants that it speaks of, and why."""
     if divided["broken"]:
         return "broken split", [each["variant"] for each in against], _broken(divided)
-    found = {each["decision"] for each in against}
-    decision = next(each for each in _WEIGHT if each in found)
+    decisions = {each["decision"] for each in against}
+    decision = next(each for each in _WEIGHT if each in decisions)
     about = [each for each in against if each["decision"] == decision]
     rest = [f"{each['variant']}: {each['decision']}." for each in against if each["decision"] != decision]
     return decision, [each["variant"] for each in about], " ".join([*(each["why"] for each in about), *rest])

@@ -128,11 +128,11 @@ def _comparison_rows(
 
 def _difference(comparison: Comparison, rate: Rate) -> Cell:
     """A difference of rates with its evidence."""
-    found = comparison["differences"][rate]
-    cell = table_cells.difference(found)
-    if found["e_value"] is None:
+    difference = comparison["differences"][rate]
+    cell = table_cells.difference(difference)
+    if difference["e_value"] is None:
         return cell
-    return *cell, f"e = {evidence(found['e_value'])}", f"p = {chance(found['p_value'])}"
+    return *cell, f"e = {evidence(difference['e_value'])}", f"p = {chance(difference['p_value'])}"
 
 
 def _counts(variants: list[VariantFigures]) -> Iterator[Row]:

@@ -104,9 +104,9 @@ def _drawn(report: Report, look: Look, *, stacked: bool, form: str, **saved: Any
         if not stacked:
             title = drawable(f"{report['experiment']}: {report['headline']}", 90)
             figure.suptitle(title, x=0.012, ha="left", fontsize=13, fontweight="bold", parse_math=False)
-            told = f"{report['why']} Bars: intervals. {report['peeking']}"
-            told = fill(drawable(told, 900), 66 * panels)
-            figure.supxlabel(told, x=0.012, ha="left", fontsize=8.5, color=look.ink, parse_math=False)
+            caption = f"{report['why']} Bars: intervals. {report['peeking']}"
+            caption = fill(drawable(caption, 900), 66 * panels)
+            figure.supxlabel(caption, x=0.012, ha="left", fontsize=8.5, color=look.ink, parse_math=False)
         written = io.BytesIO()
         figure.savefig(written, format=form, **saved)
     return written.getvalue()
@@ -127,9 +127,9 @@ def _levels(axes: Any, report: Report, rate: Goal, look: Look) -> None:
     decisions = {each["variant"]: each["decision"] for each in report["comparisons"]}
     tops = [0.0]
     for row, variant in enumerate(report["variants"]):
-        shown, told = _level(variant, rate)
+        shown, label = _level(variant, rate)
         colour = look.ink if variant["role"] == "control" else look.of(decisions[variant["name"]])
-        _whisker(axes, row, shown, colour, told, look, size=scale(rate), hollow=variant["role"] == "mirrored")
+        _whisker(axes, row, shown, colour, label, look, size=scale(rate), hollow=variant["role"] == "mirrored")
         tops += [scale(rate) * each for each in shown.values() if isinstance(each, float)]
     if rate == "feedback":
         axes.set_xlim(-1.06, 1.06)
@@ -148,9 +148,9 @@ def _level(variant: VariantFigures, rate: Goal) -> tuple[Estimate, str]:
     if rate == "feedback":
         value = variant["feedback"]["value"]
         return variant["feedback"], "no data" if value is None else signed(value, 2)
-    found = variant["rates"][rate]
-    shown: Estimate = {"value": found["unit_value"], "low": found["low"], "high": found["high"]}
-    return shown, percent(found["unit_value"]) if found["unit_trials"] else "no data"
+    figures = variant["rates"][rate]
+    shown: Estimate = {"value": figures["unit_value"], "low": figures["low"], "high": figures["high"]}
+    return shown, percent(figures["unit_value"]) if figures["unit_trials"] else "no data"
 
 
 def _gap(comparison: Comparison, metric: Goal) -> str:
@@ -175,10 +175,12 @@ def _differences(axes: Any, report: Report, look: Look) -> None:
         if variant["name"] not in against:
             continue
         comparison = against[variant["name"]]
-        found, told = decisive(comparison, metric), _gap(comparison, metric)
+        estimate, label = decisive(comparison, metric), _gap(comparison, metric)
         hollow = variant["role"] == "mirrored"
-        _whisker(axes, row, found, look.of(comparison["decision"]), told, look, size=size, hollow=hollow)
-        ends += [abs(size * each) for each in (found["value"], found["low"], found["high"]) if each is not None]
+        _whisker(axes, row, estimate, look.of(comparison["decision"]), label, look, size=size, hollow=hollow)
+        ends += [
+            abs(size * each) for each in (estimate["value"], estimate["low"], estimate["high"]) if each is not None
+        ]
     axes.set_xlim(-1.06 * max(ends), 1.06 * max(ends))
     title = f"{NAMES[metric]}: {'' if metric == 'feedback' else 'points '}over {drawable(report['control'], LONGEST)}"
     axes.set_title(title, fontsize=10, loc="left", color=look.ink, parse_math=False)

@@ -120,7 +120,7 @@ def _mean(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: float
 def _length(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: float) -> tuple[float | None, bool]:
     pairs = samples.moments(variant.name, "length")
     gap = difference(pairs)
-    weights = [control.n * own.n / (control.n + own.n) for control, own in pairs]
+    weights = [control.n * treatment.n / (control.n + treatment.n) for control, treatment in pairs]
     if gap is None or not sum(weights):
         return None, False
     # The control's mean, put together over epochs as the differences are.
@@ -140,13 +140,13 @@ def _latency(samples: Samples, guardrail: Guardrail, variant: Variant, alpha: fl
     intervals one end is asked for, which has half of a share.
     """
     epoch = samples.experiment.epoch
-    own = alpha / ((epoch + 1) * (epoch + 2))
+    epoch_alpha = alpha / ((epoch + 1) * (epoch + 2))
     control, treatment = (
-        p95(samples.units_in(epoch, name), own) for name in (samples.experiment.control, variant.name)
+        p95(samples.units_in(epoch, name), epoch_alpha) for name in (samples.experiment.control, variant.name)
     )
     value = treatment["value"] / control["value"] - 1 if treatment["value"] and control["value"] else None
     if guardrail.direction == "increase":
-        least, most = treatment["low"], control["high"]
-        return value, least is not None and most is not None and least > (1 + guardrail.margin) * most
-    most, least = treatment["high"], control["low"]
-    return value, least is not None and most is not None and most < (1 - guardrail.margin) * least
+        least, upper_end = treatment["low"], control["high"]
+        return value, least is not None and upper_end is not None and least > (1 + guardrail.margin) * upper_end
+    upper_end, least = treatment["high"], control["low"]
+    return value, least is not None and upper_end is not None and upper_end < (1 - guardrail.margin) * least

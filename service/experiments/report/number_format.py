@@ -137,7 +137,7 @@ def headline(decision: Decision, about: Sequence[str], control: str) -> str:
 def warnings(report: Report) -> list[str]:
     """The report's own, then of every variant's mask, after its name: `detox (detox@1): Perplexity rose by …`."""
     return report["warnings"] + [
-        f"{each['name']} ({each['mask']}): {told}" for each in report["variants"] for told in each["warnings"]
+        f"{each['name']} ({each['mask']}): {warning}" for each in report["variants"] for warning in each["warnings"]
     ]
 
 
@@ -165,10 +165,12 @@ def bound_words(bound: Bound, control: str) -> str:
     rule = f"{NAMES[metric].capitalize()}: at most {amount(metric, bound['margin'])} {more} than {control}"
     if bound["value"] is None:
         return f"{rule}; nothing is known of {bound['variant']} yet."
-    told = f"{rule}; {bound['variant']} stands at {gap(metric, bound['value'])}"
+    summary = f"{rule}; {bound['variant']} stands at {gap(metric, bound['value'])}"
     if bound["e_value"] is None:
         sure = "its whole interval is past the bound" if bound["crossed"] else "its interval is not past the bound"
         if bound["shown"]:
             sure = "its whole interval is within"
-        return f"{told}, and {sure}."
-    return f"{told} (e-value against being within it: {evidence(bound['e_value'])}; {bound['needed']:.3g} crosses it)."
+        return f"{summary}, and {sure}."
+    return (
+        f"{summary} (e-value against being within it: {evidence(bound['e_value'])}; {bound['needed']:.3g} crosses it)."
+    )

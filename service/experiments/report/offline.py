@@ -8,13 +8,13 @@ from service.experiments.report.report_document import Offline, Share, estimate
 
 def offline(measured: object) -> Offline:
     """Of a mask's `meta.measured`. It comes from outside: what has another shape is null."""
-    found = harm.figures(measured)
-    rise = found.perplexity
+    figures = harm.figures(measured)
+    rise = figures.perplexity
     return {
         "perplexity": estimate(rise.value, (rise.low, rise.high)) if rise else estimate(None, None),
-        "behaviour": _share(found.behaviour),
-        "toxicity": _share(found.toxic),
-        "repetition": _share(found.repetitive),
+        "behaviour": _share(figures.behaviour),
+        "toxicity": _share(figures.toxic),
+        "repetition": _share(figures.repetitive),
     }
 
 

@@ -52,14 +52,14 @@ class Samples:
             rate: what is counted.
             every: all responses, not one a unit.
         """
-        found, totals = [], self._every if every else self._units
+        strata, totals = [], self._every if every else self._units
         for epoch in self.epochs:
             control = count(totals.get((epoch, self.experiment.control), Totals()), rate)
             treatment = count(totals.get((epoch, variant), Totals()), rate)
             share = self.share(epoch, variant)
             if (control.trials or treatment.trials) and 0 < share < 1:
-                found.append(Stratum(control, treatment, share))
-        return found
+                strata.append(Stratum(control, treatment, share))
+        return strata
 
     def moments(self, variant: str, what: str) -> list[tuple[Moments, Moments]]:
         """See `moments` below, of control and variant in each epoch that has both."""

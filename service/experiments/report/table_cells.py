@@ -30,14 +30,14 @@ def whole(metric: Goal) -> str:
 
 def unit_rate(variant: VariantFigures, rate: Rate) -> Cell:
     """A rate over units."""
-    found = variant["rates"][rate]
-    return percent(found["unit_value"]), between(percent(found["low"]), percent(found["high"]))
+    figures = variant["rates"][rate]
+    return percent(figures["unit_value"]), between(percent(figures["low"]), percent(figures["high"]))
 
 
 def every_rate(variant: VariantFigures, rate: Rate) -> Cell:
     """A rate over every response."""
-    found = variant["rates"][rate]
-    return percent(found["value"]), f"{found['events']:,} of {found['trials']:,}" if found["trials"] else ""
+    figures = variant["rates"][rate]
+    return percent(figures["value"]), f"{figures['events']:,} of {figures['trials']:,}" if figures["trials"] else ""
 
 
 def difference(found: Difference) -> Cell:
@@ -47,14 +47,14 @@ def difference(found: Difference) -> Cell:
 
 def length(variant: VariantFigures) -> Cell:
     """Mean tokens of a response."""
-    found = variant["length"]
-    return tokens(found["value"]), between(tokens(found["low"]), tokens(found["high"]))
+    estimate = variant["length"]
+    return tokens(estimate["value"]), between(tokens(estimate["low"]), tokens(estimate["high"]))
 
 
 def length_gap(comparison: Comparison) -> Cell:
     """Difference of mean tokens."""
-    found = comparison["length"]
-    value, low, high = (_signed(each, 1) for each in (found["value"], found["low"], found["high"]))
+    estimate = comparison["length"]
+    value, low, high = (_signed(each, 1) for each in (estimate["value"], estimate["low"], estimate["high"]))
     return value, between(low, high)
 
 
@@ -67,7 +67,7 @@ def offline(variants: Sequence[VariantFigures]) -> Iterator[tuple[str, list[Cell
         NAMES["repetition"]: lambda found: _sides(found["repetition"]),
     }
     for what, cell in kinds.items():
-        row: list[Cell] = [cell(found) if (found := each["offline"]) else (NOTHING,) for each in variants]
+        row: list[Cell] = [cell(figures) if (figures := each["offline"]) else (NOTHING,) for each in variants]
         if any(each != (NOTHING,) for each in row):
             yield f"{what}, offline", row
 
@@ -88,14 +88,14 @@ def _sides(share: Share) -> Cell:
 
 def scale(variant: VariantFigures, what: Mean) -> Cell:
     """Mean coherence, in nats a token, or feedback."""
-    found = variant[what]
-    return _signed(found["value"], 2), between(_signed(found["low"], 2), _signed(found["high"], 2))
+    estimate = variant[what]
+    return _signed(estimate["value"], 2), between(_signed(estimate["low"], 2), _signed(estimate["high"], 2))
 
 
 def scale_gap(comparison: Comparison, what: Mean) -> Cell:
     """Difference of the same."""
-    found = comparison[what]
-    return _signed(found["value"], 2), between(_signed(found["low"], 2), _signed(found["high"], 2))
+    estimate = comparison[what]
+    return _signed(estimate["value"], 2), between(_signed(estimate["low"], 2), _signed(estimate["high"], 2))
 
 
 def cut_off(variant: VariantFigures) -> Cell:
@@ -116,10 +116,10 @@ def p95(variant: VariantFigures) -> Cell:
 
 def latency_gap(comparison: Comparison) -> Cell:
     """Difference of mean seconds, in milliseconds."""
-    found = comparison["latency"]
-    if found is None or found["value"] is None:
+    estimate = comparison["latency"]
+    if estimate is None or estimate["value"] is None:
         return (NOTHING,)
-    value, low, high = (_milliseconds(each) for each in (found["value"], found["low"], found["high"]))
+    value, low, high = (_milliseconds(each) for each in (estimate["value"], estimate["low"], estimate["high"]))
     return f"{value} ms", between(low, high)
 
 

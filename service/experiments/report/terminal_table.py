@@ -22,7 +22,7 @@ def table(report: Report) -> Group:
     parts: list[Any] = [
         Text(f"{report['experiment']} ({report['status']}): {report['headline']}", _colour(report["decision"])),
         Text(report["why"]),
-        *(Text(f"⚠ {told}", "bold red") for told in warnings(report)),
+        *(Text(f"⚠ {warning}", "bold red") for warning in warnings(report)),
         Text(report["peeking"], "dim"),
         _variants(report),
     ]
@@ -56,8 +56,8 @@ def _rows(report: Report, against: dict[str, Comparison]) -> Iterator[tuple[str,
             return ("",)
         if metric == "feedback":
             return table_cells.scale_gap(against[variant["name"]], metric)
-        found = against[variant["name"]]["differences"][metric]
-        return (*table_cells.difference(found), f"e-value {evidence(found['e_value'])}")
+        difference = against[variant["name"]]["differences"][metric]
+        return (*table_cells.difference(difference), f"e-value {evidence(difference['e_value'])}")
 
     yield "mask", [(variant["mask"],) for variant in variants]
     yield "units counted", [counted(variant) for variant in variants]

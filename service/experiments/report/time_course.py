@@ -24,13 +24,13 @@ def width(first: float, last: float) -> int:
 def course(experiment: Experiment, found: Sequence[Moment]) -> list[Course]:
     """Of what was read `found`, in order of time; variants that are not known are left out."""
     known = {variant.name for variant in experiment.variants}
-    told: list[Course] = []
+    points: list[Course] = []
     for moment in found:
         if moment.variant not in known:
             continue
         metric = experiment.metric
         level = mean(moments(moment.all, metric)) if metric == "feedback" else value(count(moment.all, metric))
-        told.append(
+        points.append(
             {
                 "start": moment.start,
                 "minutes": moment.minutes,
@@ -39,4 +39,4 @@ def course(experiment: Experiment, found: Sequence[Moment]) -> list[Course]:
                 "value": level,
             }
         )
-    return told
+    return points
