@@ -78,8 +78,8 @@ def test_a_docstring_becomes_paragraphs_and_lists():
         A ``mask``.
     """
     arguments = "- `count`: how many, in all.\n- `low`, `high`: limits."
-    told = f"What it does.\n\n\n**Args**\n\n{arguments}\n\n\n**Returns**\n\n- A `mask`."
-    assert prose(docstring) == told
+    markdown = f"What it does.\n\n\n**Args**\n\n{arguments}\n\n\n**Returns**\n\n- A `mask`."
+    assert prose(docstring) == markdown
 
 
 def test_what_the_python_page_names_is_public():
@@ -98,11 +98,11 @@ def test_every_link_leads_somewhere_and_every_page_is_in_the_navigation(tmp_path
 
 
 def navigation(entries: list[dict[str, object]]) -> list[str]:
-    found: list[str] = []
+    page_paths: list[str] = []
     for entry in entries:
         for value in entry.values():
-            found += [value] if isinstance(value, str) else navigation(value)  # type: ignore[arg-type]
-    return found
+            page_paths += [value] if isinstance(value, str) else navigation(value)  # type: ignore[arg-type]
+    return page_paths
 
 
 def test_a_broken_link_is_told_with_its_page(tmp_path):

@@ -32,8 +32,8 @@ def test_a_mask_takes_most_insults_away_at_hardly_any_cost(example, tmp_path, ca
     assert mask.counts == {"neurons": 60, "heads": 0, "weights": 0}
     assert masks.load(tmp_path / "detox.safetensors").digest == mask.digest
     assert (tmp_path / "detox.png").read_bytes().startswith(b"\x89PNG")
-    told = re.findall(r"(\d+) of 50 toxic, perplexity ([\d.]+)", capsys.readouterr().out)
-    (toxic, perplexity), (toxic_after, perplexity_after) = [(int(a), float(b)) for a, b in told]
+    matches = re.findall(r"(\d+) of 50 toxic, perplexity ([\d.]+)", capsys.readouterr().out)
+    (toxic, perplexity), (toxic_after, perplexity_after) = [(int(a), float(b)) for a, b in matches]
     assert toxic >= 35
     assert toxic_after <= 10
     assert perplexity_after <= 1.02 * perplexity

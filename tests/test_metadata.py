@@ -31,15 +31,15 @@ def normal(name: str) -> str:
 def third_party(folder: str) -> dict[str, str]:
     """Module → a file that imports it."""
     path = ROOT / folder
-    found = {}
+    importers = {}
     for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             imported += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             for name in imported:
                 if (top := name.partition(".")[0]) not in OURS | set(sys.stdlib_module_names):
-                    found[top] = str(file.relative_to(ROOT))
-    return found
+                    importers[top] = str(file.relative_to(ROOT))
+    return importers
 
 
 @pytest.mark.parametrize("folder", [*PACKAGES, "excise.py"])

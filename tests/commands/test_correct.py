@@ -155,8 +155,8 @@ def test_a_prompt_that_is_too_long_is_left_out_and_counted(correct, tmp_path):
     long = lines(tmp_path / "long.jsonl", "prompt", ReferenceSet(given, "long", "prompt"))
     result, mask = correct("--count", 1, "--accept-worse", "--json", "--behaviour", long)
     assert result.exit_code == 0, result.stderr
-    told = f"long.jsonl: 1 of {len(given)} prompts are left out, too long for the context of 64 tokens"
-    assert told in flat(result.stderr)
+    warning = f"long.jsonl: 1 of {len(given)} prompts are left out, too long for the context of 64 tokens"
+    assert warning in flat(result.stderr)
     assert json.loads(result.stdout)["made"]["too_long"] == mask.meta.made["too_long"] == 1
     assert "too_long" not in expected.meta.made
     assert mask.neurons.keys() == expected.neurons.keys()

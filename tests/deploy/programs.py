@@ -19,10 +19,10 @@ _WHERE = {"promtool": "Debian's package prometheus", "helm": _LOCK}
 
 def program(name: str) -> str:
     """Path of a program, on the path or beside this Python; skips the test without it."""
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-    if not found:
+    path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if not path:
         pytest.skip(f"needs {name}: {_WHERE[name]}")
-    return found
+    return path
 
 
 def files_of(package: str) -> Path:

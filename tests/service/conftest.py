@@ -41,14 +41,14 @@ def replicas(tmp_path, monkeypatch):
     """Replicas without an engine, on SQLite, in a folder that stands for its disk."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    found = Replicas(tmp_path, f"sqlite:///{folder / 'excise.db'}", monkeypatch)
-    yield found
-    found.close()
+    factory = Replicas(tmp_path, f"sqlite:///{folder / 'excise.db'}", monkeypatch)
+    yield factory
+    factory.close()
 
 
 @pytest.fixture
 def both(tmp_path, database_url, monkeypatch):
     """Replicas on each kind of database."""
-    found = Replicas(tmp_path, database_url, monkeypatch)
-    yield found
-    found.close()
+    factory = Replicas(tmp_path, database_url, monkeypatch)
+    yield factory
+    factory.close()

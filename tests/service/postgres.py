@@ -41,10 +41,10 @@ shutil.rmtree(folder, ignore_errors=True)
 
 def programs() -> Path | None:
     """The folder of PostgreSQL's programs, or None."""
-    found = [Path(path).resolve().parent for path in [shutil.which("postgres")] if path]
+    folders = [Path(path).resolve().parent for path in [shutil.which("postgres")] if path]
     debian = Path("/usr/lib/postgresql").glob("*/bin")
-    found += sorted(debian, key=lambda path: float(path.parent.name), reverse=True)
-    return next((path for path in found if (path / "initdb").exists()), None)
+    folders += sorted(debian, key=lambda path: float(path.parent.name), reverse=True)
+    return next((path for path in folders if (path / "initdb").exists()), None)
 
 
 def reason_against() -> str | None:
@@ -64,9 +64,9 @@ class Postgres:
     """
 
     def __init__(self) -> None:
-        found = programs()
-        assert found is not None, reason_against()
-        self._programs = found
+        program_folder = programs()
+        assert program_folder is not None, reason_against()
+        self._programs = program_folder
         self._names = (f"test{number}" for number in itertools.count())
         self._as: dict[str, Any] = {}
         self.folder = Path(tempfile.mkdtemp(prefix="excise-pg-", dir="/tmp"))  # a socket's path has 107 characters
@@ -193,9 +193,9 @@ def _other_user() -> str:
 
 
 def _children(pid: int) -> list[int]:
-    found = []
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.append(int(stat.parent.name))
-    return found
+                pids.append(int(stat.parent.name))
+    return pids

@@ -201,10 +201,10 @@ def made(name: str, *neurons: int) -> masks.Mask:
 
 def arms(*weights: float) -> list[dict[str, Any]]:
     """Variants for ``POST /experiments``: the uncorrected model, and ``detox@1``, ``detox@2``, …"""
-    found = [{"name": "control", "mask": "base", "weight": weights[0]}]
+    variants = [{"name": "control", "mask": "base", "weight": weights[0]}]
     for number, weight in enumerate(weights[1:], 1):
-        found.append({"name": f"v{number}", "mask": f"detox@{number}", "weight": weight})
-    return found
+        variants.append({"name": f"v{number}", "mask": f"detox@{number}", "weight": weight})
+    return variants
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
@@ -224,7 +224,7 @@ async def begun(http: httpx.AsyncClient, name: str = "ab", **more: Any) -> dict[
 def counted(replica: Replica, experiment: str = "ab") -> dict[str, list[tuple[int, int]]]:
     """Variant → (responses, errors), of all and of units, once all is written."""
     replica.service.ledger.flush()
-    found: dict[str, list[tuple[int, int]]] = {}
+    counts: dict[str, list[tuple[int, int]]] = {}
     for tally in queries.tallies(replica.database, experiment):
-        found[tally.variant] = [(totals.responses, totals.errors) for totals in (tally.all, tally.units)]
-    return found
+        counts[tally.variant] = [(totals.responses, totals.errors) for totals in (tally.all, tally.units)]
+    return counts

@@ -103,12 +103,12 @@ class Server:
 
     def alive(self) -> list[int]:
         """The processes of its group that still run (zombies aside)."""
-        found = []
+        pids = []
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
                 fields = stat.read_text().rpartition(")")[2].split()
             except OSError:
                 continue
             if int(fields[2]) == self.process.pid and fields[0] != "Z":
-                found.append(int(stat.parent.name))
-        return found
+                pids.append(int(stat.parent.name))
+        return pids

@@ -230,12 +230,12 @@ def test_masks_and_routes_are_always_of_one_moment(replicas, monkeypatch):
     versions, done = other.service._versions, []
 
     def meanwhile():
-        found = versions()
+        mask_versions = versions()
         if not done:
             done.append(True)
             one.add(made("detox", 1), made("detox", 2))
             one.service.state.set_route("detox@2")
-        return found
+        return mask_versions
 
     one.add(made("other", 1))
     monkeypatch.setattr(other.service, "_versions", meanwhile)

@@ -50,11 +50,11 @@ def test_a_line_of_json_is_one_line_with_what_is_known():
         failed = record("failed: %r", 'ü\n"', exc_info=sys.exc_info(), **{logs.FIELDS: {"who": "key 3f9a01bc"}})
     shown = logs.JsonLines().format(failed)
     assert len(shown.splitlines()) == 1
-    told = json.loads(shown)
-    assert told["exception"].startswith("Traceback")
-    assert told["exception"].endswith("ConflictError: in\nuse")
-    del told["exception"]
-    assert told == {
+    entry = json.loads(shown)
+    assert entry["exception"].startswith("Traceback")
+    assert entry["exception"].endswith("ConflictError: in\nuse")
+    del entry["exception"]
+    assert entry == {
         "time": "2027-01-15T08:00:00.250Z",
         "level": "INFO",
         "process": "APIServer",
@@ -93,9 +93,9 @@ def test_each_change_is_a_line_once_it_is_made_and_none_where_it_is_not(replicas
 
     with caplog.at_level(logging.INFO, logger="service.audit"):
         asyncio.run(run())
-    told = [one for one in caplog.records if one.name == "service.audit"]
+    records = [one for one in caplog.records if one.name == "service.audit"]
     by = f", by key {fingerprint(ADMIN)}: "
-    assert [one.getMessage() for one in told] == [
+    assert [one.getMessage() for one in records] == [
         f"register detox@1{by}digest {detox.digest}",
         f"set alias detox live{by}1",
         f"set route{by}detox@1",
@@ -104,7 +104,7 @@ def test_each_change_is_a_line_once_it_is_made_and_none_where_it_is_not(replicas
         f"stop experiment ab{by}revision 1, status running -> revision 2, status stopped; by an operator",
         f"delete flagged{by}kept 0",
     ]
-    line = json.loads(logs.JsonLines().format(told[2]))
+    line = json.loads(logs.JsonLines().format(records[2]))
     assert (line["who"], line["action"], line["subject"]) == (f"key {fingerprint(ADMIN)}", "set route", "route")
     assert (line["before"], line["after"], line["reason"]) == (None, "detox@1", None)
 
@@ -164,8 +164,8 @@ def said_by(form, *options):
 
 def test_all_speak_in_one_format(tmp_path):
     run = said_by("text")
-    found = [LINE.fullmatch(line) for line in run.stderr.splitlines() if not line.startswith("    ")]
-    ours = [match[6] for match in found if match and match[5] not in ("vllm.platforms", "torch._library.triton")]
+    matches = [LINE.fullmatch(line) for line in run.stderr.splitlines() if not line.startswith("    ")]
+    ours = [match[6] for match in matches if match and match[5] not in ("vllm.platforms", "torch._library.triton")]
     assert [said for said in ours if said in SAID] == SAID, run.stderr
     assert "    second" in run.stderr.splitlines()
     assert any("FutureWarning: old" in said for said in ours)
@@ -177,18 +177,18 @@ def test_all_speak_in_one_format(tmp_path):
 
 def test_all_speak_in_json_and_at_the_level_that_is_asked_for(tmp_path):
     run = said_by("json", "--log-level", "DEBUG")
-    told = [json.loads(line) for line in run.stderr.splitlines() if line.startswith("{")]
-    messages = [one["message"] for one in told]
+    entries = [json.loads(line) for line in run.stderr.splitlines() if line.startswith("{")]
+    messages = [one["message"] for one in entries]
     assert [said for said in messages if said in (*SAID, "ours\nsecond")] == [SAID[0], "ours\nsecond", *SAID[2:]]
     assert "more of theirs" in messages
-    assert {"early", "started"} <= {one["message"] for one in told if one["process"] == "APIServer"}
+    assert {"early", "started"} <= {one["message"] for one in entries if one["process"] == "APIServer"}
     assert [line for line in run.stderr.splitlines() if not line.startswith("{") and "Triton" not in line] == []
 
 
 def test_an_operators_own_configuration_is_left_alone(tmp_path):
-    own = {"version": 1, "disable_existing_loggers": False, "loggers": {"vllm": {"level": "ERROR"}}}
+    configuration = {"version": 1, "disable_existing_loggers": False, "loggers": {"vllm": {"level": "ERROR"}}}
     file = tmp_path / "own.json"
-    file.write_text(json.dumps(own))
+    file.write_text(json.dumps(configuration))
     run = said_by("text", "--logging-config.pylogging_config_file", str(file))
     assert run.stdout.split() == [str(file)]
     assert "theirs" not in run.stderr

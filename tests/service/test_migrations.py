@@ -79,12 +79,12 @@ def make_old(url: str, version: int = 1) -> None:
 
 def contents(url: str) -> dict[str, list[dict]]:
     """Rows of every table of today that version 1 had as well."""
-    found = {}
+    rows_by_table = {}
     with closing(Database(url)) as database, database.begin(reads=True) as connection:
         for table in tables.metadata.sorted_tables:
             if table.name in old.metadata.tables:
-                found[table.name] = [dict(row._mapping) for row in connection.execute(select(table))]
-    return found
+                rows_by_table[table.name] = [dict(row._mapping) for row in connection.execute(select(table))]
+    return rows_by_table
 
 
 @contextmanager
@@ -110,16 +110,16 @@ def names(url: str) -> list[str]:
 
 def check_migrated(url: str) -> None:
     """Every row is as it was; what was not counted then is 0."""
-    found = contents(url)
+    rows_by_table = contents(url)
     later = set(tables.STATISTICS) - set(old.STATISTICS)
     assert len(later) == 7
     for table, rows in ROWS.items():
         if table is old.schema:
             continue
-        assert len(found[table.name]) == len(rows)
-        for row, before in zip(found[table.name], rows, strict=True):
+        assert len(rows_by_table[table.name]) == len(rows)
+        for row, before in zip(rows_by_table[table.name], rows, strict=True):
             assert {name: row[name] for name in before} == before
-    for row in found["outcomes"]:
+    for row in rows_by_table["outcomes"]:
         assert {name: row[name] for name in later} == dict.fromkeys(later, 0)
     assert revision(url) == NEWEST
 

@@ -28,15 +28,15 @@ def test_a_reader_sees_model_route_and_experiments_and_what_the_key_is(both):
             assert (seen["key"], seen["changes"], seen["model"]) == ("reader", True, "demo")
             assert (seen["target"], seen["baked"], seen["keeps_flagged"]) == ("experiment:ab", None, 0)
             assert seen["before"] == "base"
-            (told,) = seen["experiments"]
-            assert told["variants"] == {"control": "base", "v1": "detox@1"}
-            assert told["share"] == pytest.approx({"control": 0.95, "v1": 0.05})
-            assert (told["status"], told["step"], told["steps"], told["winner"]) == ("running", 0, 2, None)
-            assert "salt" not in told  # who knows it can tell who gets what
+            (summary,) = seen["experiments"]
+            assert summary["variants"] == {"control": "base", "v1": "detox@1"}
+            assert summary["share"] == pytest.approx({"control": 0.95, "v1": 0.05})
+            assert (summary["status"], summary["step"], summary["steps"], summary["winner"]) == ("running", 0, 2, None)
+            assert "salt" not in summary  # who knows it can tell who gets what
             assert (await http.get("/overview")).json()["key"] == "admin"
             await http.post("/experiments/ab/stop", json={"winner": "v1"})
-            (told,) = (await reader.get("/overview")).json()["experiments"]
-            assert (told["status"], told["winner"], told["share"]) == ("stopped", "v1", {})
+            (summary,) = (await reader.get("/overview")).json()["experiments"]
+            assert (summary["status"], summary["winner"], summary["share"]) == ("stopped", "v1", {})
             for before in ("base", None):  # past the experiment, which is over; then there is nothing before
                 assert (await reader.get("/overview")).json()["before"] == before
                 await http.post("/route/rollback")

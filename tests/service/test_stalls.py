@@ -128,19 +128,19 @@ def test_vllms_mount_of_the_metrics_which_runs_on_the_event_loop_is_taken_away(r
 def test_the_api_is_described_before_the_server_takes_requests(replicas):
     replica = replicas()
     app = replica._app
-    told = []
+    messages = []
 
     async def run() -> None:
         async def receive():
-            return {"type": "lifespan.startup" if not told else "lifespan.shutdown"}
+            return {"type": "lifespan.startup" if not messages else "lifespan.shutdown"}
 
         async def send(message):
-            told.append((message["type"], app.openapi_schema is not None))
+            messages.append((message["type"], app.openapi_schema is not None))
 
         await replica({"type": "lifespan", "state": {}}, receive, send)
 
     asyncio.run(run())
-    assert told[0] == ("lifespan.startup.complete", True)
+    assert messages[0] == ("lifespan.startup.complete", True)
     assert "/masks" in app.openapi_schema["paths"]
 
 

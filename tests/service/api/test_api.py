@@ -97,10 +97,10 @@ def test_an_operators_calls_may_go_to_any_replica_in_turn(both):
 
 
 def test_of_changes_on_one_revision_through_two_replicas_one_is_made(both):
-    found = [both().with_detox(), both()]
+    replicas = [both().with_detox(), both()]
 
     async def run() -> None:
-        async with found[0].client() as http, found[1].client() as elsewhere:
+        async with replicas[0].client() as http, replicas[1].client() as elsewhere:
             await begun(http)
             patches = [
                 [http, elsewhere][number % 2].patch(

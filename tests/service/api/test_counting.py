@@ -34,9 +34,9 @@ def test_in_an_experiment_responses_say_where_they_belong_and_are_counted_once_a
             assert variants[:20] == variants[20:]
             explicit = await reader.post(CHAT, json={"model": "demo:detox@2", "user": "user-1"})
             assert "x-excise-experiment" not in explicit.headers
-            found = counted(replica)
-            assert sum(all_[0] for all_, _ in found.values()) == 40
-            assert sum(units[0] for _, units in found.values()) == 20
+            counts = counted(replica)
+            assert sum(all_[0] for all_, _ in counts.values()) == 40
+            assert sum(units[0] for _, units in counts.values()) == 20
             report = (await reader.get("/experiments/ab/report")).json()
             assert sum(variant["responses"] for variant in report["variants"]) == 40
 
@@ -59,15 +59,15 @@ def test_requests_without_a_user_are_shown_and_in_no_test(replicas):
             ):
                 for _ in range(4):
                     assert (await http.post(CHAT, json={"model": "demo", **body})).status_code == 200
-        found = counted(replica)
-        assert sum(all_[0] for all_, _ in found.values()) == 24
-        assert sum(units[0] for _, units in found.values()) == 0
-        assert len(found) == 2
+        counts = counted(replica)
+        assert sum(all_[0] for all_, _ in counts.values()) == 24
+        assert sum(units[0] for _, units in counts.values()) == 0
+        assert len(counts) == 2
         async with replica.client(READER) as http:
             report = (await http.get("/experiments/ab/report")).json()
         assert sum(variant["anonymous"] for variant in report["variants"]) == 24
         assert report["warnings"][0].startswith("24 of 24 requests named no user and are in no test")
-        shown = sum(metrics.EXPERIMENT_ANONYMOUS.labels("ab", name)._value.get() for name in found)
+        shown = sum(metrics.EXPERIMENT_ANONYMOUS.labels("ab", name)._value.get() for name in counts)
         assert shown >= 24
 
     asyncio.run(run())
@@ -202,9 +202,9 @@ def test_a_mask_that_cannot_be_resident_is_one_error_of_its_variant_and_never_th
                 for number in range(20)
             ]
         assert set(statuses) == {200, 503}
-        found = counted(replica)
-        assert found["v1"] == [(0, statuses.count(503))] * 2
-        assert found["control"] == [(statuses.count(200), 0)] * 2
+        counts = counted(replica)
+        assert counts["v1"] == [(0, statuses.count(503))] * 2
+        assert counts["control"] == [(statuses.count(200), 0)] * 2
         assert not any(body["model"] == "demo:detox@1" for _, body, _ in replica.seen)
         value = metrics.EXPERIMENT_ERRORS.labels("ab", "v1")._value.get()
         assert value >= statuses.count(503)

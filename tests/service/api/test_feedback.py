@@ -143,9 +143,9 @@ def test_an_experiment_guards_coherence_unless_it_has_a_bound_of_its_own(replica
         async with replica.client() as http:
             made = await begun(http)
             assert made["guardrails"] == [usual]
-            own = {"metric": "coherence", "margin": 2.0}
-            changed = await http.patch("/experiments/ab", json={"revision": 1, "guardrails": [own]})
-            assert changed.json()["guardrails"] == [{**own, "direction": "decrease"}]
+            guardrail = {"metric": "coherence", "margin": 2.0}
+            changed = await http.patch("/experiments/ab", json={"revision": 1, "guardrails": [guardrail]})
+            assert changed.json()["guardrails"] == [{**guardrail, "direction": "decrease"}]
             other = {"metric": "feedback", "margin": 0.1}
             changed = await http.patch("/experiments/ab", json={"revision": 2, "guardrails": [other]})
             assert changed.json()["guardrails"] == [{**other, "direction": "decrease"}, usual]
@@ -160,8 +160,8 @@ def test_a_server_that_judges_nothing_guards_no_coherence(replicas):
         async with replica.client() as http:
             made = await begun(http)
             assert made["guardrails"] == []
-            own = [{"metric": "coherence"}]
-            refused = await http.patch("/experiments/ab", json={"revision": 1, "guardrails": own})
+            guardrails = [{"metric": "coherence"}]
+            refused = await http.patch("/experiments/ab", json={"revision": 1, "guardrails": guardrails})
             assert code(refused) == (409, "not_scored")
             report = (await http.get("/experiments/ab/report")).json()
             assert any("Nothing guards the coherence" in note for note in report["notes"])

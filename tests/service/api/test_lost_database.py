@@ -61,9 +61,9 @@ def test_without_its_database_a_replica_serves_what_it_knows_and_says_so(replica
             assert (await http.get("/ready")).json()["database"] == "ok"
             assert metrics.DATABASE_UP._value.get() == 1
             assert (await http.put("/route", json={"target": "detox@1"})).status_code == 200
-        found = counted(replica)
-        assert sum(all_[0] for all_, _ in found.values()) == 3
-        assert sum(units[0] for _, units in found.values()) == 2
+        counts = counted(replica)
+        assert sum(all_[0] for all_, _ in counts.values()) == 3
+        assert sum(units[0] for _, units in counts.values()) == 2
 
     asyncio.run(run())
 
@@ -95,9 +95,9 @@ def test_without_its_postgresql_a_replica_goes_on_and_catches_up_with_the_other(
                     await replica.service.background_tasks.once(work)
                 assert replica.service.background_tasks.lost is None
                 assert replica.service.policy.route == "detox@2"
-        found = counted(one)
-        assert [all_[0] for all_, _ in found.values()] == [2]
-        assert [units[0] for _, units in found.values()] == [1]
+        counts = counted(one)
+        assert [all_[0] for all_, _ in counts.values()] == [2]
+        assert [units[0] for _, units in counts.values()] == [1]
 
     asyncio.run(run())
     opened.close()

@@ -21,9 +21,9 @@ SHADOW = Variant("shadow", "detox@1", mirror=1.0)
 
 @pytest.fixture
 def replicas(tmp_path, monkeypatch):
-    found = Replicas(tmp_path, f"sqlite:///{tmp_path / 'excise.db'}", monkeypatch)
-    yield found
-    found.close()
+    factory = Replicas(tmp_path, f"sqlite:///{tmp_path / 'excise.db'}", monkeypatch)
+    yield factory
+    factory.close()
 
 
 def mirroring(replicas, *, control: str = "base", shadow: Variant = SHADOW, **settings):
@@ -52,10 +52,10 @@ async def settled(replica) -> None:
 
 
 def gateway(replica):
-    found = replica._app.middleware_stack
-    while not hasattr(found, "_mirror"):
-        found = found.app
-    return found
+    middleware = replica._app.middleware_stack
+    while not hasattr(middleware, "_mirror"):
+        middleware = middleware.app
+    return middleware
 
 
 def copies(replica):
@@ -76,9 +76,9 @@ def test_a_copy_is_answered_under_the_other_mask_and_not_shown(replicas):
     asyncio.run(run())
     assert sorted(body["model"] for _, body, _ in replica.seen) == ["demo", "demo:detox@1"]
     replica.service.ledger.flush()
-    found = {tally.variant: tally for tally in queries.tallies(replica.database, "ab")}
-    assert {name: tally.all.responses for name, tally in found.items()} == {"control": 1, "shadow": 1}
-    assert sum(tally.units.responses for tally in found.values()) == 1
+    tallies = {tally.variant: tally for tally in queries.tallies(replica.database, "ab")}
+    assert {name: tally.all.responses for name, tally in tallies.items()} == {"control": 1, "shadow": 1}
+    assert sum(tally.units.responses for tally in tallies.values()) == 1
 
 
 def test_a_copy_has_what_the_request_had_but_is_no_stream_and_comes_last(replicas):
@@ -210,9 +210,9 @@ def test_a_copy_that_fails_touches_nothing_and_its_error_is_the_variants(replica
 
     asyncio.run(run())
     replica.service.ledger.flush()
-    found = {tally.variant: tally.all.errors for tally in queries.tallies(replica.database, "ab")}
-    assert found.get("shadow", 0) == errors
-    assert found["control"] == 0
+    error_counts = {tally.variant: tally.all.errors for tally in queries.tallies(replica.database, "ab")}
+    assert error_counts.get("shadow", 0) == errors
+    assert error_counts["control"] == 0
 
 
 def test_a_mask_that_cannot_be_resident_fails_only_its_copy(replicas):

@@ -91,8 +91,8 @@ WORDED = [
 def test_a_complaint_is_a_sentence_with_the_fields_name(body, message, param, code):
     with pytest.raises(ValidationError) as caught:
         Call.model_validate(body)
-    found = [{**error, "loc": ("body", *error["loc"])} for error in caught.value.errors()]
-    error = describe_errors(found, body)
+    errors = [{**error, "loc": ("body", *error["loc"])} for error in caught.value.errors()]
+    error = describe_errors(errors, body)
     assert (error.message, error.param, error.code) == (message, param, code)
 
 
@@ -106,18 +106,18 @@ def test_many_fields_are_named_in_part_and_counted():
 
 
 def test_many_kinds_are_named_in_part():
-    found = [
+    errors = [
         {"loc": ("body", "type"), "type": "literal_error", "msg": "…", "ctx": {"expected": f"'{one}'"}}
         for one in "abcdefg"
     ]
-    error = describe_errors(found, {"type": "z"})
+    error = describe_errors(errors, {"type": "z"})
     assert error.message == "'type' must be 'a' or 'b' or 'c' or 'd' or 'e' or something else"
 
 
 def test_a_body_of_one_kind_or_another_lacks_the_one_or_the_other():
     kinds = (("Completion", "prompt"), ("Chat", "messages"))
-    found = [{"loc": ("body", kind, name), "type": "missing", "msg": "Field required"} for kind, name in kinds]
-    assert describe_errors(found, {"model": "demo"}).message == "'prompt' is missing, or 'messages' is missing"
+    errors = [{"loc": ("body", kind, name), "type": "missing", "msg": "Field required"} for kind, name in kinds]
+    assert describe_errors(errors, {"model": "demo"}).message == "'prompt' is missing, or 'messages' is missing"
 
 
 def test_the_field_of_a_url_is_named():
@@ -129,12 +129,12 @@ def test_a_check_of_vllms_own_keeps_its_words_and_loses_its_python():
     class RefusedError(ValueError):
         parameter = "stream_options"
 
-    told = "Stream options can only be defined when `stream=True`."
-    said = RefusedError(f"{told} (parameter=stream_options, value={{'a': 1}})")
+    message = "Stream options can only be defined when `stream=True`."
+    said = RefusedError(f"{message} (parameter=stream_options, value={{'a': 1}})")
     error = describe_errors(
         [{"loc": ("body",), "type": "value_error", "msg": "Value error, …", "ctx": {"error": said}}], {}
     )
-    assert error.message == told
+    assert error.message == message
     assert error.param == "stream_options"
 
 

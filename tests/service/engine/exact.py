@@ -26,8 +26,8 @@ def prompts(vocabulary: int, count: int) -> list[list[int]]:
     rng = np.random.default_rng(SEED)
     made: list[list[int]] = []
     for i in range(count):
-        own = rng.integers(3, vocabulary, int(rng.integers(4, 70))).tolist()
-        made.append(made[-1][:32] + own if i % 3 == 2 else own)
+        tokens = rng.integers(3, vocabulary, int(rng.integers(4, 70))).tolist()
+        made.append(made[-1][:32] + tokens if i % 3 == 2 else tokens)
     return made
 
 

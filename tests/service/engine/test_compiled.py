@@ -83,13 +83,13 @@ def answers(server: Server) -> list[list[float]]:
     with server.client() as http:
         for mask in MADE:
             assert http.post("/masks", content=masks.dumps(mask)).is_success
-        found = []
+        logprobs = []
         for model in ("demo", *(f"demo:{mask.meta.name}" for mask in MADE)):
             body = {"model": model, "prompt": "The weather in", "max_tokens": 24, "temperature": 0, "logprobs": 1}
             answer = http.post("/v1/completions", json={**body, "ignore_eos": True})
             assert answer.status_code == 200, answer.text
-            found.append(answer.json()["choices"][0]["logprobs"]["token_logprobs"])
-        return found
+            logprobs.append(answer.json()["choices"][0]["logprobs"]["token_logprobs"])
+        return logprobs
 
 
 @pytest.mark.engine
@@ -97,11 +97,11 @@ def test_a_second_start_compiles_nothing_and_answers_bit_for_bit_the_same(tmp_pa
     if not request.config.getoption("--full"):
         pytest.skip("compiles a whole model, for minutes: --full; a layer of its own is tested above")
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "cache"))
-    found, logs = [], []
+    logprobs, logs = [], []
     for _ in range(2):
         server = Server(tmp_path, eager=False).wait(900)
         try:
-            found.append(answers(server))
+            logprobs.append(answers(server))
             logs.append(server.log.read_text(errors="replace"))
             assert server.stop() == 0
         finally:
@@ -110,5 +110,5 @@ def test_a_second_start_compiles_nothing_and_answers_bit_for_bit_the_same(tmp_pa
     assert "saved AOT compiled function" in logs[0]
     assert LOADED in logs[1]
     assert AGAIN not in logs[1]
-    assert found[0] == found[1]
-    assert len({str(each) for each in found[0]}) == len(found[0]), "the masks change nothing"
+    assert logprobs[0] == logprobs[1]
+    assert len({str(each) for each in logprobs[0]}) == len(logprobs[0]), "the masks change nothing"

@@ -67,12 +67,12 @@ async def completion(client, model, prompt):
 
 async def completion_stream(client, model, prompt):
     stream = await client.completions.create(model=model, prompt=prompt, logprobs=3, stream=True, **GREEDY)
-    found = []
+    token_logprobs = []
     async for chunk in stream:
         for choice in chunk.choices:
             if choice.logprobs:
-                found += zip(choice.logprobs.tokens, choice.logprobs.token_logprobs, strict=True)
-    return found
+                token_logprobs += zip(choice.logprobs.tokens, choice.logprobs.token_logprobs, strict=True)
+    return token_logprobs
 
 
 WAYS = {"chat": chat, "chat-stream": chat_stream, "completions": completion, "completions-stream": completion_stream}

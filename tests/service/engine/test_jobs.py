@@ -80,24 +80,24 @@ class Loop:
 
     def wait(self, http: httpx.Client, *states: str, job: str = "loop", limit: float = 120):
         deadline = time.monotonic() + limit
-        while (found := http.get(f"/jobs/{job}").json())["state"] not in states:
-            assert time.monotonic() < deadline, found
+        while (body := http.get(f"/jobs/{job}").json())["state"] not in states:
+            assert time.monotonic() < deadline, body
             time.sleep(0.2)
-        return found
+        return body
 
 
 @pytest.fixture(scope="module")
 def loop(tmp_path_factory) -> Iterator[Loop]:
-    found = Loop(tmp_path_factory.mktemp("loop"))
-    yield found
-    found.server.kill()
+    new_loop = Loop(tmp_path_factory.mktemp("loop"))
+    yield new_loop
+    new_loop.server.kill()
 
 
 def test_insults_in_traffic_become_a_mask_that_users_get_although_server_and_worker_are_killed(loop, capsys):
-    began, told = time.monotonic(), []
+    began, timings = time.monotonic(), []
 
     def note(what: str) -> None:
-        told.append(f"{what} {time.monotonic() - began:.0f} s")
+        timings.append(f"{what} {time.monotonic() - began:.0f} s")
 
     with loop.server.client() as http:
         loop.ask(http, 200)
@@ -139,7 +139,7 @@ def test_insults_in_traffic_become_a_mask_that_users_get_although_server_and_wor
         for action in ("take job", "register", "hand in mask", "approve job", "begin canary", "end job"):
             assert audit.count(action) == 1
     with capsys.disabled():
-        print("\n" + ", ".join(told))  # noqa: T201
+        print("\n" + ", ".join(timings))  # noqa: T201
 
 
 def test_the_promoted_mask_is_measured_again_and_the_metrics_say_that_it_holds(loop):

@@ -75,8 +75,8 @@ def test_a_user_has_one_variant_on_both_and_is_counted_once_even_if_one_of_them_
     assert set(variants[0]) == {"control", "treated"}
 
     def counted():
-        found = call(other, "GET", "/experiments/ab/report")["variants"]
-        return sum(variant["responses"] for variant in found), sum(variant["units"] for variant in found)
+        variants = call(other, "GET", "/experiments/ab/report")["variants"]
+        return sum(variant["responses"] for variant in variants), sum(variant["units"] for variant in variants)
 
     soon(lambda: counted() == (24, 12), 30)
 

@@ -42,14 +42,14 @@ print("TOLD" + json.dumps({
 def test_each_rank_holds_its_part_and_copies_are_counted_once():
     run = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert "TOLD" in run.stdout, run.stderr[-2000:]
-    told = json.loads(run.stdout.partition("TOLD")[2])
-    assert told["row"] == [["layers.3.mlp.down_proj", 0, 64, 48, 96, 0, False]]
-    q, k, v = ([rank[i] for rank in told["qkv"]] for i in range(3))
+    shards = json.loads(run.stdout.partition("TOLD")[2])
+    assert shards["row"] == [["layers.3.mlp.down_proj", 0, 64, 48, 96, 0, False]]
+    q, k, v = ([rank[i] for rank in shards["qkv"]] for i in range(3))
     assert [part[1:3] for part in q] == [[0, 64], [64, 128], [128, 192], [192, 256]]
     assert [part[1:3] for part in k] == [part[1:3] for part in v] == [[0, 32], [0, 32], [32, 64], [32, 64]]
     assert [part[6] for part in k] == [False, True, False, True]
-    assert [part[5] for part in told["qkv"][0]] == [0, 64, 96]
+    assert [part[5] for part in shards["qkv"][0]] == [0, 64, 96]
     assert {part[0] for part in q} == {"layers.0.self_attn.q_proj"}
-    assert [[*part[1:3], part[5]] for part in told["merged"]] == [[48, 96, 0], [48, 96, 48]]
-    assert told["column"] == [["layers.2.fc1", 0, 96, 0, 64, 0, False]]
-    assert told["outside"] == []
+    assert [[*part[1:3], part[5]] for part in shards["merged"]] == [[48, 96, 0], [48, 96, 48]]
+    assert shards["column"] == [["layers.2.fc1", 0, 96, 0, 64, 0, False]]
+    assert shards["outside"] == []

@@ -71,9 +71,9 @@ def busy(server: Server, tokens: int) -> tuple[list[Asked], list[threading.Threa
 def written(folder) -> int:
     """Responses in the database, of both variants."""
     database = Database(f"sqlite:///{folder / 'store' / 'excise.db'}")
-    found = sum(tally.all.responses for tally in queries.tallies(database, "ab"))
+    count = sum(tally.all.responses for tally in queries.tallies(database, "ab"))
     database.close()
-    return found
+    return count
 
 
 def ended(server: Server, threads: list[threading.Thread], limit: float) -> int:

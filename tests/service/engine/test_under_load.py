@@ -35,8 +35,8 @@ def server(tmp_path_factory):
 
 
 def metric(http: httpx.Client, name: str) -> float:
-    found = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", http.get("/metrics").text, re.MULTILINE)
-    return sum(map(float, found))
+    samples = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", http.get("/metrics").text, re.MULTILINE)
+    return sum(map(float, samples))
 
 
 def test_a_thousand_masks_used_at_random_are_all_served_right(server):

@@ -54,16 +54,16 @@ class Hook:
 
 @pytest.fixture
 def hook(request):
-    found = Hook(*getattr(request, "param", ()))
-    yield found
-    found.close()
+    receiver = Hook(*getattr(request, "param", ()))
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture
 def replicas(tmp_path, database_url, monkeypatch):
-    found = Replicas(tmp_path, database_url, monkeypatch)
-    yield found
-    found.close()
+    factory = Replicas(tmp_path, database_url, monkeypatch)
+    yield factory
+    factory.close()
 
 
 def made_of(**settings) -> Experiment:
@@ -72,11 +72,11 @@ def made_of(**settings) -> Experiment:
 
 def tallies(epoch: int = 0, *, toxic: int = 0, **counts: int) -> list[Tally]:
     counts = counts or {"control": 100, "treated": 100}
-    found = []
+    variant_tallies = []
     for name, n in counts.items():
         totals = Totals(responses=n, scored=n, toxic=toxic if name == "treated" else 0)
-        found.append(Tally(epoch, name, totals, totals))
-    return found
+        variant_tallies.append(Tally(epoch, name, totals, totals))
+    return variant_tallies
 
 
 def started(replica, **settings) -> Experiment:
@@ -376,10 +376,10 @@ def test_a_variant_wins_only_once_it_is_shown_to_write_sense():
     one = begin(Experiment("ab", arms, "control", ramp=ramp, guardrails=guarded), 0.0)
 
     def due(judged: int) -> bool:
-        found = Totals(
+        totals = Totals(
             responses=500, scored=500, judged=judged, coherence=-1.0 * judged, coherence_squared=1.09 * judged
         )
-        return step_is_due(one, [Tally(0, name, found, found) for name in ("control", "treated")], 1.0)
+        return step_is_due(one, [Tally(0, name, totals, totals) for name in ("control", "treated")], 1.0)
 
     assert not due(0) and not due(60)
     assert due(500)

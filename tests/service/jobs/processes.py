@@ -146,10 +146,10 @@ class Worker(Process):
         def step(name: str, work):
             if (name, "before") == point:
                 die()
-            found = work()
+            result = work()
             if (name, "after") == point:
                 die()
-            return found
+            return result
 
         def run(arguments, log, beat, every) -> Ended:
             beat()
@@ -169,7 +169,9 @@ class Worker(Process):
                 return step("hand in", lambda: super(Watched, self).hand_in(id, **result))
 
         improvement.run = run
-        own = WorkerFolder(self._folder / "worker")
+        worker_folder = WorkerFolder(self._folder / "worker")
         setup = improvement.Setup("demo/model", str(self._general))
-        client = Watched(self._url, self._key, own.worker, sleep=lambda seconds: time.sleep(min(seconds, 0.5)))
-        improvement.Worker(client, own, setup, lambda line: None).once()
+        client = Watched(
+            self._url, self._key, worker_folder.worker, sleep=lambda seconds: time.sleep(min(seconds, 0.5))
+        )
+        improvement.Worker(client, worker_folder, setup, lambda line: None).once()

@@ -165,8 +165,8 @@ def test_a_job_whose_canary_began_a_moment_ago_is_not_cancelled_without_it(both)
     handed_in(first, approval="none")
     job = Jobs(first.database).get("j1")
     conduct(second)
-    found = asyncio.run(end(first.service, job, lambda each: states.cancelled(each, 0.0), "cancelled"))
-    assert found.state == "cancelled"
+    ended_job = asyncio.run(end(first.service, job, lambda each: states.cancelled(each, 0.0), "cancelled"))
+    assert ended_job.state == "cancelled"
     assert call(first, "GET", "/experiments/job-j1").json()["status"] == "stopped"
 
 

@@ -19,8 +19,8 @@ def corrected(approval="before-traffic"):
 
 
 def canary(approval="before-traffic"):
-    found = corrected(approval)
-    return jobs.begun(jobs.approved(found, 160.0) if found.state == "waiting" else found, 170.0)
+    corrected_job = corrected(approval)
+    return jobs.begun(jobs.approved(corrected_job, 160.0) if corrected_job.state == "waiting" else corrected_job, 170.0)
 
 
 def test_a_claim_is_a_lease_of_a_minute():
@@ -43,10 +43,10 @@ def test_what_is_over_or_waits_for_a_person_is_not_free():
 
 
 def test_by_default_a_mask_waits_for_approval_before_traffic():
-    found = corrected()
-    assert (found.state, found.waiting_for, found.lease) == ("waiting", "traffic", None)
-    assert found.made == {"prompts": 60, "mask": "calm@1"}
-    said_yes = jobs.approved(found, 160.0)
+    corrected_job = corrected()
+    assert (corrected_job.state, corrected_job.waiting_for, corrected_job.lease) == ("waiting", "traffic", None)
+    assert corrected_job.made == {"prompts": 60, "mask": "calm@1"}
+    said_yes = jobs.approved(corrected_job, 160.0)
     assert (said_yes.state, said_yes.waiting_for, said_yes.reason) == ("approved", "", "a person said yes to traffic")
     begun = jobs.begun(said_yes, 170.0)
     assert (begun.state, begun.made["experiment"]) == ("canary", "job-j1")
@@ -74,9 +74,9 @@ def test_only_a_worker_that_has_the_job_hands_in_a_result():
     ],
 )
 def test_the_verdict_of_the_canary_decides(approval, verdict, state):
-    found = jobs.judged(canary(approval), verdict, "because", 200.0)
-    assert (found.state, found.reason, found.made["verdict"]) == (state, "because", verdict)
-    assert found.waiting_for == ("promotion" if state == "waiting" else "")
+    judged_job = jobs.judged(canary(approval), verdict, "because", 200.0)
+    assert (judged_job.state, judged_job.reason, judged_job.made["verdict"]) == (state, "because", verdict)
+    assert judged_job.waiting_for == ("promotion" if state == "waiting" else "")
 
 
 def test_a_person_promotes_what_was_found_better_and_a_guardrail_still_rolls_it_back():
@@ -94,8 +94,8 @@ def test_nobody_is_asked_for_approval_in_other_states():
 @pytest.mark.parametrize(("promoted", "state"), [(True, "promoted"), (False, "rolled back")])
 def test_a_person_who_ends_the_canary_by_hand_is_believed(promoted, state):
     for job in (canary(), jobs.judged(canary("before-promotion"), "better", "fewer", 200.0)):
-        found = jobs.settled(job, promoted, "by an operator", 210.0)
-        assert (found.state, found.waiting_for, found.reason) == (state, "", "by an operator")
+        settled_job = jobs.settled(job, promoted, "by an operator", 210.0)
+        assert (settled_job.state, settled_job.waiting_for, settled_job.reason) == (state, "", "by an operator")
 
 
 def test_what_is_over_stays_as_it_is():
@@ -111,8 +111,8 @@ def test_what_is_over_stays_as_it_is():
 def test_a_regression_is_done_whatever_it_says():
     held = jobs.claimed(Job("r", "regression", Spec("calm@1")), "w1", 0.0)
     assert held.state == "measuring"
-    found = jobs.measured(held, "w1", {"measured": {}}, False, "Perplexity rose by 9.0%.", 5.0)
-    assert (found.state, found.made["holds"], found.reason) == ("done", False, "Perplexity rose by 9.0%.")
+    job = jobs.measured(held, "w1", {"measured": {}}, False, "Perplexity rose by 9.0%.", 5.0)
+    assert (job.state, job.made["holds"], job.reason) == ("done", False, "Perplexity rose by 9.0%.")
 
 
 def test_json_and_back():

@@ -28,9 +28,9 @@ def test_confirmed_ones_come_first_false_alarms_never_and_each_prompt_once(datab
     with database.begin() as connection:
         for number, label in ((1, "confirmed"), (6, "false alarm"), (3, "unsure")):
             connection.execute(insert(labels).values(flagged=number, label=label, who="x", at=1.0))
-    found = candidates(database, "toxicity", 10)
-    assert [each.prompt for each in found] == ["first", "write to [email]", "Second ", "third"]
-    assert [each.label for each in found] == ["confirmed", None, None, "unsure"]
+    candidate_prompts = candidates(database, "toxicity", 10)
+    assert [each.prompt for each in candidate_prompts] == ["first", "write to [email]", "Second ", "third"]
+    assert [each.label for each in candidate_prompts] == ["confirmed", None, None, "unsure"]
     assert [each.prompt for each in candidates(database, "toxicity", 2)] == ["first", "write to [email]"]
     assert [each.prompt for each in candidates(database, "repetition", 10)] == ["loops"]
 

@@ -24,9 +24,9 @@ MEASURED = {
 
 @pytest.fixture
 def replica(both):
-    found = both(Clock(), keep_flagged=100).with_detox(2)
-    found.clock.now = max(each.registered for each in found.service.policy.masks["detox"].values()) + 1.0
-    return found
+    new_replica = both(Clock(), keep_flagged=100).with_detox(2)
+    new_replica.clock.now = max(each.registered for each in new_replica.service.policy.masks["detox"].values()) + 1.0
+    return new_replica
 
 
 def look(*replicas) -> list[tuple[str, str, str]]:
@@ -34,8 +34,8 @@ def look(*replicas) -> list[tuple[str, str, str]]:
     for replica in replicas:
         replica.service.reload()
         Regressions(replica.service)._look()
-    found, _ = Jobs(replicas[0].database).list(kind="regression")
-    return [(job.spec.mask, job.state, job.spec.test) for job in found]
+    regressions, _ = Jobs(replicas[0].database).list(kind="regression")
+    return [(job.spec.mask, job.state, job.spec.test) for job in regressions]
 
 
 def measure(replica, measured) -> None:
@@ -103,10 +103,10 @@ def test_the_gauge_says_what_the_last_measurement_found(replica):
 
 
 def changed(**sides):
-    found = copy.deepcopy(MEASURED)
+    measurements = copy.deepcopy(MEASURED)
     for side, figures in sides.items():
-        found[side] |= figures
-    return found
+        measurements[side] |= figures
+    return measurements
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def changed(**sides):
     ],
 )
 def test_a_mask_holds_by_its_behaviour_and_perplexity(measured, holds, why):
-    found = verdict(measured, "toxicity")
-    assert found[0] is holds and why in found[1]
+    judgement = verdict(measured, "toxicity")
+    assert judgement[0] is holds and why in judgement[1]
 
 
 @pytest.mark.parametrize(

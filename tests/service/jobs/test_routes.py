@@ -93,8 +93,8 @@ def test_prompts_of_flagged_responses_the_confirmed_ones_first(replica):
     with replica.database.begin() as connection:
         connection.execute(insert(labels).values(flagged=1, label="confirmed", who="x", at=1.0))
     assert call(replica, "PUT", "/flagged/3", json={"label": "false alarm"}).status_code == 200
-    found = call(replica, "GET", "/jobs/j1/prompts").json()["data"]
-    assert [(each["prompt"], each["label"]) for each in found] == [("prompt 1", "confirmed"), ("prompt 2", None)]
+    prompts = call(replica, "GET", "/jobs/j1/prompts").json()["data"]
+    assert [(each["prompt"], each["label"]) for each in prompts] == [("prompt 1", "confirmed"), ("prompt 2", None)]
 
 
 def test_a_lease_is_kept_by_its_worker_and_taken_by_another_when_it_has_run_out(replica):

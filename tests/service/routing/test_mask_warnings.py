@@ -29,9 +29,9 @@ def bad(measured=None):
 
 @pytest.fixture
 def replica(replicas):
-    found = replicas()
-    found.add(bad(), made("good", 2))
-    return found
+    new_replica = replicas()
+    new_replica.add(bad(), made("good", 2))
+    return new_replica
 
 
 def test_registering_one_is_answered_and_logged_with_its_warnings(replicas, caplog):
@@ -42,8 +42,8 @@ def test_registering_one_is_answered_and_logged_with_its_warnings(replicas, capl
             with caplog.at_level(logging.WARNING):
                 answer = await http.post("/masks", content=masks.dumps(bad()))
             assert (answer.status_code, answer.json()["warnings"]) == (201, [PERPLEXITY, BEHAVIOUR])
-            told = [record.message for record in caplog.records if "bad@1" in record.message]
-            assert told == [f"mask bad@1 was registered with warnings: {PERPLEXITY} {BEHAVIOUR}"]
+            messages = [record.message for record in caplog.records if "bad@1" in record.message]
+            assert messages == [f"mask bad@1 was registered with warnings: {PERPLEXITY} {BEHAVIOUR}"]
             caplog.clear()
             answer = await http.post("/masks", content=masks.dumps(made("good", 2)))
             assert (answer.status_code, answer.json()["warnings"], caplog.records) == (201, [], [])
@@ -51,8 +51,8 @@ def test_registering_one_is_answered_and_logged_with_its_warnings(replicas, capl
             listed = (await reader.get("/masks")).json()["data"]
             assert [one["warnings"] for one in listed] == [[PERPLEXITY, BEHAVIOUR], []]
             for path in ("/masks/bad/1", "/masks/bad"):
-                found = (await reader.get(path)).json()
-                assert found.get("data", [found])[0]["warnings"] == [PERPLEXITY, BEHAVIOUR]
+                body = (await reader.get(path)).json()
+                assert body.get("data", [body])[0]["warnings"] == [PERPLEXITY, BEHAVIOUR]
             register = (await http.get("/audit")).json()["data"][-1]
             assert register["reason"] == "\n".join(f"warning: {each}" for each in SAID)
 

@@ -38,10 +38,10 @@ def dropped():
 
 def judged(responses, judge, *, rate=1.0, capacity=1000, limit=60.0, users=0, seconds=1.0):
     """What is handed on of these responses within ``seconds``."""
-    found = []
+    scores = []
 
     async def run():
-        queue = Coherence(rate, capacity, judge, lambda one, value: found.append((one, value)), limit=limit)
+        queue = Coherence(rate, capacity, judge, lambda one, value: scores.append((one, value)), limit=limit)
         queue.users = users
         for one in responses:
             queue.put(one)
@@ -53,7 +53,7 @@ def judged(responses, judge, *, rate=1.0, capacity=1000, limit=60.0, users=0, se
         await queue.close()
 
     asyncio.run(run())
-    return found
+    return scores
 
 
 def test_a_response_is_judged_after_its_prompt():

@@ -44,10 +44,10 @@ def kept(database, *scored, keep=3, days=7.0, now=1000 * DAY):
 
 def test_a_flagged_response_is_kept_with_where_it_came_from(database):
     where = Assigned("trial", 2, "treatment", "user-1", True, True)
-    (found,) = kept(database, toxic("you fool, write to a@b.org", 0.75, mask="detox@1", assigned=where))
-    assert (found.mask, found.experiment, found.variant, found.score) == ("detox@1", "trial", "treatment", 0.75)
-    assert found.text == "you fool, write to [email]"
-    assert found.at == 1000 * DAY
+    (flag,) = kept(database, toxic("you fool, write to a@b.org", 0.75, mask="detox@1", assigned=where))
+    assert (flag.mask, flag.experiment, flag.variant, flag.score) == ("detox@1", "trial", "treatment", 0.75)
+    assert flag.text == "you fool, write to [email]"
+    assert flag.at == 1000 * DAY
 
 
 def test_others_are_not_kept(database):
@@ -57,8 +57,8 @@ def test_others_are_not_kept(database):
 
 
 def test_only_the_last_few_are_kept(database):
-    found = kept(database, *(toxic(f"fool {number}") for number in range(10)))
-    assert [one.text for one in found] == ["fool 9", "fool 8", "fool 7"]
+    flags = kept(database, *(toxic(f"fool {number}") for number in range(10)))
+    assert [one.text for one in flags] == ["fool 9", "fool 8", "fool 7"]
     assert [one.text for one in kept(database, toxic("fool 10"))] == ["fool 10", "fool 9", "fool 8"]
     assert rows(database) == 3
 
@@ -77,8 +77,8 @@ def test_switched_off_nothing_is_written_and_what_is_old_goes(database):
 
 
 def test_a_long_or_odd_text_is_kept_shortened_and_whole(database):
-    found = kept(database, toxic("fool " * 1_000_000), toxic("nul\x00 and half \ud800"))
-    assert [len(one.text) for one in found] == [len("nul and half "), 2001]
+    flags = kept(database, toxic("fool " * 1_000_000), toxic("nul\x00 and half \ud800"))
+    assert [len(one.text) for one in flags] == [len("nul and half "), 2001]
 
 
 def test_a_lost_database_loses_them_and_nothing_else(database, caplog):
@@ -135,8 +135,8 @@ def test_all_are_deleted_also_those_that_wait_and_the_audit_says_how_many(databa
         return store.latest()
 
     assert [one.text for one in asyncio.run(story())] == ["new"]
-    told = [(entry["action"], entry["before"]) for entry in audit.entries(database)]
-    assert told == [("delete flagged", {"kept": 0}), ("delete flagged", {"kept": 3})]
+    deletions = [(entry["action"], entry["before"]) for entry in audit.entries(database)]
+    assert deletions == [("delete flagged", {"kept": 0}), ("delete flagged", {"kept": 3})]
 
 
 def test_what_is_being_written_while_all_are_deleted_does_not_come_back(database, monkeypatch):

@@ -42,9 +42,9 @@ def test_any_text_is_scored():
             stage.put(*texts)
             return await stage.until(len(texts)), stage.dropped
 
-    found, dropped = asyncio.run(story())
-    assert list(found) == texts
-    assert None not in found.values()
+    scores, dropped = asyncio.run(story())
+    assert list(scores) == texts
+    assert None not in scores.values()
     assert dropped == 0
 
 
@@ -56,9 +56,9 @@ def test_a_killed_worker_is_started_again_and_nothing_is_lost(cued):
             (pid,) = stage.queue.pids
             os.kill(pid, signal.SIGKILL)
             stage.put("two", "bad two")
-            found = await stage.until(4)
+            scores = await stage.until(4)
             assert stage.queue.pids != [pid]
-            return found, stage.restarts, stage.dropped
+            return scores, stage.restarts, stage.dropped
 
     assert asyncio.run(story()) == ({"one": 0.1, "bad one": 0.9, "two": 0.1, "bad two": 0.9}, 1, 0)
 
@@ -71,8 +71,8 @@ def test_a_worker_that_dies_in_a_batch_has_it_tried_once_more(cued):
             stage.put(*batch)
             return await stage.until(3), stage.restarts, stage.dropped
 
-    found, restarts, dropped = asyncio.run(story())
-    assert [found[text] for text in batch] == [0.1, 0.1, 0.9]
+    scores, restarts, dropped = asyncio.run(story())
+    assert [scores[text] for text in batch] == [0.1, 0.1, 0.9]
     assert (restarts, dropped) == (1, 0)
 
 
@@ -82,8 +82,8 @@ def test_a_text_that_kills_the_worker_takes_no_other_with_it(cued):
             stage.put("a", "b", "DIE", "bad c", "FAIL", "d")
             return await stage.until(6), stage.restarts, stage.dropped
 
-    found, restarts, dropped = asyncio.run(story())
-    assert found == {"a": 0.1, "b": 0.1, "DIE": None, "bad c": 0.9, "FAIL": None, "d": 0.1}
+    scores, restarts, dropped = asyncio.run(story())
+    assert scores == {"a": 0.1, "b": 0.1, "DIE": None, "bad c": 0.9, "FAIL": None, "d": 0.1}
     assert (restarts, dropped) == (2, 2)
 
 
@@ -115,8 +115,8 @@ def test_a_scorer_that_is_gone_is_left_alone_and_tried_again_later(cued):
             stage.put("bad word")
             return await stage.until(6), stage.dropped, stage.restarts
 
-    found, dropped, restarts = asyncio.run(story())
-    assert list(found.values()) == [None, None, None, None, 0.1, 0.9]
+    scores, dropped, restarts = asyncio.run(story())
+    assert list(scores.values()) == [None, None, None, None, 0.1, 0.9]
     assert (dropped, restarts) == (4, 0)
 
 
@@ -128,13 +128,13 @@ def test_a_scorer_that_cannot_start_drops_goes_on_and_is_left_alone(cued, scorer
             stage.put(*map(str, range(50)))
             await stage.until(50)
             stage.put(*map(str, range(50, 100)))
-            found = await stage.until(100)
+            scores = await stage.until(100)
             assert breaker.open
-            return found, stage.dropped
+            return scores, stage.dropped
 
     with caplog.at_level(logging.WARNING):
-        found, dropped = asyncio.run(story())
-    assert set(found.values()) == {None}
+        scores, dropped = asyncio.run(story())
+    assert set(scores.values()) == {None}
     assert dropped == 100
     assert len(caplog.records) < 10  # one fault, not one a response
 
@@ -254,9 +254,9 @@ def test_two_workers_share_the_queue_and_one_slow_text_holds_up_only_one(cued):
     async def story():
         async with staged("slow", workers=2, drain=0.1) as stage:
             stage.put("SLEEP:60", *map(str, range(5)))
-            found = await stage.until(5)
+            scores = await stage.until(5)
             assert len(stage.queue.pids) == 2
-            return found
+            return scores
 
     assert asyncio.run(story()) == dict.fromkeys("01234", 0.1)
 

@@ -51,9 +51,9 @@ REFUSED = [
 
 @pytest.fixture
 def replicas(tmp_path, database_url, monkeypatch):
-    found = Replicas(tmp_path, database_url, monkeypatch)
-    yield found
-    found.close()
+    factory = Replicas(tmp_path, database_url, monkeypatch)
+    yield factory
+    factory.close()
 
 
 def test_every_change_leaves_one_entry_with_who_made_it(replicas):
@@ -138,13 +138,13 @@ def test_entries_come_newest_first_a_page_at_a_time(replicas):
             audit.write(connection, f"a{number}", "s", before={"n": number}, after=None, reason="why")
 
     async def run() -> None:
-        found, before = [], {}
+        actions, before = [], {}
         async with replica.client() as http:
             while page := (await http.get("/audit", params={"limit": 10, **before})).json()["data"]:
-                found += [entry["action"] for entry in page]
+                actions += [entry["action"] for entry in page]
                 before = {"before": page[-1]["id"]}
             last = page or (await http.get("/audit")).json()["data"][-1]
-        assert found == [f"a{number}" for number in reversed(range(25))]
+        assert actions == [f"a{number}" for number in reversed(range(25))]
         assert (last["before"], last["after"], last["reason"]) == ({"n": 0}, None, "why")
 
     asyncio.run(run())

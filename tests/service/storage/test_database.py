@@ -32,14 +32,14 @@ for line in sys.stdin:
 @pytest.fixture
 def opened():
     """Opens databases and closes them at the end."""
-    found: list[Database] = []
+    databases: list[Database] = []
 
     def open_(url: str) -> Database:
-        found.append(Database(url))
-        return found[-1]
+        databases.append(Database(url))
+        return databases[-1]
 
     yield open_
-    for database in found:
+    for database in databases:
         database.close()
 
 
@@ -239,9 +239,9 @@ def test_a_sqlite_file_that_is_away_is_told_and_found_again(opened, tmp_path, cl
     if closed:
         database.close()  # so that it has to be opened anew
     folder.rename(tmp_path / "away")
-    with pytest.raises(DatabaseMovedError, match=f"the database {path} was moved or deleted") as told:
+    with pytest.raises(DatabaseMovedError, match=f"the database {path} was moved or deleted") as caught:
         database.number()
-    assert (told.value.code, told.value.status) == ("database_moved", 503)
+    assert (caught.value.code, caught.value.status) == ("database_moved", 503)
     folder.mkdir()
     with pytest.raises(DatabaseMovedError), database.change():
         pytest.fail("a change goes nowhere")

@@ -62,9 +62,9 @@ def open_desk(tmp_path, database_url):
 
 @pytest.fixture
 def desk(open_desk):
-    found = open_desk()
-    found.register(*DETOX[:3])
-    return found
+    new_desk = open_desk()
+    new_desk.register(*DETOX[:3])
+    return new_desk
 
 
 def experiment(name="ab", **settings):
@@ -299,8 +299,8 @@ def test_of_changes_on_one_revision_at_the_same_moment_one_is_made(open_desk, de
             return error.code
 
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(change, range(16)))
-    assert sorted(found) == ["changed_since"] * 15 + ["made"]
+        results = list(pool.map(change, range(16)))
+    assert sorted(results) == ["changed_since"] * 15 + ["made"]
     after = desk.state.read().experiments["ab"]
     assert (after.revision, after.epoch) == (2, 1)
     assert desk.entries().count(("c", "ab")) == 1

@@ -27,9 +27,9 @@ def timeline(database: Database, experiment: str, width: int = 1) -> list[Minute
     sums = [func.sum(column) for column in outcomes.columns if not column.primary_key]
     query = select(*by, *sums).where(outcomes.c.experiment == experiment, outcomes.c.minute != WHOLE).group_by(*by)
     with database.begin(reads=True) as connection:
-        found = {tuple(row[:3]): Totals.of(row[3:]) for row in connection.execute(query)}
-    places = sorted({(start, variant) for start, variant, _ in found})
+        totals = {tuple(row[:3]): Totals.of(row[3:]) for row in connection.execute(query)}
+    places = sorted({(start, variant) for start, variant, _ in totals})
     return [
-        Minutes(60.0 * start, variant, *(found.get((start, variant, kind), Totals()) for kind in ("all", "units")))
+        Minutes(60.0 * start, variant, *(totals.get((start, variant, kind), Totals()) for kind in ("all", "units")))
         for start, variant in places
     ]

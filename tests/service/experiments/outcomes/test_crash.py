@@ -54,7 +54,7 @@ def tell(process: subprocess.Popen[str]) -> None:
 
 
 def test_of_a_killed_replica_all_that_was_committed_is_there_and_never_more_than_was_added(database, database_url):
-    least = most = 0
+    least = upper_bound = 0
     for number, lines in enumerate((1, 4, 9)):
         process = replica(database_url, f"killed-{number}")
         tell(process)
@@ -63,9 +63,9 @@ def test_of_a_killed_replica_all_that_was_committed_is_there_and_never_more_than
         process.kill()
         rest = process.communicate()[0].splitlines()
         reported = int(rest[-1]) if rest else lines * BURST
-        least, most = least + reported, most + reported + BURST  # one burst was on its way
+        least, upper_bound = least + reported, upper_bound + reported + BURST  # one burst was on its way
         everything, tested = only(database)
-        assert least <= everything.responses == everything.tokens <= most
+        assert least <= everything.responses == everything.tokens <= upper_bound
         assert tested.responses == tested.tokens == users(database)
 
 

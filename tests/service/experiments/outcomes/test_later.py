@@ -30,8 +30,8 @@ def test_a_value_is_added_to_its_sums_and_to_no_other():
     value(number=-1.5).count_in(numbers)
     value(number=-0.5).count_in(numbers)
     value(what="feedback", number=0.5).count_in(numbers)
-    found = Totals.of(numbers)
-    assert found == Totals(
+    totals = Totals.of(numbers)
+    assert totals == Totals(
         judged=2, coherence=-2.0, coherence_squared=2.5, rated=1, feedback=0.5, feedback_squared=0.25
     )
 
@@ -74,9 +74,9 @@ def test_what_does_not_count_is_only_shown(database):
 def test_feedback_finds_the_variant_that_answered(database):
     answers = Answers(database, 24.0, Clock())
     answers.put(answered())
-    found = answers.rate("chatcmpl-1", 0.5)
-    assert found == Answer("e", 2, "v1", found.unit, True, True)
-    assert "ann" not in found.unit and len(found.unit) == 32
+    answer = answers.rate("chatcmpl-1", 0.5)
+    assert answer == Answer("e", 2, "v1", answer.unit, True, True)
+    assert "ann" not in answer.unit and len(answer.unit) == 32
 
 
 def test_feedback_may_come_to_another_replica_and_only_once(database):
@@ -154,9 +154,9 @@ def test_the_course_is_that_of_the_timeline_without_histograms(database):
         ledger.add(response(f"user {number}", "ab"[number % 2], toxic=number % 3 == 0))
         clock.now += 45
     ledger.flush()
-    found = queries.course(database, "e", 5)
-    assert [(one.start, one.variant, one.all.responses, one.all.toxic) for one in found] == [
+    moments = queries.course(database, "e", 5)
+    assert [(one.start, one.variant, one.all.responses, one.all.toxic) for one in moments] == [
         (one.start, one.variant, one.all.responses, one.all.toxic) for one in timeline(database, "e", 5)
     ]
-    assert {one.minutes for one in found} == {5}
+    assert {one.minutes for one in moments} == {5}
     assert queries.course(database, "e", 5, since=clock.now + 600) == []

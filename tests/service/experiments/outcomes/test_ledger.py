@@ -393,8 +393,8 @@ def test_a_timeline_can_be_drawn_by_the_hour(database):
         ledger.add(response(by_user=False))
         clock.now += 60
     ledger.flush()
-    found = [(moment.start, moment.all.responses) for moment in timeline(database, "e", width=60)]
-    assert found == [(1_000_000_800.0 + 3600 * hour, 60) for hour in range(3)]
+    points = [(moment.start, moment.all.responses) for moment in timeline(database, "e", width=60)]
+    assert points == [(1_000_000_800.0 + 3600 * hour, 60) for hour in range(3)]
 
 
 def test_sums_beyond_32_bits_come_back_as_they_are(database):

@@ -130,11 +130,11 @@ def test_the_database_holds_what_a_model_that_keeps_everything_holds(database: D
             if what == "is unknown":
                 model.commit(replica)
     assert tallies(database, name) == model.tallies()
-    found = {(one.start, one.variant): one.all for one in timeline(database, name)}
+    totals = {(one.start, one.variant): one.all for one in timeline(database, name)}
     expected: dict[tuple[float, str], list[Outcome]] = {}
     for minute, one in model.written:
         expected.setdefault((60.0 * minute, one.variant), []).append(one)
-    assert found == {key: plain(them) for key, them in expected.items()}
+    assert totals == {key: plain(them) for key, them in expected.items()}
 
 
 def _of(experiment: str, one: Outcome) -> Outcome:

@@ -29,10 +29,10 @@ def test_a_row_has_a_column_for_each_sum_in_the_order_of_the_fields():
 
 
 def test_a_response_is_counted_in_every_sum_that_it_belongs_to():
-    found = total(outcome(truncated=True, tokens=30, seconds=0.5, toxic=True, repetitive=True, refusal=True))
-    assert (found.responses, found.errors, found.truncated) == (1, 0, 1)
-    assert (found.tokens, found.tokens_squared, found.seconds, found.seconds_squared) == (30, 900, 0.5, 0.25)
-    assert (found.scored, found.toxic, found.repetitive, found.refusals) == (1, 1, 1, 1)
+    totals = total(outcome(truncated=True, tokens=30, seconds=0.5, toxic=True, repetitive=True, refusal=True))
+    assert (totals.responses, totals.errors, totals.truncated) == (1, 0, 1)
+    assert (totals.tokens, totals.tokens_squared, totals.seconds, totals.seconds_squared) == (30, 900, 0.5, 0.25)
+    assert (totals.scored, totals.toxic, totals.repetitive, totals.refusals) == (1, 1, 1, 1)
 
 
 def test_a_failed_request_is_an_error_and_no_response():
@@ -40,8 +40,8 @@ def test_a_failed_request_is_an_error_and_no_response():
 
 
 def test_what_was_not_scored_says_nothing_of_its_text():
-    found = total(outcome(toxic=None, repetitive=True, refusal=True))
-    assert (found.responses, found.scored, found.repetitive, found.refusals) == (1, 0, 0, 0)
+    totals = total(outcome(toxic=None, repetitive=True, refusal=True))
+    assert (totals.responses, totals.scored, totals.repetitive, totals.refusals) == (1, 0, 0, 0)
     assert total(outcome(toxic=False)).scored == 1
 
 
@@ -65,8 +65,10 @@ def test_sums_over_two_parts_are_those_over_the_whole():
 
 
 def test_numbers_of_numpy_become_numbers_that_a_database_takes():
-    found = total(outcome(tokens=np.int64(3), seconds=np.float32(0.5), toxic=np.bool_(True), repetitive=np.bool_(True)))
-    assert {type(number) for number in found.numbers()} == {int, float}
+    totals = total(
+        outcome(tokens=np.int64(3), seconds=np.float32(0.5), toxic=np.bool_(True), repetitive=np.bool_(True))
+    )
+    assert {type(number) for number in totals.numbers()} == {int, float}
     numbers = Totals().numbers()
     outcome(tokens=np.int64(3), seconds=np.float32(0.5), toxic=np.bool_(True)).count_in(numbers)
     assert {type(number) for number in numbers} == {int, float}

@@ -107,8 +107,8 @@ def test_a_hostile_reason_and_experiment_are_only_words():
 
 
 def test_a_page_is_made_from_the_json_alone():
-    found = report(experiment(), [tally("base", totals(100, 3)), tally("detox", totals(100, 1))], LATER)
-    assert html(json.loads(json.dumps(found))) == html(found)
+    document = report(experiment(), [tally("base", totals(100, 3)), tally("detox", totals(100, 1))], LATER)
+    assert html(json.loads(json.dumps(document))) == html(document)
 
 
 def test_an_experiment_without_data_has_a_page():
@@ -126,8 +126,8 @@ def test_what_was_measured_offline_and_warnings_have_their_place_and_are_only_wo
     assert not {"script", "b"} & set(read.tags)
     assert f"detox (detox@1): {bad}" in words and f"But its mask detox@1 has warnings: {bad} Loops." in words
     assert words.index("detox (detox@1): Loops.") < words.index("Measured offline") < words.index("Every response")
-    for told in ("+245.0% +210.0 to +290.0%", "35.7% → 100.0%", "repetitive responses, offline"):
-        assert told in words, told
+    for phrase in ("+245.0% +210.0 to +290.0%", "35.7% → 100.0%", "repetitive responses, offline"):
+        assert phrase in words, phrase
     assert "shows the behaviour" not in words and "toxic responses, offline" not in words
     assert ("ul", "class", "warned") in read.attributes
 
@@ -144,11 +144,11 @@ def test_the_chart_over_time_is_drawn_of_what_is_kept(monkeypatch):
         for name in ("base", "<b>$x$</b>")
     ]
     arms = Variant("base", "base", 1.0), Variant("<b>$x$</b>", "detox@1", 1.0)
-    found = report(experiment(*arms), [], LATER, moments=moments)
-    read = Reader(html(found))
+    document = report(experiment(*arms), [], LATER, moments=moments)
+    read = Reader(html(document))
     words = " ".join(" ".join(read.words).split())
     assert "Over time Toxic responses, % of each variant over time, over every response." in words
     assert read.tags.count("img") == 2 and "b" not in read.tags
-    assert chart.svg(found).count(b'<g id="line2d_') >= 2
-    assert b"#222222" in chart.svg(found) and b"#222222" not in figure.darkened(chart.svg(found))
+    assert chart.svg(document).count(b'<g id="line2d_') >= 2
+    assert b"#222222" in chart.svg(document) and b"#222222" not in figure.darkened(chart.svg(document))
     assert "Over time" not in html(report(experiment(*arms), [], LATER))

@@ -50,15 +50,15 @@ def test_light_and_dark_differ_and_load_nothing():
 
 
 def test_several_threads_draw_the_same():
-    found = some("detox")
+    document = some("detox")
     with ThreadPoolExecutor(4) as pool:
-        assert len(set(pool.map(figure.png, [found] * 4))) == 1
+        assert len(set(pool.map(figure.png, [document] * 4))) == 1
 
 
 def test_a_variant_whose_mask_has_warnings_is_marked():
     tallies = [tally("base", totals(1_000, 30)), tally("detox", totals(1_000, 25))]
     plain, warned = (
-        report(experiment(), tallies, LATER, {"detox@1": {"warnings": told}}) for told in ([], list(HOSTILE))
+        report(experiment(), tallies, LATER, {"detox@1": {"warnings": warnings}}) for warnings in ([], list(HOSTILE))
     )
     assert [figure._marks(each) for each in warned["variants"]] == ["", " (has warnings)"]
     assert figure.svg(plain) != figure.svg(warned)
@@ -68,14 +68,14 @@ def test_a_variant_whose_mask_has_warnings_is_marked():
 def test_a_decision_about_feedback_is_drawn():
     one = experiment(metric="feedback", margin=0.05)
     tallies = [tally("base", totals(900, feedback=-0.2)), tally("detox", totals(900, feedback=0.4))]
-    found = report(one, tallies, LATER)
-    assert found["decision"] == "better"
-    assert figure.png(found).startswith(b"\x89PNG")
-    assert b"feedback" in figure.svg(found) or figure.svg(found).count(b"<path") > 20
+    document = report(one, tallies, LATER)
+    assert document["decision"] == "better"
+    assert figure.png(document).startswith(b"\x89PNG")
+    assert b"feedback" in figure.svg(document) or figure.svg(document).count(b"<path") > 20
 
 
 def test_the_dark_picture_is_the_light_one_in_other_colours():
-    found = report(experiment(), [tally("base", totals(900, 30)), tally("detox", totals(900, 3))], LATER)
-    light, dark = figure.svg(found), figure.svg(found, dark=True)
+    document = report(experiment(), [tally("base", totals(900, 30)), tally("detox", totals(900, 3))], LATER)
+    light, dark = figure.svg(document), figure.svg(document, dark=True)
     assert len(light) == len(dark) and light != dark
     assert b"#222222" in light and b"#222222" not in dark and b"#e8e8e8" in dark

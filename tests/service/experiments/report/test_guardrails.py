@@ -33,11 +33,11 @@ def bounded(metric, direction="increase", margin=0.02):
 )
 def test_evidence_past_the_margin_crosses_a_guardrail(guardrail, bad):
     one, tallies = experiment(guardrails=(guardrail,)), [tally("base", BASE), tally("detox", bad)]
-    found = crossed(one, tallies)
-    assert found is not None and (found.variant, found.guardrail) == ("detox", guardrail)
-    assert "detox" in found.why
+    crossing = crossed(one, tallies)
+    assert crossing is not None and (crossing.variant, crossing.guardrail) == ("detox", guardrail)
+    assert "detox" in crossing.why
     (bound,) = report(one, tallies, LATER)["guardrails"]
-    assert bound["crossed"] and bound["why"] == found.why
+    assert bound["crossed"] and bound["why"] == crossing.why
     assert "crossed the guardrail" in report(one, tallies, LATER)["why"]
 
 
@@ -131,8 +131,8 @@ def test_the_level_is_shared_among_guardrails_and_variants():
 def test_a_variant_that_breaks_for_users_who_were_counted_before_is_noticed():
     fine, broken = totals(80), totals(80, errors=78)
     tallies = [tally("base", fine, every=totals(160)), tally("detox", fine, every=broken)]
-    found = crossed(bounded("error", margin=0.05), tallies)
-    assert found is not None and found.variant == "detox"
+    crossing = crossed(bounded("error", margin=0.05), tallies)
+    assert crossing is not None and crossing.variant == "detox"
 
 
 def test_longer_responses_are_noticed_though_their_length_drifts_while_the_weights_change():
