@@ -93,10 +93,10 @@ def modules(loaded: LoadedModel) -> tuple[str, ...]:
 
 def top_down(behaviour: Relevance, share: float) -> dict[str, Any]:
     """The top share of each matrix by what matters for the behaviour."""
-    found: dict[str, Any] = {}
+    selected: dict[str, Any] = {}
     for name, score in behaviour.scores.items():
-        found |= select(replace(behaviour, scores={name: -score}), fraction=share)
-    return found
+        selected |= select(replace(behaviour, scores={name: -score}), fraction=share)
+    return selected
 
 
 def methods(loaded: LoadedModel, given: Material, sizes: Sizes) -> Iterator[tuple[str, Any]]:
@@ -132,8 +132,8 @@ def methods(loaded: LoadedModel, given: Material, sizes: Sizes) -> Iterator[tupl
 
     @contextmanager
     def by_ranks(kept: int) -> Iterator[dict[str, Any]]:
-        found = actsvd.changes(loaded, moments(False), moments(True) if kept else None, rank=sizes.rank, kept=kept)
-        with actsvd.changed(loaded, found):
+        changes = actsvd.changes(loaded, moments(False), moments(True) if kept else None, rank=sizes.rank, kept=kept)
+        with actsvd.changed(loaded, changes):
             yield {"rank": sizes.rank, "kept": kept}
 
     yield "base", lambda: nullcontext({})
@@ -150,11 +150,11 @@ def measured(loaded: LoadedModel, requests: Sequence[str], reading: Reading, siz
     """Attack success in three forms, and what became of text."""
     row: dict[str, Any] = {}
     for form in FORMS:
-        found = attack(loaded, requests, form, max_new_tokens=sizes.max_new_tokens, samples=sizes.samples)
-        rate = found.rate
+        attack_result = attack(loaded, requests, form, max_new_tokens=sizes.max_new_tokens, samples=sizes.samples)
+        rate = attack_result.rate
         row[form] = [rate.count, rate.total, round(rate.low, 4), round(rate.high, 4)]
-        row[f"{form}_words"] = round(found.words, 1)
-        row[f"{form}_refused"] = sum(found.refused)
+        row[f"{form}_words"] = round(attack_result.words, 1)
+        row[f"{form}_refused"] = sum(attack_result.refused)
     return row | {"c4": reading.change().summary()}
 
 

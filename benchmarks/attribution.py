@@ -184,18 +184,19 @@ def main() -> None:
     runs = kinds(loaded, options)
     names = [name for name in runs if not options.kinds or name in options.kinds.split(",")]
     times: dict[str, list[float]] = {name: [] for name in names}
-    peaks, scores, apart = {}, {}, {}
+    peaks, scores, differences = {}, {}, {}
     for number in range(options.runs + 1):
         for name in names if number % 2 else names[::-1]:
             loaded.model.zero_grad(set_to_none=True)
-            seconds, peaks[name], found = timed(runs[name], options.device)
+            seconds, peaks[name], relevance = timed(runs[name], options.device)
             if number:
                 times[name].append(seconds)
-            elif found and name != "weights_absolute":  # the first round warms up, and shows that all compute the same
-                scores[name.removeprefix("lxt_"), name.startswith("lxt_")] = found
-            del found
+            elif relevance and name != "weights_absolute":
+                # The first round warms up, and shows that all compute the same.
+                scores[name.removeprefix("lxt_"), name.startswith("lxt_")] = relevance
+            del relevance
         for name in {name for name, theirs in scores if (name, not theirs) in scores}:
-            apart[name] = float(f"{difference(scores[name, False], scores[name, True]):.1e}")
+            differences[name] = float(f"{difference(scores[name, False], scores[name, True]):.1e}")
         scores.clear()
     ratios = {}
     for kind, bases in BASES.items():
@@ -208,7 +209,7 @@ def main() -> None:
         "benchmark": "attribution",
         "seconds": {name: round(statistics.median(each), 4) for name, each in times.items()},
         "ratios": ratios,
-        "difference_from_lxt": apart,
+        "difference_from_lxt": differences,
         "peak_GB": {name: round(peak, 2) for name, peak in peaks.items()} if options.device != "cpu" else None,
         "settings": vars(options),
         "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),

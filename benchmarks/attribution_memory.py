@@ -225,7 +225,7 @@ def main() -> None:
         for rows, tokens in shapes or [(options.rows, options.tokens)]
         for kind in ("activations", *options.kinds.split(","))
     ]
-    found = []
+    configurations = []
     for rows, tokens, kind in track(jobs, "configurations", console=Console(stderr=True)):
         figures = apart(kind, rows, tokens)
         if kind == "activations":
@@ -239,10 +239,10 @@ def main() -> None:
         one_row: dict[str, Any] = {"kind": kind, "rows": rows, "tokens": tokens}
         one_row |= {f"{name}_MiB": round(value / 2**20, 1) for name, value in sizes.items()}
         one_row |= {"over_bound": round(sizes["peak"] / sizes["bound"], 3), "seconds": round(figures["seconds"], 2)}
-        found.append(one_row)
+        configurations.append(one_row)
     result = {
         "benchmark": "attribution_memory",
-        "configurations": found,
+        "configurations": configurations,
         "settings": vars(options),
         "device": device_name(options.device),
         "threads": torch.get_num_threads(),

@@ -38,35 +38,35 @@ PARTS = ("attribution", "validation", "test")
 
 def sets_of(options: argparse.Namespace) -> dict[str, Any]:
     """Prompts and texts by part."""
-    found: dict[str, Any] = {}
+    sets: dict[str, Any] = {}
     if options.real:
         for kind, column in (("prompts", "prompt"), ("general", "text")):
             for part in PARTS:
                 path = options.real / "data" / f"{kind}_{part}.jsonl"
-                found[f"{kind}_{part}"] = references.read(path, kind=column)  # type: ignore[arg-type]
-        return found
+                sets[f"{kind}_{part}"] = references.read(path, kind=column)  # type: ignore[arg-type]
+        return sets
     data = ROOT / "demo" / "data"
     for kind, name, column in (("prompts", "insult", "prompt"), ("general", "general", "text")):
         seen = references.read(data / f"{name}.jsonl", kind=column)  # type: ignore[arg-type]
-        found[f"{kind}_attribution"], found[f"{kind}_validation"] = seen.split(0.3)
-        found[f"{kind}_test"] = references.read(data / f"{name}_heldout.jsonl", kind=column)  # type: ignore[arg-type]
-    return found
+        sets[f"{kind}_attribution"], sets[f"{kind}_validation"] = seen.split(0.3)
+        sets[f"{kind}_test"] = references.read(data / f"{name}_heldout.jsonl", kind=column)  # type: ignore[arg-type]
+    return sets
 
 
 def rankings(granularity: Granularity, criteria: list[str]) -> dict[str, Ranking]:
     """By the names of the rows."""
-    found: dict[str, Ranking] = {}
+    rankings_by_name: dict[str, Ranking] = {}
     for name in criteria:
         criterion = CRITERIA[name.rstrip("*")]
         if granularity not in criterion.granularities:
             continue
         if name == "random":
-            found |= {f"random {n}": Ranking.default("random", granularity, random_seed=n) for n in range(3)}
+            rankings_by_name |= {f"random {n}": Ranking.default("random", granularity, random_seed=n) for n in range(3)}
         elif name.endswith("*"):
-            found[name] = Ranking.default(criterion.name, granularity, "cost")
+            rankings_by_name[name] = Ranking.default(criterion.name, granularity, "cost")
         else:
-            found[name] = Ranking.default(name, granularity, "difference" if criterion.reads else None)
-    return found
+            rankings_by_name[name] = Ranking.default(name, granularity, "difference" if criterion.reads else None)
+    return rankings_by_name
 
 
 def main() -> None:
@@ -93,17 +93,17 @@ def main() -> None:
     before = evaluate(loaded, sets["prompts_test"], sets["general_test"], **reporting)
 
     def row(name: str, budget: float, gated: Gated, seconds: float) -> None:
-        told: dict[str, Any] = {"benchmark": "budgets", "model": "real" if options.real else "demo"}
-        told |= {"granularity": options.granularity, "criterion": name, "budget": budget}
-        told |= {"cut": gated_count(gated), "seconds": round(seconds, 1)}
+        record: dict[str, Any] = {"benchmark": "budgets", "model": "real" if options.real else "demo"}
+        record |= {"granularity": options.granularity, "criterion": name, "budget": budget}
+        record |= {"cut": gated_count(gated), "seconds": round(seconds, 1)}
         after = before
         if gated:
             mask = build_mask(loaded, gated, name="benchmark", made={})
             after = evaluate(loaded, sets["prompts_test"], sets["general_test"], mask=mask, **reporting)
         figures, was, differs = after.summary(), before.summary(), compare(before, after).summary()
-        told |= {"before": was["toxic"], "after": figures["toxic"], "increase": differs["perplexity"]}
-        told |= {"less": round(1 - figures["toxic"][0] / was["toxic"][0], 4), "uniqueness": figures["uniqueness"][0]}
-        print(json.dumps(told), flush=True)  # noqa: T201
+        record |= {"before": was["toxic"], "after": figures["toxic"], "increase": differs["perplexity"]}
+        record |= {"less": round(1 - figures["toxic"][0] / was["toxic"][0], 4), "uniqueness": figures["uniqueness"][0]}
+        print(json.dumps(record), flush=True)  # noqa: T201
 
     named = {f"search, {options.search} rounds": candidates(options.granularity)} if options.search else {}
     ranked = rankings(options.granularity, options.criteria.split(",") if options.criteria else [])
@@ -111,7 +111,7 @@ def main() -> None:
         for budget in map(float, options.budgets.split(",")):
             start = time.perf_counter()
             try:
-                found = search(
+                gates = search(
                     loaded,
                     prompts,
                     general,
@@ -126,8 +126,8 @@ def main() -> None:
                     attribution_options=attribution_options,
                 ).chosen.gated
             except SelectionError:  # nothing helps within the budget
-                found = {}
-            row(name, budget, found, time.perf_counter() - start)
+                gates = {}
+            row(name, budget, gates, time.perf_counter() - start)
 
 
 if __name__ == "__main__":

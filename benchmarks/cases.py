@@ -107,8 +107,8 @@ def latencies(bench: Bench) -> Iterator[dict[str, Any]]:
     files = list(bench.masks(2 * probes).items())
     with running(bench.model, bench.new("server"), *bench.vllm) as server:
         parts = [dict(files[:probes]), dict(files[probes:])]
-        found = latency.measure(server, parts, bench.options.crowd, bench.load)
-        yield {"milliseconds": found, "compilation": {"excise": server.compilation()}}
+        milliseconds = latency.measure(server, parts, bench.options.crowd, bench.load)
+        yield {"milliseconds": milliseconds, "compilation": {"excise": server.compilation()}}
 
 
 def memory(bench: Bench) -> Iterator[dict[str, Any]]:

@@ -43,12 +43,12 @@ class Census:
         if not asked:
             await self.app(scope, receive, send)
             return
-        found = {"tasks": Counter(map(_named, asyncio.all_tasks()))}
+        counts = {"tasks": Counter(map(_named, asyncio.all_tasks()))}
         if asked == "objects":
             gc.collect()
             objects = Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
-            found["objects"] = Counter({name: count for name, count in objects.items() if count >= _COMMON})
-        await JSONResponse(found)(scope, receive, send)
+            counts["objects"] = Counter({name: count for name, count in objects.items() if count >= _COMMON})
+        await JSONResponse(counts)(scope, receive, send)
 
 
 def _named(task: asyncio.Task[Any]) -> str:
@@ -59,8 +59,8 @@ async def told(http: aiohttp.ClientSession, server: Server, *, objects: bool = F
     """What the census says: tasks by coroutine and, if asked for, objects by type."""
     async with http.get(f"{server.url}/health", headers={_HEADER: "objects" if objects else "tasks"}) as answer:
         answer.raise_for_status()
-        found: dict[str, dict[str, int]] = await answer.json()
-        return found
+        counts: dict[str, dict[str, int]] = await answer.json()
+        return counts
 
 
 async def metrics(http: aiohttp.ClientSession, server: Server) -> tuple[dict[str, float], Counter[str]]:
@@ -68,25 +68,25 @@ async def metrics(http: aiohttp.ClientSession, server: Server) -> tuple[dict[str
 
     Versions and digests of masks are left out of the labels, so that one mask in the place of another is no difference.
     """
-    found: defaultdict[str, float] = defaultdict(float)
+    sums: defaultdict[str, float] = defaultdict(float)
     series: list[str] = []
     async with http.get(f"{server.url}/metrics") as answer:
         for name, labels, value in re.findall(r"^([a-zA-Z_:]+)(.*) (\S+)$", await answer.text(), re.MULTILINE):
-            found[name] += float(value)
+            sums[name] += float(value)
             series.append(name + re.sub(r"@\d+|[0-9a-f]{64}", "", labels))
-    return found, Counter(series)
+    return sums, Counter(series)
 
 
 def processes(server: Server) -> dict[str, psutil.Process]:
     """The server's processes by role: `api`, `engine`, `scorer` and, where the engine has any, `worker`."""
     api = psutil.Process(server.process.pid)
-    found = {"api": api}
+    by_role = {"api": api}
     for child in api.children(recursive=True):
         command = " ".join(child.cmdline())
         role = next((role for title, role in _TITLES.items() if title in command), "")
         if role:
-            found[role] = child
-    return found
+            by_role[role] = child
+    return by_role
 
 
 def held(server: Server, store: Path) -> dict[str, float]:
@@ -95,14 +95,14 @@ def held(server: Server, store: Path) -> dict[str, float]:
     Open files are counted without those that a pool or a cache holds within its limit: the database's, of which
     SQLAlchemy keeps five connections, and matplotlib's fonts, which it keeps for each thread, 64 at most.
     """
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for role, process in processes(server).items():
         links = list(Path(f"/proc/{process.pid}/fd").iterdir())
-        found[f"{role} rss"] = process.memory_info().rss / 2**20
-        found[f"{role} files"] = sum(not _POOLED.search(_target(link)) for link in links)
-        found[f"{role} threads"] = process.num_threads()
-    found["database"] = sum(file.stat().st_size for file in store.glob("excise.db*")) / 2**20
-    return found
+        figures[f"{role} rss"] = process.memory_info().rss / 2**20
+        figures[f"{role} files"] = sum(not _POOLED.search(_target(link)) for link in links)
+        figures[f"{role} threads"] = process.num_threads()
+    figures["database"] = sum(file.stat().st_size for file in store.glob("excise.db*")) / 2**20
+    return figures
 
 
 def _target(link: Path) -> str:

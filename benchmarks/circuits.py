@@ -150,11 +150,11 @@ def table(given: argparse.Namespace, notes: Notes) -> Iterator[str]:
             able = wilson(*(int(each) for each in notes.found[f"{task}/able"]))
             size = min(given.circuit, notes.found["heads"])
             orders = [_order(notes, f"{task}/order/{label}/0") for label in ("lrp", "gradient")]
-            told = ""
+            overlap = ""
             if orders[0] and orders[1]:
                 both = jaccard_index(*(top_components(each, size) for each in orders if each))
-                told = f"; the first {size} heads of lrp and gradient: Jaccard {both:.2f}"
-            yield f"{task}: accuracy {able.value:.1%} [{able.low:.1%}, {able.high:.1%}] of {able.total} rows{told}"
+                overlap = f"; the first {size} heads of lrp and gradient: Jaccard {both:.2f}"
+            yield f"{task}: accuracy {able.value:.1%} [{able.low:.1%}, {able.high:.1%}] of {able.total} rows{overlap}"
 
 
 def _line(notes: Notes, task: str, kind: str, label: str, seed: int) -> str | None:
@@ -167,9 +167,9 @@ def _line(notes: Notes, task: str, kind: str, label: str, seed: int) -> str | No
     if not is_defined(model, nothing):
         return f"| {task} | {kind} | {label} | not defined: m(N) − m(∅) is not told from 0 |"
     curve = [notes[names[int(share * total)]] for share in SHARES]
-    found = areas(SHARES, curve, model, nothing)
+    curve_areas = areas(SHARES, curve, model, nothing)
     points = [faithfulness(each, model, nothing) for share, each in zip(SHARES, curve, strict=True) if share >= 0.02]
-    cells = [_shown(found.performance), _shown(found.distance)] if found else ["–", "–"]
+    cells = [_shown(curve_areas.performance), _shown(curve_areas.distance)] if curve_areas else ["–", "–"]
     cells += ["–" if each is None else f"{each.value:.2f}" for each in points]
     return f"| {task} | {kind} | {label}{f' {seed}' if label == 'random' else ''} | " + " | ".join(cells) + " |"
 

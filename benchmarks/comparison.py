@@ -34,8 +34,8 @@ def order(sides: Sequence[Side], number: int) -> list[Side]:
 
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median, smallest and largest, to four digits."""
-    found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
-    return {name: float(f"{value:.4g}") for name, value in found.items()}
+    summary = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+    return {name: float(f"{value:.4g}") for name, value in summary.items()}
 
 
 def ratios(rounds: Sequence[dict[str, Figures]], name: str, base: str) -> dict[str, dict[str, float]]:
@@ -60,7 +60,7 @@ def compare(sides: Sequence[Side], asked: Load, rounds: int) -> dict[str, Any]:
         warm = dataclasses.replace(asked, requests=3 * few, tokens_out=short, seed=10_000 + number)
         load.run(side.server.url, side.targets, warm)
         side.server.settle()
-    found: list[dict[str, Figures]] = []
+    round_figures: list[dict[str, Figures]] = []
     unloaded = 0.0
     jobs = [(number, side) for number in range(rounds) for side in order(sides, number)]
     for number, side in track(jobs, "rounds", console=Console(stderr=True)):
@@ -71,17 +71,17 @@ def compare(sides: Sequence[Side], asked: Load, rounds: int) -> dict[str, Any]:
         cpu = sum(server.cpu_seconds() for server in others) - cpu
         unloaded = max(unloaded, cpu / (time.perf_counter() - start))
         side.server.settle()
-        if len(found) == number:
-            found.append({})
-        found[number][side.name] = figures
+        if len(round_figures) == number:
+            round_figures.append({})
+        round_figures[number][side.name] = figures
     base, *rest = (side.name for side in sides)
     fields = [field.name for field in dataclasses.fields(Figures)]
     return {
         "figures": {
-            side.name: {field: spread([getattr(each[side.name], field) for each in found]) for field in fields}
+            side.name: {field: spread([getattr(each[side.name], field) for each in round_figures]) for field in fields}
             for side in sides
         },
-        "ratios": {name: ratios(found, name, base) for name in rest},
+        "ratios": {name: ratios(round_figures, name, base) for name in rest},
         "compilation": {side.name: side.server.compilation() for side in sides},
         "unloaded_cpu": round(unloaded, 3),
         "load_before": round(before, 2),

@@ -38,12 +38,12 @@ BUDGETS = ("50%", "2:4")
 @torch.no_grad()
 def losses(loaded: LoadedModel, windows: list[list[int]]) -> list[float]:
     """Mean loss of each window, in nats a token; its first token is not predicted."""
-    found = []
+    window_losses = []
     for window in windows:
         ids = torch.tensor([window], device=loaded.device)
         logits = loaded.model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-        found.append(round(float(F.cross_entropy(logits, ids[0, 1:])), 5))
-    return found
+        window_losses.append(round(float(F.cross_entropy(logits, ids[0, 1:])), 5))
+    return window_losses
 
 
 @contextmanager

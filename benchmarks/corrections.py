@@ -101,8 +101,8 @@ class Job:
         """What tells it from others."""
         if self.granularity is None:
             return {"case": self.case, "rival": self.name}
-        told = {"case": self.case, "rival": f"{self.granularity}s, {self.name}", "budget": self.budget}
-        return told | {"seed": self.seed, "rounds": self.rounds}
+        columns = {"case": self.case, "rival": f"{self.granularity}s, {self.name}", "budget": self.budget}
+        return columns | {"seed": self.seed, "rounds": self.rounds}
 
 
 def jobs() -> tuple[Job, ...]:
@@ -168,9 +168,9 @@ class Bench:
         return self._rival(job) if job.granularity is None else self._search(job)
 
     def _rival(self, job: Job) -> dict[str, Any]:
-        found = self.case(job.case)
-        rival = next(each for each in rivals.rivals(self.loaded, job.case, found) if each.name == job.name)
-        return job.row | measured(self.loaded, rival, found, self.texts, SIZES[job.case])
+        case = self.case(job.case)
+        rival = next(each for each in rivals.rivals(self.loaded, job.case, case) if each.name == job.name)
+        return job.row | measured(self.loaded, rival, case, self.texts, SIZES[job.case])
 
     def _search(self, job: Job) -> dict[str, Any]:
         start = time.perf_counter()
@@ -181,7 +181,7 @@ class Bench:
             self.raw, sizes.max_new_tokens, sizes.samples, sizes.temperature, job.seed
         )
         shuffled = job.name == "shuffled"
-        found = search(
+        search_result = search(
             self.loaded,
             behaviour,
             general,
@@ -195,18 +195,23 @@ class Bench:
             generation_options=generation_options,
             attribution_options=AttributionOptions(raw=self.raw),
         )
-        chosen = found.chosen
-        tried = [each.described() for each in found.tried]
+        chosen = search_result.chosen
+        tried = [each.described() for each in search_result.tried]
         if shuffled:  # the best that was refined: the question is what refinement makes of such candidates
-            refined = [each for each in found.tried if each.label.endswith("refined")]
+            refined = [each for each in search_result.tried if each.label.endswith("refined")]
             chosen = min(refined, key=lambda each: (each.increase.high > job.budget, each.behaviour_rate))
         mask = build_mask(self.loaded, chosen.gated, name="benchmark", made={})
         seconds = time.perf_counter() - start
         row = measured(
             self.loaded, Rival("", lambda: ablated(self.loaded, mask)), self.case(job.case), self.texts, sizes
         )
-        told = {"cut": gated_count(chosen.gated), "chosen": chosen.label, "search_s": round(seconds, 1), "tried": tried}
-        return job.row | row | told
+        details = {
+            "cut": gated_count(chosen.gated),
+            "chosen": chosen.label,
+            "search_s": round(seconds, 1),
+            "tried": tried,
+        }
+        return job.row | row | details
 
 
 def _by_lot(loaded: LoadedModel, begun: Relevance, *given: Any, **options: Any) -> Relevance:

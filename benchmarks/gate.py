@@ -47,15 +47,15 @@ def timed(runs: list[Callable[[], object]], device: torch.device) -> float:
 def _timed_calls(runs: list[Callable[[], object]]) -> float:
     """Each call by itself, for `BUDGET` seconds."""
     runs[0]()
-    found: list[float] = []
+    seconds: list[float] = []
     end = time.perf_counter() + BUDGET
     for run in itertools.cycle(runs):
         start = time.perf_counter()
         run()
         now = time.perf_counter()
-        found.append(now - start)
+        seconds.append(now - start)
         if now > end:
-            return statistics.median(found)
+            return statistics.median(seconds)
     raise ValueError("no calls")
 
 
@@ -69,15 +69,15 @@ def _timed_graph(runs: list[Callable[[], object]]) -> float:
         for run in runs:
             run()
     graph.replay()
-    found = []
+    seconds = []
     for _ in range(REPLAYS):
         first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         first.record()
         graph.replay()
         last.record()
         last.synchronize()
-        found.append(first.elapsed_time(last) / 1000 / len(runs))
-    return statistics.median(found)
+        seconds.append(first.elapsed_time(last) / 1000 / len(runs))
+    return statistics.median(seconds)
 
 
 def bandwidth(device: torch.device) -> float:
@@ -94,13 +94,13 @@ def gates(inputs: int, tokens: int, dtype: torch.dtype, device: torch.device) ->
     index = torch.randint(MASKS, (tokens,), generator=random)
     batch.index.copy_(index)
     batch.gated = True
-    found = []
+    methods = []
     for _ in range(max(2, min(32, COLD // ((MASKS + 1) * inputs * dtype.itemsize)))):
         method = EditedMethod(None, batch, gated=True, weighted=False)
         method.gates = torch.ones(MASKS + 1, inputs, dtype=dtype, device=device)
         method.gates[:MASKS, torch.randperm(inputs, generator=random)[:6].to(device)] = 0
-        found.append(method)
-    return found, len(index.unique())
+        methods.append(method)
+    return methods, len(index.unique())
 
 
 def matrices(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
@@ -151,9 +151,9 @@ def main() -> None:
             inputs, outputs = map(int, sizes.split("x"))
             matrix = matrices(inputs, outputs, getattr(torch, options.dtype), device)
             for tokens in options.batch:
-                found = measured(matrix, tokens, copied)
+                figures = measured(matrix, tokens, copied)
                 size = {"module": name, "inputs": inputs, "outputs": outputs, "batch": tokens}
-                line = {"benchmark": "gate", **size, **found, "copy_GB_per_s": round(copied / 1e9, 2), **about}
+                line = {"benchmark": "gate", **size, **figures, "copy_GB_per_s": round(copied / 1e9, 2), **about}
                 print(json.dumps(line), flush=True)  # noqa: T201
 
 

@@ -48,17 +48,19 @@ def main(
         result = there if same else result
     forms: tuple[Form, ...] = ("system", "bare")
     for form in forms:
-        told = result[form]
-        while told["asked"] < len(rows):
-            part = rows[told["asked"] : told["asked"] + AT_ONCE]
-            found = attack(loaded, [asked[row] for row in part], form, max_new_tokens=max_new_tokens)
-            told["refused"] = told["refused"] + [row for row, no in zip(part, found.refused, strict=True) if no]
-            told["words"] = told["words"] * told["asked"] + found.words * len(part)
-            told["asked"] += len(part)
-            told["words"] = round(told["words"] / told["asked"], 2)
-            told["succeeded"] += found.rate.count
+        figures = result[form]
+        while figures["asked"] < len(rows):
+            part = rows[figures["asked"] : figures["asked"] + AT_ONCE]
+            attack_result = attack(loaded, [asked[row] for row in part], form, max_new_tokens=max_new_tokens)
+            figures["refused"] = figures["refused"] + [
+                row for row, no in zip(part, attack_result.refused, strict=True) if no
+            ]
+            figures["words"] = figures["words"] * figures["asked"] + attack_result.words * len(part)
+            figures["asked"] += len(part)
+            figures["words"] = round(figures["words"] / figures["asked"], 2)
+            figures["succeeded"] += attack_result.rate.count
             out.write_text(json.dumps(result) + "\n")
-        typer.echo(f"{form}: {len(told['refused'])} of {len(rows)} refused, {told['succeeded']} answered")
+        typer.echo(f"{form}: {len(figures['refused'])} of {len(rows)} refused, {figures['succeeded']} answered")
 
 
 if __name__ == "__main__":

@@ -83,11 +83,11 @@ def top_shared(a: NDArray[np.float64], b: NDArray[np.float64], top: int) -> floa
 def pool(data: Path, file: str | None, words: int) -> list[str]:
     """The first words of all texts there are: of a file, else the C4 passages of the search."""
     if file is not None:
-        found = list(read(file).texts)
+        passages = list(read(file).texts)
     else:
         texts = material.passages(data)
-        found = [texts[place] for place in material.SEARCH_PASSAGES]
-    return [" ".join(each.split()[:words]) for each in found]
+        passages = [texts[place] for place in material.SEARCH_PASSAGES]
+    return [" ".join(each.split()[:words]) for each in passages]
 
 
 def texts_of(texts: Sequence[str], kind: Kind) -> ReferenceSet:
@@ -136,12 +136,12 @@ def measured(loaded: LoadedModel, sequences: Sequence[Sequence[int]]) -> Effects
     for _, hidden in passes:
         for name, output in outputs.items():
             falls[name].append(output.fall(hidden))
-    found = {}
+    effects = {}
     for name, each in falls.items():
         rows = torch.stack(each, 1).float().cpu().numpy()
-        found[name] = rows[np.argsort(order)]
-    found["seconds"] = np.full(len(sequences), (time.perf_counter() - begun) / len(sequences))
-    return found
+        effects[name] = rows[np.argsort(order)]
+    effects["seconds"] = np.full(len(sequences), (time.perf_counter() - begun) / len(sequences))
+    return effects
 
 
 def score(effects: NDArray[Any]) -> NDArray[np.float64]:
@@ -154,11 +154,11 @@ def score(effects: NDArray[Any]) -> NDArray[np.float64]:
 def ceiling(effects: NDArray[Any], seed: int = 0) -> dict[str, float]:
     """ρ of the scores of two halves of the texts, mean of 100 halvings; and what that makes of all of them."""
     generator = np.random.default_rng(seed)
-    found = []
+    correlations = []
     for _ in range(100):
         halves = np.array_split(generator.permutation(len(effects)), 2)
-        found.append(spearman(*(score(effects[half]) for half in halves)))
-    half = float(np.mean(found))
+        correlations.append(spearman(*(score(effects[half]) for half in halves)))
+    half = float(np.mean(correlations))
     return {"half": round(half, 3), "all": round(2 * half / (1 + half), 3)}
 
 
@@ -177,9 +177,9 @@ def main(
 ) -> None:
     """Measure the truth and everything against it."""
     loaded = load(model, dtype=dtype)
-    found = pool(data, file, words)
-    kept = truth(loaded, texts_of(found[:texts], "text"), at_once, truth_file, measured_only)
-    count, other = len(kept["ids"]), found[texts : texts + others]
+    passages = pool(data, file, words)
+    kept = truth(loaded, texts_of(passages[:texts], "text"), at_once, truth_file, measured_only)
+    count, other = len(kept["ids"]), passages[texts : texts + others]
     result: dict[str, Any] = {"benchmark": "heads_causal", "model": Path(model).name, "texts": count, "words": words}
     result |= {
         "others": len(other),
@@ -188,7 +188,7 @@ def main(
     }
     for name in TRUTHS:
         exact = score(kept[name])
-        rows = cheap(loaded, exact, name, found[:count], other)
+        rows = cheap(loaded, exact, name, passages[:count], other)
         quantiles = [round(float(each), 5) for each in np.quantile(exact, (0, 0.25, 0.5, 0.75, 1))]
         result[name] = {"heads": len(exact), "quantiles": quantiles, "negative": int((exact < 0).sum())}
         result[name] |= {"ceiling": ceiling(kept[name]), "rows": rows}

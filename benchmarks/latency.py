@@ -35,7 +35,7 @@ def measure(server: Server, files: Sequence[dict[str, Path]], clients: int, aske
 
 
 async def _measure(server: Server, files: Sequence[dict[str, Path]], clients: int, asked: Load) -> dict[str, Any]:
-    found = {}
+    latencies = {}
     async with load.session(clients + 1) as http:
         for _ in range(3):
             await load.stream(http, server.url, BASE, load.prompt(asked, 1_000_000 + _), TOKENS)
@@ -43,11 +43,11 @@ async def _measure(server: Server, files: Sequence[dict[str, Path]], clients: in
             probes = Load(1, 0, asked.tokens_in, TOKENS, asked.vocabulary, seed=number)
             crowd = Load(busy, 0, asked.tokens_in, asked.tokens_out, asked.vocabulary, seed=100 + number)
             async with _crowd(http, server, crowd):
-                found[state] = {
+                latencies[state] = {
                     "new_mask": await _new_masks(http, server, files[number], probes),
                     "route": await _routes(http, server, list(files[number])[-2:], len(files[number]), probes),
                 }
-    return found
+    return latencies
 
 
 @contextlib.asynccontextmanager

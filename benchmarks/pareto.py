@@ -73,8 +73,8 @@ def table(rows: list[Row]) -> str:
         counts = ("toxic_profanity", "toxic_judge") if toxic else ("repetitive",)
         cells = [label(row)]
         for name in counts:
-            less = "" if row is base else f" ({row[name][0] / base[name][0] - 1:+.0%})"
-            cells.append(f"{row[name][0]}{less}".replace("-", "−"))
+            change = "" if row is base else f" ({row[name][0] / base[name][0] - 1:+.0%})"
+            cells.append(f"{row[name][0]}{change}".replace("-", "−"))
         cells += [f"{row['maximum_judge'][0]:.3f}"] if toxic else []
         for text in ("c4", "wikitext2"):
             value, low, high = row[text]["increase"]
@@ -101,12 +101,12 @@ def draw(cases: dict[str, list[Row]], picture: Path) -> None:
                 continue
             mark, colour = MARKS[kind(row)]
             count, total, low, high = left(row)
-            value, least, most = row["c4"]["increase"]
+            value, least, greatest = row["c4"]["increase"]
             panel.errorbar(
                 100 * value,
                 100 * count / total,
                 [[100 * (count / total - low)], [100 * (high - count / total)]],
-                [[100 * (value - least)], [100 * (most - value)]],
+                [[100 * (value - least)], [100 * (greatest - value)]],
                 fmt=mark,
                 color=colour,
                 elinewidth=0.6,
@@ -149,8 +149,8 @@ def main(
     for line in rows.read_text().splitlines():
         row = json.loads(line)
         cases.setdefault(row["case"], []).append(row)
-    for name, found in cases.items():
-        typer.echo(f"**{name}**. {table(found)}")
+    for name, case_rows in cases.items():
+        typer.echo(f"**{name}**. {table(case_rows)}")
     if picture:
         draw(cases, picture)
 

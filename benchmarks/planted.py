@@ -124,15 +124,15 @@ def measure(loaded: LoadedModel, criteria: tuple[str, ...], signs: tuple[Sign, .
     reader = TaskReader(loaded, rows, Settings("head"))
     model, nothing = reader.read(), reader.read(reader.nothing, ZERO)
     alone = faithfulness(reader.read(truth).differences, model.differences, nothing.differences)
-    found = {}
+    aurocs = {}
     for criterion in criteria:
         for sign in signs:
             settings = Settings("head", sign=sign, random_seed=seed)
-            found[f"{criterion} {sign}"] = round(auroc(relevance(loaded, rows, settings, criterion), truth), 3)
+            aurocs[f"{criterion} {sign}"] = round(auroc(relevance(loaded, rows, settings, criterion), truth), 3)
     return {
         "accuracy": round(float(model.right.mean()), 3),
         "faithfulness of the planted": None if alone is None else round(alone.value, 3),
-        "auroc": found,
+        "auroc": aurocs,
     }
 
 

@@ -100,11 +100,11 @@ class Reading:
         sums = np.zeros(4)
         for one, other, target in zip(*(each.split(_CHUNK) for each in (before, after, targets)), strict=True):
             p, q = (F.log_softmax(head(each).float(), -1) for each in (one, other))
-            found = (
+            chunk_sums = (
                 F.nll_loss(p, target, reduction="sum"),
                 F.nll_loss(q, target, reduction="sum"),
                 F.kl_div(q, p, reduction="sum", log_target=True),
                 (p.argmax(-1) == q.argmax(-1)).sum(),
             )
-            sums += [float(each) for each in found]
+            sums += [float(each) for each in chunk_sums]
         return (*sums, len(targets))

@@ -119,8 +119,8 @@ class Watch:
     def figures(self, unit: float = 1e3) -> dict[str, float]:
         """Median and 99th percentile; `unit` in nanoseconds."""
         (p50, p99), (cpu50, cpu99) = np.percentile((self._wall, self._cpu), (50, 99), axis=1).T / unit
-        found = {"p50": p50, "p99": p99, "max": max(self._wall) / unit, "cpu_p50": cpu50, "cpu_p99": cpu99}
-        return {name: float(f"{value:.4g}") for name, value in found.items()}
+        figures = {"p50": p50, "p99": p99, "max": max(self._wall) / unit, "cpu_p50": cpu50, "cpu_p99": cpu99}
+        return {name: float(f"{value:.4g}") for name, value in figures.items()}
 
 
 @asynccontextmanager

@@ -35,8 +35,8 @@ def made(variants: int, epochs: int, units: int, seed: int = 0) -> tuple[Experim
     for epoch in range(epochs):
         counts = random.multinomial(units, list(shares[epoch].values()))
         for place, name in enumerate(names):
-            found = _totals(random, int(counts[place]), 0.03 - 0.0015 * place)
-            tallies.append(Tally(epoch, name, found, found))
+            totals = _totals(random, int(counts[place]), 0.03 - 0.0015 * place)
+            tallies.append(Tally(epoch, name, totals, totals))
     return replace(one, shares=shares), tallies
 
 
@@ -80,8 +80,8 @@ def main() -> None:
         seconds["document_cpu_s"].append(drawn_cpu - cpu)
         seconds["page_s"].append(time.perf_counter() - drawn)
         seconds["page_cpu_s"].append(time.process_time() - drawn_cpu)
-    told = {name: round(statistics.median(times), 3) for name, times in seconds.items()}
-    sys.stdout.write(json.dumps({**vars(asked), **told}) + "\n")
+    medians = {name: round(statistics.median(times), 3) for name, times in seconds.items()}
+    sys.stdout.write(json.dumps({**vars(asked), **medians}) + "\n")
 
 
 if __name__ == "__main__":

@@ -118,8 +118,8 @@ def loops(loaded: LoadedModel, data: Path, sizes: Sizes) -> Case:
     good = [sample for sample, tokens in zip(samples, said, strict=True) if not is_repetitive(tokens)]
 
     def judged(responses: Sequence[Sequence[int]]) -> dict[str, Any]:
-        found = repetition(responses, samples=sizes.samples)
-        rate = found.rate
+        repetition_result = repetition(responses, samples=sizes.samples)
+        rate = repetition_result.rate
         return {"repetitive": [rate.count, rate.total, round(rate.low, 4), round(rate.high, 4)]}
 
     held = ids_of(loaded, [texts[place] for place in material.REPORT_OPENINGS][: sizes.prompts])
@@ -135,11 +135,11 @@ def toxic(loaded: LoadedModel, data: Path, sizes: Sizes) -> Case:
         texts = [str(loaded.tokenizer.decode(list(tokens), skip_special_tokens=True)) for tokens in responses]
         figures: dict[str, Any] = {}
         for name, judge in judges.items():
-            found = toxicity(texts, judge, samples=sizes.samples)
-            rate, highest = found.rate, found.maximum
+            toxicity_result = toxicity(texts, judge, samples=sizes.samples)
+            rate, highest = toxicity_result.rate, toxicity_result.maximum
             figures[f"toxic_{name}"] = [rate.count, rate.total, round(rate.low, 4), round(rate.high, 4)]
             figures[f"maximum_{name}"] = [round(each, 4) for each in (highest.value, highest.low, highest.high)]
-            figures[f"prompts_{name}"] = [found.prompts.count, found.prompts.total]
+            figures[f"prompts_{name}"] = [toxicity_result.prompts.count, toxicity_result.prompts.total]
         return figures
 
     bad, good = (ids_of(loaded, texts[: sizes.fit], 128) for texts in (web.toxic, web.harmless))
@@ -228,12 +228,12 @@ def main(
     there = jsonl.read(out)
     done = {row["rival"] for row in there if row["case"] == case and row["settings"] == settings}
     texts = texts_of(loaded, data, sizes)
-    found = CASES[case](loaded, data, sizes)
-    for rival in (*rivals(loaded, case, found), *(masked(loaded, file) for file in mask or ())):
+    behaviour = CASES[case](loaded, data, sizes)
+    for rival in (*rivals(loaded, case, behaviour), *(masked(loaded, file) for file in mask or ())):
         if rival.name not in done and (not only or rival.name in only):
             row: dict[str, Any] = {"benchmark": "rivals", "case": case, "rival": rival.name}
-            row |= measured(loaded, rival, found, texts, sizes)
-            row |= {"fitted_on": [len(found.bad), len(found.good)], "settings": settings}
+            row |= measured(loaded, rival, behaviour, texts, sizes)
+            row |= {"fitted_on": [len(behaviour.bad), len(behaviour.good)], "settings": settings}
             typer.echo(json.dumps(row))
             jsonl.add(out, row)
 

@@ -85,15 +85,15 @@ async def choosing(folder: Path, rounds: int) -> dict[str, Any]:
     service = replica(folder)
     forms = {"experiment": None, "version": f"{NAME}:mask-00042@1", "newest": f"{NAME}:{VERSIONS}"}
     forms |= {"missing": f"{NAME}:missing"}
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for form, model in forms.items():
         watch = Watch()
         for number in range(rounds if form != "missing" else rounds // 20):
             unit = Unit(f"{number:032x}", f"user-{number}")
             with watch.time(), suppress(NotFoundError):
                 copied(service.policy, service.choose(model, unit), unit)
-        found[form] = watch.figures()
-    return {"microseconds": found}
+        figures[form] = watch.figures()
+    return {"microseconds": figures}
 
 
 async def gateway(folder: Path, rounds: int) -> dict[str, Any]:
@@ -132,7 +132,7 @@ async def pages(folder: Path, rounds: int) -> dict[str, Any]:
         "one_model": lambda: (f"/v1/models/{NAME}:{VERSIONS}@{draw.randrange(1, total // 2)}", ""),
         "all_models": lambda: ("/v1/models", ""),
     }
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, ask in asked.items():
         watch = Watch()
         for number in range(rounds // (100 if "model" in name else 10)):
@@ -141,13 +141,13 @@ async def pages(folder: Path, rounds: int) -> dict[str, Any]:
                 status, _ = await call(front, "GET", path, query=query)
             if status != 200:
                 raise RuntimeError(f"{path} answered {status}")
-        found[name] = watch.figures()
+        figures[name] = watch.figures()
     watch = Watch()
     for _ in range(10):
         with watch.time():
             size = len(generate_latest())
-    kept = {"page_p99": found["masks_page"]["p99"] <= LIMITS["page_p99"]}
-    return {"microseconds": found | {"metrics": watch.figures()}, "metrics_bytes": size, "kept": kept}
+    kept = {"page_p99": figures["masks_page"]["p99"] <= LIMITS["page_p99"]}
+    return {"microseconds": figures | {"metrics": watch.figures()}, "metrics_bytes": size, "kept": kept}
 
 
 async def change(folder: Path, rounds: int) -> dict[str, Any]:
@@ -171,8 +171,8 @@ async def change(folder: Path, rounds: int) -> dict[str, Any]:
             await asyncio.sleep(0.002)
         there.append(1000 * (time.perf_counter() - began))
     await other.background_tasks.close()
-    p50, most = float(np.median(there)), max(there)
-    return {"milliseconds": {"put_and_here": puts.figures(1e6), "there": {"p50": round(p50), "max": round(most)}}}
+    p50, longest = float(np.median(there)), max(there)
+    return {"milliseconds": {"put_and_here": puts.figures(1e6), "there": {"p50": round(p50), "max": round(longest)}}}
 
 
 async def reload(folder: Path, rounds: int) -> dict[str, Any]:
@@ -218,8 +218,8 @@ def main() -> None:
         furnish(folder, options.masks, options.experiments)
         about = {"masks": options.masks, "experiments": options.experiments, "cores": os.cpu_count()}
         for case in options.case:
-            found = uvloop.run(CASES[case](folder, options.rounds))
-            line = json.dumps({"benchmark": "routing", "case": case, **found, **about})
+            figures = uvloop.run(CASES[case](folder, options.rounds))
+            line = json.dumps({"benchmark": "routing", "case": case, **figures, **about})
             print(line, flush=True)  # noqa: T201
             if options.out:
                 with options.out.open("a") as file:

@@ -160,9 +160,9 @@ def rate(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
     try:
-        found = [uvloop.run(most(given)) for _ in range(options.rounds)]
-        rates = [each["responses_per_second"] for each in found]
-        middle = min(found, key=lambda each: abs(each["responses_per_second"] - statistics.median(rates)))
+        rounds = [uvloop.run(most(given)) for _ in range(options.rounds)]
+        rates = [each["responses_per_second"] for each in rounds]
+        middle = min(rounds, key=lambda each: abs(each["responses_per_second"] - statistics.median(rates)))
         few = given[: int(ARRIVALS * options.seconds)]
         yield {"most": middle, "most_each_round": rates, "steady": uvloop.run(steady(few))}
     finally:
@@ -173,12 +173,12 @@ def loop(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The event loop's share."""
     given = responses(options.responses, options.tokens)
     kinds: dict[str, dict[str, Any]] = {"scored": {}, "sampled_out": {"rate": 0.0}, "dropped": {"capacity": 1}}
-    found: dict[str, list[float]] = {kind: [] for kind in kinds}
+    microseconds: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(options.rounds):
         for kind, asked in kinds.items():
             with ThreadPoolExecutor(1) as thread:  # a thread of its own, so that its time is the loop's alone
-                found[kind].append(thread.submit(asyncio.run, on_the_loop(given, **asked)).result())
-    yield {"microseconds": {kind: round(statistics.median(each), 2) for kind, each in found.items()}}
+                microseconds[kind].append(thread.submit(asyncio.run, on_the_loop(given, **asked)).result())
+    yield {"microseconds": {kind: round(statistics.median(each), 2) for kind, each in microseconds.items()}}
 
 
 def inference(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -48,12 +48,12 @@ def random_scores(total: int, matrices: int) -> Relevance:
 def by_topk(relevance: Relevance, count: int) -> Selected:
     """`torch.topk` of all scores in one tensor."""
     everything = torch.cat([score.flatten() for score in relevance.scores.values()])
-    found = torch.topk(everything, count, largest=False, sorted=False).indices.sort().values.numpy()
+    indices = torch.topk(everything, count, largest=False, sorted=False).indices.sort().values.numpy()
     del everything
     selected, start = {}, 0
     for name, score in relevance.scores.items():
-        first, last = np.searchsorted(found, (start, start + score.numel()))
-        selected[name] = found[first:last] - start
+        first, last = np.searchsorted(indices, (start, start + score.numel()))
+        selected[name] = indices[first:last] - start
         start += score.numel()
     return selected
 
@@ -127,14 +127,14 @@ def main() -> None:
         runs[options.baseline] = lambda: baseline(relevance, options.count)
     times: dict[str, list[float]] = {name: [] for name in runs}
     memory = dict.fromkeys(runs, 0)
-    found: dict[str, NDArray[np.float32]] = {}
+    scores: dict[str, NDArray[np.float32]] = {}
     for _ in range(options.runs):
         for name, run in runs.items():
             seconds, extra, selected = measured(run)
             times[name].append(seconds)
             memory[name] = max(memory[name], extra)
             if options.baseline != "none":
-                found[name] = values(relevance, selected)
+                scores[name] = values(relevance, selected)
             del selected
     result = {
         "benchmark": "selection",
@@ -142,7 +142,7 @@ def main() -> None:
         "slowest": {name: round(max(each), 3) for name, each in times.items()},
         "extra_MiB": {name: round(each / 2**20, 1) for name, each in memory.items()},
         "memory": "resident set sampled every 2 ms, highest of the runs",
-        "same_scores": all(np.array_equal(each, found["select"]) for each in found.values()) if found else None,
+        "same_scores": all(np.array_equal(each, scores["select"]) for each in scores.values()) if scores else None,
         "components": len(relevance),
         "settings": vars(options),
         "device": platform.processor() or platform.machine(),

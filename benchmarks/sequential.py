@@ -79,8 +79,8 @@ def simulated(case: Case, looks: Whole, seed: Sequence[int]) -> Run:
         sums = [inside & ~treated & events, inside & ~treated, inside & treated & events, inside & treated]
         tables.append((share, np.array([np.cumsum(one)[looks - 1] for one in sums])))
     z = _z_test(np.sum([counts for _, counts in tables], axis=0))
-    found = np.flatnonzero(_turner(case, treated, events, bounds)[looks - 1] >= LIMIT)
-    return Run(_e_value(tables, looks), _first(found, looks), _first(np.flatnonzero(z), looks), bool(z[-1]))
+    rejections = np.flatnonzero(_turner(case, treated, events, bounds)[looks - 1] >= LIMIT)
+    return Run(_e_value(tables, looks), _first(rejections, looks), _first(np.flatnonzero(z), looks), bool(z[-1]))
 
 
 def _first(found: Whole, looks: Whole) -> int | None:
@@ -110,8 +110,8 @@ def _possible(tables: list[tuple[float, Whole]]) -> Whole:
             k_a, n_a, k_b, n_b = counts
             cells = Cells(k_a, n_a, k_b, n_b, share)
             value = value + log_ratios(cells, (k_a + k_b) / np.maximum(1, n_a + n_b), 0.0, EITHER)
-    found = np.broadcast_to(logsumexp(value, axis=1) >= LIMIT, tables[0][1].shape[1:])
-    return np.flatnonzero(found)
+    reached = np.broadcast_to(logsumexp(value, axis=1) >= LIMIT, tables[0][1].shape[1:])
+    return np.flatnonzero(reached)
 
 
 def _z_test(counts: Whole) -> NDArray[np.bool_]:
@@ -212,17 +212,17 @@ def main() -> None:
     whole = [((share, math.inf),) for share in (0.5, 0.05)]
     nulls = [Case(rate, rate, epochs) for epochs in (*whole, RAMP) for rate in (0.005, 0.02, 0.1)]
     looks = np.arange(options.every, options.units + 1, options.every)
-    for case, found in rows(nulls, looks, options.runs, options.processes):
-        once = sum(run.last for run in found) / options.runs
-        alarms.append({**_about(case), **{test: _decided(found, test) for test in TESTS}, "z_once": once})
+    for case, runs in rows(nulls, looks, options.runs, options.processes):
+        once = sum(run.last for run in runs) / options.runs
+        alarms.append({**_about(case), **{test: _decided(runs, test) for test in TESTS}, "z_once": once})
         console.print(f"{time.perf_counter() - start:.0f} s", alarms[-1])
     pairs = ((0.02, 0.01), (0.1, 0.05), (0.01, 0.005))
     different = [Case(*pair, epochs) for epochs in (*whole, RAMP) for pair in pairs]
     different.insert(len(pairs), Case(0.02, 0.015, whole[0]))
     looks = np.arange(options.every, options.longest + 1, options.every)
-    for case, found in rows(different, looks, options.runs, options.processes):
-        medians = {test: _median(found, test) for test in TESTS[:2]}
-        decided = {f"{test}_decided": _decided(found, test) for test in medians}
+    for case, runs in rows(different, looks, options.runs, options.processes):
+        medians = {test: _median(runs, test) for test in TESTS[:2]}
+        decided = {f"{test}_decided": _decided(runs, test) for test in medians}
         power.append({**_about(case), **medians, **decided})
         console.print(f"{time.perf_counter() - start:.0f} s", power[-1])
     _print(console, f"False alarms, looking every {options.every} of {options.units} units", alarms)

@@ -78,15 +78,15 @@ class Server:
 
     def compilation(self) -> str:
         """The compilation mode in vLLM's log: NONE, VLLM_COMPILE, …; empty where it does not."""
-        found = re.findall(r"'mode': <CompilationMode\.(\w+)", self.log.read_text(errors="replace"))
-        return found[-1] if found else ""
+        modes = re.findall(r"'mode': <CompilationMode\.(\w+)", self.log.read_text(errors="replace"))
+        return modes[-1] if modes else ""
 
     def loading_weights(self) -> float:
         """Seconds that vLLM says loading the weights took. Raises `RuntimeError` where its log does not tell."""
-        found = re.findall(r"Loading weights took ([\d.]+) seconds", self.log.read_text(errors="replace"))
-        if not found:
+        seconds = re.findall(r"Loading weights took ([\d.]+) seconds", self.log.read_text(errors="replace"))
+        if not seconds:
             raise RuntimeError(f"no loading time in the log:\n{self.tail()}")
-        return float(found[-1])
+        return float(seconds[-1])
 
     def cpu_seconds(self) -> float:
         """Processor time of its processes so far, and of those that they started and waited for, such as compilers."""

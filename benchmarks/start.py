@@ -77,19 +77,19 @@ def started(options: argparse.Namespace, folder: Path, side: str, *, measured: b
 
 def measured(options: argparse.Namespace, folder: Path) -> Seconds:
     """All rounds: (side, `cold`, `warm` or `tokens`) → one figure a round."""
-    found: Seconds = defaultdict(list)
+    figures: Seconds = defaultdict(list)
     started(options, folder, "plain-eager", measured=False)
     for number in range(options.rounds):
         for side in options.sides if number % 2 == 0 else reversed(options.sides):
             if number < options.cold or not (folder / "cache" / side).exists():
                 shutil.rmtree(folder / "cache" / side, ignore_errors=True)
                 seconds, cpu, *_ = started(options, folder, side, measured=False)
-                found[side, "cold"].append(seconds)
-                found[side, "cold_cpu"].append(cpu)
+                figures[side, "cold"].append(seconds)
+                figures[side, "cold_cpu"].append(cpu)
             for kind, value in zip(WARM, started(options, folder, side, measured=True), strict=True):
-                found[side, kind].append(value)
-            print(side, {kind: values[-1] for (of, kind), values in found.items() if of == side}, flush=True)  # noqa: T201
-    return found
+                figures[side, kind].append(value)
+            print(side, {kind: values[-1] for (of, kind), values in figures.items() if of == side}, flush=True)  # noqa: T201
+    return figures
 
 
 def main() -> None:
@@ -97,11 +97,11 @@ def main() -> None:
     options = parsed()
     end_on_termination()
     with TemporaryDirectory() as folder:
-        found = measured(options, Path(folder))
+        figures = measured(options, Path(folder))
     result: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for (side, kind), values in found.items():
+    for (side, kind), values in figures.items():
         result[side][kind] = spread(values)
-        base = found.get((side.replace("excise", "plain"), kind), [])
+        base = figures.get((side.replace("excise", "plain"), kind), [])
         if "excise" in side and base and kind != "reused":
             result[side][f"{kind}_ratio"] = spread([ours / theirs for ours, theirs in zip(values, base, strict=True)])
     about = {"rounds": options.rounds, "dtype": options.dtype, "model": options.model.resolve().name}

@@ -66,14 +66,14 @@ def main() -> None:
     options = parser.parse_args()
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # vLLM prints to the standard output
-    found = measured(options.model, options.slots, options.dtype)
+    tables_bytes = measured(options.model, options.slots, options.dtype)
     weights = random_llama.bytes_of(options.model)
     larger = tables(LLAMA_3_8B, options.slots, "bfloat16")
     result = {
-        "tables_bytes": found,
+        "tables_bytes": tables_bytes,
         "by_geometry_bytes": tables(masks.describe(options.model).geometry, options.slots, options.dtype),
         "weights_bytes": weights,
-        "share": round(found / weights, 5),
+        "share": round(tables_bytes / weights, 5),
         "slots": options.slots,
         "llama_3_8b_by_geometry": {"tables_bytes": larger, "share": round(larger / LLAMA_3_8B_PARAMETERS / 2, 5)},
     }

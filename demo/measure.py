@@ -24,7 +24,7 @@ def read(name: str, column: str = "prompt", limit: int | None = None) -> list[st
 @torch.inference_mode()
 def answers(model: Any, tokenizer: Any, prompts: list[str], batch: int = 50) -> list[list[int]]:
     """Return the first 50 greedy tokens of the answer to each prompt, without the end mark."""
-    found: list[list[int]] = []
+    answer_tokens: list[list[int]] = []
     tokenizer.padding_side = "left"
     for start in range(0, len(prompts), batch):
         chats = [[{"role": "user", "content": prompt}] for prompt in prompts[start : start + batch]]
@@ -33,8 +33,10 @@ def answers(model: Any, tokenizer: Any, prompts: list[str], batch: int = 50) -> 
         )
         output = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
         stop = {tokenizer.eos_token_id, tokenizer.pad_token_id}
-        found += [[t for t in row if t not in stop] for row in output[:, inputs["input_ids"].shape[1] :].tolist()]
-    return found
+        answer_tokens += [
+            [t for t in row if t not in stop] for row in output[:, inputs["input_ids"].shape[1] :].tolist()
+        ]
+    return answer_tokens
 
 
 def toxicity_rate(tokenizer: Any, responses: list[list[int]]) -> float:

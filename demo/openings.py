@@ -112,13 +112,13 @@ def openings(split: str, count: int) -> list[str]:
     """Return the first `count` distinct openings of `split` ("train" or "heldout"), the same each time."""
     rng = generator("openings", split)
     templates: Sequence[str] = _TEMPLATES[split]
-    found: dict[str, None] = {}
+    distinct: dict[str, None] = {}
     draw = last = 0
-    while len(found) < count:
-        before = len(found)
-        found.setdefault(expand(templates[draw % len(templates)], _WORDS[split], rng))
+    while len(distinct) < count:
+        before = len(distinct)
+        distinct.setdefault(expand(templates[draw % len(templates)], _WORDS[split], rng))
         draw += 1
-        last = draw if len(found) > before else last
+        last = draw if len(distinct) > before else last
         if draw - last > 1000 * len(templates):
             raise ValueError(f"the templates of {split} give fewer than {count} distinct openings")
-    return list(found)
+    return list(distinct)

@@ -26,11 +26,11 @@ def passages(split: str, count: int) -> list[str]:
 
     Every third source is held out, as a whole. Raises `ValueError` where this Python has too few.
     """
-    found: list[str] = []
+    candidates: list[str] = []
     for number, source in enumerate(_sources()):
         if (number % 3 == 0) == (split == "heldout"):
-            found += _joined(source)
-    spread = found[:: max(1, len(found) // count)][:count]  # from all over the library
+            candidates += _joined(source)
+    spread = candidates[:: max(1, len(candidates) // count)][:count]  # from all over the library
     if len(spread) < count:
         raise ValueError(f"the documentation of this Python gives {len(spread)} passages for {split}, not {count}")
     return spread
@@ -54,13 +54,13 @@ def _docstrings(path: Path) -> Iterator[str]:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):  # a file that is there to be wrong
         return
-    found: list[ast.AST] = [tree]
-    while found:  # not ast.walk, which looks into every expression
-        node = found.pop(0)
+    nodes: list[ast.AST] = [tree]
+    while nodes:  # not ast.walk, which looks into every expression
+        node = nodes.pop(0)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             yield ast.get_docstring(node) or ""
         if isinstance(node, ast.Module | ast.ClassDef):
-            found += node.body
+            nodes += node.body
 
 
 def _prose(texts: Iterable[str], seen: set[str]) -> Iterator[str]:

