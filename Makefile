@@ -57,12 +57,11 @@ console/node_modules/.package-lock.json: console/package.json console/package-lo
 console: console/node_modules/.package-lock.json
 	cd console && npm run check && npm run build
 
-# Without an engine file by file in as many processes as there are cores; then those with one, which share their engines.
+# File by file in as many processes as there are cores; those with engines come first.
 PARALLEL := -n auto --dist loadgroup
 
 test: check .venv/tasks .venv/deploy .venv/browser model
-	.venv/bin/python -m pytest $(PARALLEL) --durations 20 -m "not engine and not real"
-	.venv/bin/python -m pytest --durations 20 -m "engine or real"
+	.venv/bin/python -m pytest $(PARALLEL) --durations 20
 
 # No engine, no simulation, no real model.
 quick: setup

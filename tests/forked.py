@@ -1,52 +1,117 @@
-"""A call in a process of its own, forked from one that has imported the libraries: as fresh, without their seconds."""
+"""Processes that are forked from one which has imported the libraries: as fresh as others, without their seconds."""
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import multiprocessing
+import multiprocessing.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["excise", "commands.correct_run", "commands.evaluate_run", "correction.sweep.sweep", "service.bootstrap"]
-)
+_CONTEXT.set_forkserver_preload(["excise", "correction.sweep.sweep", "commands.correct_run", "tests.engine_imports"])
+_RUNNING: weakref.WeakSet[Forked] = weakref.WeakSet()
+
+
+@atexit.register  # before that of multiprocessing, which waits for every process
+def _kill_all() -> None:
+    for process in _RUNNING:
+        process.kill()
+
+
+class Forked:
+    """A function of a module in such a process: the leader of a session, with its output in files.
+
+    What can be asked of it is what `subprocess.Popen` has.
+
+    Args:
+        call: The function.
+        arguments: Its arguments.
+        stdout: Where its output goes; the file is begun anew.
+        stderr: The same; may be the same file.
+        env: What its environment has besides.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., object],
+        arguments: tuple[object, ...],
+        stdout: Path,
+        stderr: Path,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        environment = {**os.environ, **(env or {})}
+        self._process = _CONTEXT.Process(target=_in_child, args=(call, arguments, stdout, stderr, environment))
+        self._process.start()
+        self.pid: int = self._process.pid or 0
+        _RUNNING.add(self)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self._process.exitcode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 def excise(*arguments: object, limit: float = 300) -> subprocess.CompletedProcess[str]:
     """`excise` with these arguments, in the repository's folder."""
-    return forked(_excise, *map(str, arguments), limit=limit)
+    return forked(run_excise, *map(str, arguments), limit=limit)
 
 
 def forked(call: Callable[..., object], *arguments: object, limit: float = 300) -> subprocess.CompletedProcess[str]:
-    """A function of a module, with what it prints. It gets the environment of the first call in this test process."""
+    """Run a function of a module, with what it prints."""
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder, "stdout"), Path(folder, "stderr")
-        process = _CONTEXT.Process(target=_in_child, args=(call, arguments, *files))
-        process.start()
-        process.join(limit)
-        if process.exitcode is None:
+        process = Forked(call, arguments, *files)
+        try:
+            code = process.wait(limit)
+        finally:
             process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(str(arguments), limit)
-        out, err = (file.read_text(errors="replace") for file in files)
-        return subprocess.CompletedProcess(arguments, process.exitcode, out, err)
+        return subprocess.CompletedProcess(arguments, code, *(file.read_text(errors="replace") for file in files))
 
 
-def _in_child(call: Callable[..., object], arguments: tuple[object, ...], *files: Path) -> None:
-    for number, file in enumerate(files, 1):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
-    os.chdir(ROOT)
-    call(*arguments)
-
-
-def _excise(*arguments: str) -> None:
+def run_excise(*arguments: str) -> None:
+    """What the command `excise` does."""
     import excise
 
     sys.argv = ["excise", *arguments]
     excise.main()
+
+
+def _in_child(
+    call: Callable[..., object], arguments: tuple[object, ...], stdout: Path, stderr: Path, environment: dict[str, str]
+) -> None:
+    os.setsid()
+    for number, file in ((1, stdout), (2, stderr)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    if environment.get("PYTHONWARNINGS"):
+        warnings.simplefilter("default")
+    os.chdir(ROOT)
+    call(*arguments)

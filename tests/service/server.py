@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.forked import Forked, run_excise
+
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "demo" / "model"
 ADMIN = "test-admin-key"
@@ -26,7 +28,11 @@ def free_port() -> int:
 
 
 class Server:
-    """``excise serve`` or, with ``plain``, vLLM alone."""
+    """`excise serve` or, with `plain`, vLLM alone.
+
+    It is forked (`tests.forked`), with its engine, which takes 7 s, unless it is to be `spawned`, as a user's is (50 s):
+    for tests of how its processes end. vLLM alone always is.
+    """
 
     def __init__(
         self,
@@ -37,28 +43,24 @@ class Server:
         env: dict[str, str] | None = None,
         eager: bool = True,
         port: int | None = None,
+        spawned: bool = False,
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"server-{self.port}.log"
         vllm = ["--port", str(self.port), "--dtype", "float32", "--max-model-len", "256", *["--enforce-eager"] * eager]
         if plain:
-            command = [sys.executable, "-m", "tests.service.plain", "--model", str(model)]
-            command += ["--served-model-name", "demo", "--host", "127.0.0.1", *vllm, *options]
+            command = ["--model", str(model), "--served-model-name", "demo", "--host", "127.0.0.1", *vllm, *options]
         else:
-            command = [sys.executable, "-m", "excise", "serve", "--model", str(model), "--store", str(folder / "store")]
+            command = ["serve", "--model", str(model), "--store", str(folder / "store")]
             command += ["--served-model-name", "demo", "--admin-key", ADMIN, *options, *vllm]
-        environment = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONWARNINGS": "default", **(env or {})}
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+        environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONWARNINGS": "default", **(env or {})}
+        self.log.write_bytes(b"")
+        self.process = (
+            _spawned(plain, command, self.log, environment)
+            if plain or spawned
+            else _forked(command, self.log, environment)
+        )
 
     def wait(self, limit: float = 240) -> Server:
         """Until it is ready. Fails with the end of its log."""
@@ -112,3 +114,30 @@ class Server:
             if int(fields[2]) == self.process.pid and fields[0] != "Z":
                 pids.append(int(stat.parent.name))
         return pids
+
+
+def _spawned(plain: bool, arguments: list[str], log: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.service.plain" if plain else "excise", *arguments]
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **env},
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+def _forked(arguments: list[str], log: Path, env: dict[str, str]) -> Forked:
+    # One thread, and where the system puts it: servers side by side must not all sit on the first core.
+    env = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", **env}
+    return Forked(_serve, tuple(arguments), log, log, env)
+
+
+def _serve(*arguments: str) -> None:
+    from tests.engine_imports import fork_engines
+
+    fork_engines()
+    run_excise(*arguments)

@@ -75,6 +75,6 @@ def test_responses_that_a_cut_makes_repetitive_are_counted():
         after = evaluate(loaded, prompts, **options.as_arguments()).responses
     before = evaluate(loaded, prompts, **options.as_arguments()).responses
     shares = [np.mean([is_repetitive(each.tokens) for each in responses]) for responses in (before, after)]
-    assert shares[1] > shares[0] + 0.2
+    assert shares[1] > shares[0] + 0.1
     assert trial.repetitive.value == pytest.approx(shares[1] - shares[0])
     assert trial.repetitive.low > 0 and not Budget(1e9).allows(trial)

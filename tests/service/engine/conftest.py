@@ -65,7 +65,7 @@ def engines(tmp_path_factory):
     for name in ("gated", "baked", "plain"):
         (folder / name).mkdir()
     started = Engines(
-        Server(folder / "gated", "--api-key", READER, model=crowd),
+        Server(folder / "gated", "--api-key", READER, model=crowd, spawned=True),
         Server(folder / "baked", "--mask", str(folder / "alpha.safetensors"), model=crowd),
         Server(folder / "plain", model=edited, plain=True),
     )

@@ -28,7 +28,7 @@ def engine_of(server: Server) -> int:
 
 
 def test_the_server_ends_soon_after_its_engine_and_a_new_one_serves_what_it_still_has(tmp_path):
-    server = Server(tmp_path).wait()
+    server = Server(tmp_path, spawned=True).wait()
     made = [ALPHA, *(random_mask("more", i) for i in range(5))]
     answers: list[tuple[int, str]] = []
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.engine
 
 
 def test_sigkill_in_the_middle_of_post_masks(tmp_path):
-    server = Server(tmp_path).wait()
+    server = Server(tmp_path, spawned=True).wait()
     acknowledged: dict[str, str] = {}
     first = threading.Event()
 

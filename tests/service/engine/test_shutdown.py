@@ -95,7 +95,7 @@ def gone(server: Server) -> bool:
 
 def test_what_runs_finishes_and_what_comes_is_sent_elsewhere(tmp_path):
     """Ctrl-C reaches every process of the server's, and only the server heeds it."""
-    server = Server(tmp_path, "--shutdown-timeout", "60").wait()
+    server = Server(tmp_path, "--shutdown-timeout", "60", spawned=True).wait()
     try:
         asked, threads = busy(server, 240)
         os.killpg(server.process.pid, signal.SIGINT)
@@ -114,7 +114,7 @@ def test_what_runs_finishes_and_what_comes_is_sent_elsewhere(tmp_path):
 
 @pytest.mark.parametrize("twice", [False, True])
 def test_what_does_not_finish_in_time_or_is_told_twice_ends_with_an_error(tmp_path, twice):
-    server = Server(tmp_path, "--shutdown-timeout", "60" if twice else "1").wait()
+    server = Server(tmp_path, "--shutdown-timeout", "60" if twice else "1", spawned=True).wait()
     try:
         asked, threads = busy(server, 250)
         began = time.monotonic()
@@ -134,7 +134,7 @@ def test_what_does_not_finish_in_time_or_is_told_twice_ends_with_an_error(tmp_pa
 
 
 def test_it_can_be_told_to_end_before_it_is_up(tmp_path):
-    server = Server(tmp_path)
+    server = Server(tmp_path, spawned=True)
     try:
         time.sleep(12)
         server.process.send_signal(signal.SIGTERM)
