@@ -38,6 +38,7 @@ SLOW = [
 """Files and folders of simulations, trainings, several processes and fresh interpreters: marked `slow`."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items):
     """In several processes each file goes to one of them, for its fixtures; the longest, those with engines, first."""
     shared = {item.path for item in items if "engines" in item.fixturenames}

@@ -30,8 +30,8 @@ def free_port() -> int:
 class Server:
     """`excise serve` or, with `plain`, vLLM alone.
 
-    It is forked (`tests.forked`), with its engine, which takes 7 s, unless it is to be `spawned`, as a user's is (50 s):
-    for tests of how its processes end. vLLM alone always is.
+    It is forked (`tests.forked`), with its engine, which takes 7 s, unless it is to be `spawned`, as a user's is, which
+    takes 50 s: for tests of how its processes end. vLLM alone always is.
     """
 
     def __init__(
