@@ -60,7 +60,10 @@ def test_responses_api_is_masked_as_well(client):
     assert raw.headers["x-excise-digest"] == ALPHA.digest
 
 
-@pytest.mark.parametrize("model", ["demo:nope", "demo:alpha@7", "other", "demo:", ALPHA.digest, "demo:alpha@1:base"])
+@pytest.mark.parametrize(
+    "model",
+    ["demo:nope", "demo:alpha@7", "other", "demo:", pytest.param(ALPHA.digest, id="digest"), "demo:alpha@1:base"],
+)
 def test_an_unknown_model_is_404_and_says_what_there_is(client, model):
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model=model, messages=ASK, max_tokens=4)
