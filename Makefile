@@ -58,7 +58,7 @@ console: console/node_modules/.package-lock.json
 	cd console && npm run check && npm run build
 
 # File by file in as many processes as there are cores; those with engines come first.
-PARALLEL := -n auto --dist loadgroup
+PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 
 test: check .venv/tasks .venv/deploy .venv/browser model
 	.venv/bin/python -m pytest $(PARALLEL) --durations 20

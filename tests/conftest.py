@@ -38,15 +38,34 @@ SLOW = [
 """Files and folders of simulations, trainings, several processes and fresh interpreters: marked `slow`."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+ENGINES = {f"test_{name}.py" for name in ("administration", "exactness", "experiments", "inference")}
+"""Files that share the engines of `service/engine/conftest.py`."""
+
+
 def pytest_collection_modifyitems(items):
-    """In several processes each file goes to one of them, for its fixtures; the longest, those with engines, first."""
-    shared = {item.path for item in items if "engines" in item.fixturenames}
+    """Marks, and the longest first: with several processes, what comes last should be short."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("engines" if item.path in shared else str(item.path)))
         if any(item.path.is_relative_to(TESTS / place) for place in SLOW):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: not item.get_closest_marker("engine"))
+        assert ("engines" in item.fixturenames) <= (item.path.name in ENGINES), f"{item.path.name} belongs to ENGINES"
+    first = [
+        lambda item: item.path.name in ENGINES,
+        *(lambda item, n=n: n in item.keywords for n in ("engine", "slow")),
+    ]
+    items.sort(key=lambda item: [not each(item) for each in first])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """In several processes each file goes to one of them, for its fixtures, and all of `ENGINES` to the same."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return "engines" if Path(path).name in ENGINES else path
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
