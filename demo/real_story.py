@@ -85,9 +85,7 @@ def tell(out: Path, console: Console) -> dict[str, Any]:
 
 def plan(prompts: list[str]) -> online.Plan:
     """What the server is asked: each opening as it is, and one experiment on loops."""
-    return online.Plan(
-        prompts[: online.ROUND], prompts, (("calmer", f"{NAME}@1"),), metric="repetition", raw=True, rounds=12
-    )
+    return online.Plan(prompts[: online.ROUND], prompts, (("calmer", f"{NAME}@1"),), metric="repetition", raw=True)
 
 
 def _corrected(model: Path, out: Path, console: Console) -> masks.Mask:

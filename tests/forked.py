@@ -95,6 +95,16 @@ def forked(call: Callable[..., object], *arguments: object, limit: float = 300) 
         return subprocess.CompletedProcess(arguments, code, *(file.read_text(errors="replace") for file in files))
 
 
+def forked_program(source: str, *arguments: str, limit: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run a program, as `python -c` does."""
+    return forked(_run_program, source, *arguments, limit=limit)
+
+
+def _run_program(source: str, *arguments: str) -> None:
+    sys.argv = ["-c", *arguments]
+    exec(compile(source, "<program>", "exec"), {"__name__": "__main__"})
+
+
 def run_excise(*arguments: str) -> None:
     """What the command `excise` does."""
     import excise

@@ -1,6 +1,7 @@
 """What a search tried and what it found."""
 
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from correction.search.strength import Gated, gated_count
@@ -14,7 +15,8 @@ class Trial:
     Attributes:
         label: What proposed its last part.
         round: From 1 on; 0 for the model as it is.
-        behaviour_rate: Share of validation responses that show the behaviour.
+        behaviour_rate: Share of validation responses that show the behaviour; +inf where the model was not asked, since
+            the cut is over the budget.
         increase: Of perplexity, relative, with the interval that is held against the budget.
         divergence: KL from the model as it is, nats a token; None where that is not limited.
         gated: The components, with their gates.
@@ -40,7 +42,7 @@ class Trial:
             "ranking": self.label,
             "round": self.round,
             "count": self.count,
-            "shown": round(self.behaviour_rate, 4),
+            "shown": round(self.behaviour_rate, 4) if isfinite(self.behaviour_rate) else None,
             "increase": [float(f"{each:.3g}") for each in (self.increase.value, self.increase.low, self.increase.high)],
             **({} if self.divergence is None else {"kl": float(f"{self.divergence:.3g}")}),
             "repetitive": round(self.repetitive.value, 4),
@@ -61,9 +63,10 @@ class SearchResult:
 
     @property
     def front(self) -> tuple[Trial, ...]:
-        """The Pareto front: those that no other one beats in both behaviour and perplexity, by perplexity."""
+        """The Pareto front: those within the budget that no other one beats in both behaviour and perplexity."""
         front: list[Trial] = []
-        for trial in sorted(self.tried, key=lambda trial: (trial.increase.value, trial.behaviour_rate)):
+        answered = (trial for trial in self.tried if isfinite(trial.behaviour_rate))
+        for trial in sorted(answered, key=lambda trial: (trial.increase.value, trial.behaviour_rate)):
             if not front or trial.behaviour_rate < front[-1].behaviour_rate:
                 front.append(trial)
         return tuple(front)

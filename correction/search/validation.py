@@ -86,7 +86,7 @@ class Validation:
             detector,
             generation_options,
         )
-        self._confidence, self._with_kl = budget.confidence, budget.kl is not None
+        self._budget = budget
         texts = first_tokens(loaded, text, VERIFIED)
         read = partial(Baseline, loaded, tokens=generation_options.tokens)
         self._all = read(texts)
@@ -102,11 +102,13 @@ class Validation:
         return budget.spent(Estimate(increase.value, increase.value, increase.value), divergence)
 
     def tried(self, label: str, number: int, gated: Gated) -> Trial:
-        """A cut, verified on all there is."""
+        """A cut, verified on all there is: the text, and where that is within the budget the prompts."""
         nothing = Estimate(0.0, 0.0, 0.0)
         if not gated:
             return Trial(label, number, self._rate, nothing, 0.0, gated, nothing)
         increase, divergence = self._cost(self._all, gated)
+        if self._budget.spent(increase, divergence) > 1:
+            return Trial(label, number, inf, increase, divergence, gated, nothing)
         rate, flags = self._answer(gated)
         return Trial(label, number, rate, increase, divergence, gated, newcombe(self._repetitive, flags))
 
@@ -119,10 +121,10 @@ class Validation:
     def _cost(self, baseline: Baseline, gated: Gated) -> tuple[Estimate, float | None]:
         """The increase of perplexity, and the KL where that is limited: it takes a third longer to measure."""
         cut = partial(self.cut, gated)
-        if not self._with_kl:
-            return baseline.perplexity_increase(cut, confidence=self._confidence), None
+        if self._budget.kl is None:
+            return baseline.perplexity_increase(cut, confidence=self._budget.confidence), None
         divergence = baseline.divergence(cut)
-        return divergence.perplexity_increase(confidence=self._confidence), divergence.kl_per_token().value
+        return divergence.perplexity_increase(confidence=self._budget.confidence), divergence.kl_per_token().value
 
     def _answer(self, gated: Gated) -> tuple[float, Floats]:
         """The share of responses that show the behaviour, and which ones are repetitive: 1.0 or 0.0, (responses,)."""

@@ -68,7 +68,8 @@ def test_what_is_tried_is_what_ablation_measures(tiny, word):
         mask = build_mask(tiny, tried.gated, name="m", made={})
         assert mask.count == tried.count
         after = evaluate(tiny, prompts, text, mask=mask, **ASKING.as_arguments())
-        assert tried.behaviour_rate == np.mean([word in each.text.split() for each in after.responses])
+        rate = np.mean([word in each.text.split() for each in after.responses])
+        assert tried.behaviour_rate == (rate if tried.increase.high <= 2.0 else np.inf)
         assert tried.increase.value == pytest.approx(compare(before, after).perplexity.value)
         json.dumps(tried.described())
 

@@ -27,6 +27,11 @@ def test_the_front_is_what_no_other_beats_by_perplexity():
     assert found.front == (cheap, best, dear)
 
 
+def test_what_was_not_asked_is_not_on_the_front():
+    none, over = tried("none", 0.9, 0.0), tried("over", float("inf"), -0.1)
+    assert SearchResult(none, (none, over)).front == (none,)
+
+
 def test_of_equals_the_front_has_one():
     one, other = tried("a", 0.5, 0.1), tried("b", 0.5, 0.1)
     assert SearchResult(one, (one, other)).front == (one,)

@@ -68,9 +68,12 @@ def test_responses_that_a_cut_makes_repetitive_are_counted():
     prompts = references.read(folder / "data" / "everyday_heldout.jsonl", kind="prompt").taken(range(40))
     text = references.read(folder / "data" / "general_heldout.jsonl", kind="text").taken(range(20))
     options = GenerationOptions(max_new_tokens=24)
-    validation = Validation(loaded, prompts, text, RegexDetector("nothing"), options, Budget(0.01))
     cut = {f"neurons.{layer}": np.arange(512) for layer in range(1, 6)}
-    trial = validation.tried("half", 1, cut)
+    detector = RegexDetector("nothing")
+    over = Validation(loaded, prompts, text, detector, options, Budget(0.01)).tried("half", 1, cut)
+    assert (over.behaviour_rate, over.described()["shown"]) == (inf, None)  # nobody was asked
+    trial = Validation(loaded, prompts, text, detector, options, Budget(1e9)).tried("half", 1, cut)
+    assert trial.behaviour_rate == 0
     with ablated(loaded, build_mask(loaded, cut, name="half", made={})):
         after = evaluate(loaded, prompts, **options.as_arguments()).responses
     before = evaluate(loaded, prompts, **options.as_arguments()).responses

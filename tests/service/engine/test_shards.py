@@ -4,10 +4,8 @@ vLLM warns as it is imported, so the questions are asked in a process of its own
 """
 
 import json
-import subprocess
-import sys
 
-from tests.service.server import ROOT
+from tests.forked import forked_program
 
 PROBE = """
 import json
@@ -40,7 +38,7 @@ print("TOLD" + json.dumps({
 
 
 def test_each_rank_holds_its_part_and_copies_are_counted_once():
-    run = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    run = forked_program(PROBE)
     assert "TOLD" in run.stdout, run.stderr[-2000:]
     shards = json.loads(run.stdout.partition("TOLD")[2])
     assert shards["row"] == [["layers.3.mlp.down_proj", 0, 64, 48, 96, 0, False]]

@@ -6,12 +6,10 @@ In a process of its own, because vLLM warns as it is imported. No engine: the gr
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
-from tests.service.server import ROOT
+from tests.forked import forked_program
 
 PROBE = """
 import json, sys
@@ -41,7 +39,7 @@ json.dump(found, sys.stdout)
 
 @pytest.fixture(scope="module")
 def found():
-    run = subprocess.run([sys.executable, "-c", PROBE], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    run = forked_program(PROBE)
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout.splitlines()[-1])
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,8 +14,8 @@ import safetensors.numpy
 
 from service.engine import vllm_names
 from service.errors import ConflictError
+from tests.forked import forked_program
 from tests.masks.samples import checkpoint, tensors
-from tests.service.server import ROOT
 
 PROBE = """
 import ast, inspect, json, sys
@@ -113,8 +111,7 @@ LINEAR = {
 def found(tmp_path_factory):
     folder = checkpoint(tmp_path_factory.mktemp("model"))
     safetensors.numpy.save_file({"lm_head.weight": np.ones(3, np.int32)}, folder / "other.safetensors")
-    command = [sys.executable, "-c", PROBE, json.dumps(LINEAR), str(folder)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
+    run = forked_program(PROBE, json.dumps(LINEAR), str(folder))
     assert "FOUND" in run.stdout, run.stderr[-2000:]
     return json.loads(run.stdout.partition("FOUND")[2])
 
