@@ -57,8 +57,8 @@ console/node_modules/.package-lock.json: console/package.json console/package-lo
 console: console/node_modules/.package-lock.json
 	cd console && npm run check && npm run build
 
-# File by file, those with engines first, in one process more than there are cores: tests wait a third of their time.
-PARALLEL := -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadscope --no-loadscope-reorder
+# File by file, those with engines first, in as many processes as there are cores: with more the scorer, which is polite, starves.
+PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 
 test: check .venv/tasks .venv/deploy .venv/browser model
 	.venv/bin/python -m pytest $(PARALLEL) --durations 20

@@ -29,7 +29,7 @@ def results(tmp_path_factory):
         "weights, by hand": {**load, "model": str(edited(model, weights, folder / "weights"))},
         "at load": {**load, "model": str(model), "options": {**options, **at_load}},
     }
-    run = answered(list(engines.values()), folder, VLLM_CPU_OMP_THREADS_BIND="nobind", OMP_NUM_THREADS="1")
+    run = answered(list(engines.values()), folder)
     return {"counts": (gates.counts, weights.counts), **dict(zip(engines, run, strict=True))}
 
 
