@@ -59,13 +59,15 @@ console: console/node_modules/.package-lock.json
 
 # File by file, those with engines first, in as many processes as there are cores: with more the scorer, which is polite, starves.
 PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
+# Each with one thread: two that multiply on all cores wait for each other.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest
 
 test: check .venv/tasks .venv/deploy .venv/browser model
-	.venv/bin/python -m pytest $(PARALLEL) --durations 20
+	$(PYTEST) $(PARALLEL) --durations 20
 
 # No engine, no simulation, no real model.
 quick: setup
-	.venv/bin/python -m pytest $(PARALLEL) --durations 20 -m "not engine and not gpu and not real and not slow"
+	$(PYTEST) $(PARALLEL) --durations 20 -m "not engine and not gpu and not real and not slow"
 
 bench: setup
 	.venv/bin/python -m benchmarks.attribution
