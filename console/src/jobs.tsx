@@ -76,8 +76,10 @@ function Row({ job, onAsk }: { job: Job; onAsk: (asked: Asked) => void }) {
       </td>
       <td class="muted" data-label="begun">{ago(job.created_at)}</td>
       <td>
-        {job.state === "waiting" && <Act kind="primary" label={`Approve ${job.id}`} onClick={() => onAsk({ what: "approve", job })}>Approve</Act>}{" "}
-        {!OVER.includes(job.state) && <Act kind="danger" label={`Cancel ${job.id}`} onClick={() => onAsk({ what: "cancel", job })}>Cancel</Act>}
+        <div class="actions flat">
+          {job.state === "waiting" && <Act kind="primary" label={`Approve ${job.id}`} onClick={() => onAsk({ what: "approve", job })}>Approve</Act>}
+          {!OVER.includes(job.state) && <Act kind="danger" label={`Cancel ${job.id}`} onClick={() => onAsk({ what: "cancel", job })}>Cancel</Act>}
+        </div>
       </td>
     </tr>
   );
