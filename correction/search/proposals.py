@@ -36,6 +36,10 @@ MOST_TRIALS = 4
 """Verifications of one proposal, each with a smaller amount than the last."""
 
 
+REPETITIVE = 0.7
+"""Of the amount, where a cut is within the budget but makes responses repetitive."""
+
+
 @dataclass(frozen=True)
 class Round:
     """One round of a search.
@@ -159,7 +163,7 @@ def verify_doses(
         if budget.allows(trial):
             break
         spent = budget.spent(trial.increase, trial.divergence)
-        amount *= max(0.3, (0.95 / max(spent, 1.5)) ** 0.7)
+        amount *= max(0.3, (0.95 / spent) ** 0.7) if spent > 1 else REPETITIVE
     return trials
 
 

@@ -56,8 +56,9 @@ class Budget:
         return Budget(self.increase * part, self.kl and self.kl * part, self.confidence)
 
     def spent(self, increase: Estimate, divergence: float | None) -> float:
-        """The larger part of it that is spent; over 1 is too much, and so is what is not a number."""
-        parts = increase.high / self.increase, divergence / self.kl if self.kl and divergence is not None else 0.0
+        """The larger part of it that is spent; over 1 is too much, and so is what is not a number or not measured."""
+        kl = inf if divergence is None else divergence
+        parts = increase.high / self.increase, kl / self.kl if self.kl else 0.0
         return inf if any(map(isnan, parts)) else max(parts)
 
     def allows(self, trial: Trial) -> bool:

@@ -34,6 +34,8 @@ def test_what_is_not_a_number_is_too_much():
     assert Budget(0.01).spent(broken, 0.0) == inf
     assert Budget(0.01, kl=0.1).spent(broken, 0.0) == inf
     assert Budget(0.01, kl=0.1).spent(fine, nan) == inf
+    assert Budget(0.01, kl=0.1).spent(fine, None) == inf
+    assert Budget(0.01).spent(fine, None) == 0
 
 
 def test_a_share_is_of_both():
