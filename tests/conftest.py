@@ -39,7 +39,7 @@ SLOW = [
     "test_command_line.py",
     "test_examples.py",
 ]
-"""Files and folders of simulations, trainings, several processes and fresh interpreters: marked `slow`."""
+"""Files and folders of simulations, trainings, searches, several processes and fresh interpreters: marked `slow`."""
 
 
 ENGINES = {f"test_{name}.py" for name in ("administration", "exactness", "experiments", "inference")}
@@ -52,11 +52,13 @@ def pytest_collection_modifyitems(items):
         if any(item.path.is_relative_to(TESTS / place) for place in SLOW):
             item.add_marker(pytest.mark.slow)
         assert ("engines" in item.fixturenames) <= (item.path.name in ENGINES), f"{item.path.name} belongs to ENGINES"
-    first = [
-        lambda item: item.path.name in ENGINES,
-        *(lambda item, n=n: n in item.keywords for n in ("engine", "slow")),
-    ]
-    items.sort(key=lambda item: [not each(item) for each in first])
+    items.sort(
+        key=lambda item: (
+            item.path.name not in ENGINES,
+            item.get_closest_marker("engine") is None,
+            item.get_closest_marker("slow") is None,
+        )
+    )
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -50,6 +50,8 @@ class Forked:
         stderr: Path,
         env: Mapping[str, str] | None = None,
     ) -> None:
+        for file in (stdout, stderr):
+            file.write_bytes(b"")
         environment = {**os.environ, **(env or {})}
         self._process = _CONTEXT.Process(target=_in_child, args=(call, arguments, stdout, stderr, environment))
         self._process.start()
@@ -118,7 +120,7 @@ def _in_child(
 ) -> None:
     os.setsid()
     for number, file in ((1, stdout), (2, stderr)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), number)
     os.environ.clear()
     os.environ.update(environment)
     if environment.get("PYTHONWARNINGS"):

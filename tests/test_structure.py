@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-
-from tests.forked import excise
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("masks", "behaviours", "edits", "stats", "correction", "service", "commands", "demo")
@@ -118,7 +117,9 @@ COMMANDS = (
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_every_command_has_its_help(command):
     arguments = [command, "--help"] if command else ["--help"]
-    run = excise(*arguments)
+    run = subprocess.run(
+        [sys.executable, "-m", "excise", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert run.returncode == 0, run.stderr
     if not command:
         assert set(re.findall(r"^[│\s]+([a-z]+) ", run.stdout, re.MULTILINE)) >= set(COMMANDS)

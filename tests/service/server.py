@@ -14,9 +14,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.forked import Forked, run_excise
+from tests.forked import ROOT, Forked, run_excise
 
-ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "demo" / "model"
 ADMIN = "test-admin-key"
 READER = "test-reader-key"
@@ -59,7 +58,6 @@ class Server:
             command = ["serve", "--model", str(model), "--store", str(folder / "store")]
             command += ["--served-model-name", "demo", "--admin-key", ADMIN, *options, *vllm]
         environment = {"VLLM_CPU_KVCACHE_SPACE": "1", "PYTHONWARNINGS": "default", **(env or {})}
-        self.log.write_bytes(b"")
         self.process = (
             _spawned(plain, command, self.log, environment)
             if plain or spawned

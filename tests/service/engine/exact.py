@@ -97,13 +97,11 @@ def run(spec: dict, emit) -> None:
 
 def main() -> None:
     """Run every engine of the specification, one after the other."""
-    import torch
-
-    from tests.engine_imports import fork_engines
-
-    if not torch.cuda.is_available():
-        fork_engines()  # the workers of several ranks
     specs = json.loads(Path(sys.argv[1]).read_text())
+    if any(spec.get("options", {}).get("tensor_parallel_size", 1) > 1 for spec in specs):
+        from tests.engine_imports import fork_engines
+
+        fork_engines()  # the workers of the ranks
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # vLLM prints to the standard output
     for spec in specs:
