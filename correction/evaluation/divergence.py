@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from correction.data.references import ReferenceSet
@@ -64,8 +64,7 @@ class Divergence:
 
     def perplexity_increase(self, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
         """Perplexity after / perplexity before − 1, with its paired bootstrap interval over texts."""
-        counts = self.tokens.astype(np.float64)
-        return bootstrap(increase, self.losses_before, self.losses_after, counts, confidence=confidence, seed=seed)
+        return _increase(self.losses_before, self.losses_after, self.tokens, confidence, seed)
 
     def hits_difference(self, *, confidence: float = 0.95, seed: int = 0) -> Estimate:
         """Accuracy of the most likely token, after − before, with its paired bootstrap interval over texts."""
@@ -162,13 +161,11 @@ class Baseline:
         """`Divergence.perplexity_increase` of a cut, without the base's logits, which the rest of it takes."""
         head, losses = self._loaded.model.get_output_embeddings(), []
         with cut():
-            for part in self._parts:
-                chunks = self._chunks(self._states(part), part.targets)
-                each = [F.cross_entropy(head(states).float(), targets, reduction="none") for states, targets in chunks]
-                losses.append(torch.cat(each).double().cpu().numpy())
-        counts = self.tokens.astype(np.float64)
-        after = self._summed(losses)
-        return bootstrap(increase, self._losses, after, counts, confidence=confidence, seed=seed)
+            for number, part in enumerate(self._parts, 1):
+                loss, _ = self._losses_and_hits(head, self._states(part), part.targets)
+                losses.append(loss)
+                self._progress("perplexity", number, len(self._parts))
+        return _increase(self._losses, self._summed(losses), self.tokens, confidence, seed)
 
     @torch.no_grad()
     def _read(self) -> tuple[Floats, Floats]:
@@ -178,10 +175,7 @@ class Baseline:
             states = self._states(part)
             if self._kept is not None:
                 self._kept.append(states)
-            values = []
-            for each, targets in self._chunks(states, part.targets):
-                values.append(_against(self._head(each).float().log_softmax(-1), targets))
-            loss, hit = torch.cat(values, dim=1).cpu().numpy()
+            loss, hit = self._losses_and_hits(self._head, states, part.targets)
             losses.append(loss)
             hits.append(hit)
             self._progress("base", number, len(self._parts))
@@ -191,6 +185,12 @@ class Baseline:
         """What enters the head at each scored position: (positions, hidden)."""
         hidden = self._loaded.decoder(input_ids=part.batch.input_ids, use_cache=False).last_hidden_state
         return hidden[part.rows, part.positions]
+
+    def _losses_and_hits(self, head: nn.Module, states: Tensor, targets: Tensor) -> NDArray[np.float64]:
+        """Of a head's logits at these states: float64 (2, positions)."""
+        chunks = self._chunks(states, targets)
+        values = [_against(head(each).float().log_softmax(-1), expected) for each, expected in chunks]
+        return torch.cat(values, dim=1).cpu().numpy()
 
     def _compared(self, part: _Part, base: Tensor) -> NDArray[np.float64]:
         """KL, agreement, loss and hit of each position under the cut that the model now has: float64 (4, positions)."""
@@ -211,6 +211,11 @@ class Baseline:
         """Sums by text of the values of all positions, given by part."""
         owners = np.concatenate([part.owners for part in self._parts])
         return np.bincount(owners, np.concatenate(values), minlength=self._texts).astype(np.float64)
+
+
+def _increase(before: Floats, after: Floats, tokens: NDArray[np.int64], confidence: float, seed: int) -> Estimate:
+    """Perplexity after / before − 1, with its paired bootstrap interval over texts."""
+    return bootstrap(increase, before, after, tokens.astype(np.float64), confidence=confidence, seed=seed)
 
 
 def _against(logs: Tensor, targets: Tensor) -> Tensor:
