@@ -35,7 +35,7 @@ from correction.selection.ranking import Ranking
 from demo import online, real_model
 from demo.openings import openings
 from demo.passages import passages
-from demo.server import serve
+from demo.server import BY_HAND, print_by_hand, serve
 
 NAME = "calm"
 OPENINGS, PASSAGES = 240, 120
@@ -120,17 +120,9 @@ def _random(loaded: LoadedModel, mask: masks.Mask, texts: ReferenceSet) -> masks
 
 
 def _by_hand(model: Path, out: Path, opening: str, console: Console) -> None:
-    store, url = shlex.quote(str(out / "store")), "http://127.0.0.1:8000"
-    body = {"model": f"demo:{NAME}@1", "prompt": opening, "max_tokens": 50, "temperature": 0}
-    lines = [
-        "\nTry it by hand. In one terminal, then in another:\n",
-        f"{shlex.quote(str(Path(sys.executable).with_name('excise')))} serve --model {shlex.quote(str(model))} "
-        f"--store {store} --served-model-name demo --admin-key secret --enforce-eager --port 8000",
-        f"curl -si {url}/v1/completions -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}",
-    ]
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    console.print(f"\nThe same in a browser, with the key “secret”: {url}/console", soft_wrap=True, highlight=False)
+    body = shlex.quote(json.dumps({"model": f"demo:{NAME}@1", "prompt": opening, "max_tokens": 50, "temperature": 0}))
+    call = f"curl -si {BY_HAND}/v1/completions -H 'Content-Type: application/json' -d {body}"
+    print_by_hand(console, model, out / "store", call)
 
 
 def main() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,6 +17,37 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+from rich.console import Console
+
+BY_HAND = "http://127.0.0.1:8000"
+"""Where the server listens that a reader starts by hand."""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free, and that the system gives to nobody by itself.
+
+    A server may take a minute until it listens. Systems hand out ports from 32,768 (Linux) or 49,152 on.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)  # noqa: S311
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def print_by_hand(console: Console, model: Path, store: Path, *calls: str) -> None:
+    """Print how to start the server by hand, at `BY_HAND`, and what to ask it then."""
+    command, *places = (shlex.quote(str(path)) for path in (Path(sys.executable).with_name("excise"), model, store))
+    lines = [
+        "\nTry it by hand. In one terminal, then in another:\n",
+        f"{command} serve --model {places[0]} --store {places[1]} "
+        "--served-model-name demo --admin-key secret --enforce-eager --port 8000",
+        "",
+        *calls,
+        f"\nThe same in a browser, with the key “secret”: {BY_HAND}/console",
+    ]
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 class ServerError(RuntimeError):
@@ -32,9 +65,7 @@ class Server:
 @contextlib.contextmanager
 def serve(model: Path, store: Path, log: Path, dtype: str = "auto", limit: float = 600.0) -> Iterator[Server]:
     """Run the server on a free port of 127.0.0.1 for the length of the block. Raises `ServerError`."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = Server(f"http://127.0.0.1:{port}", secrets.token_urlsafe(16))
     command = [sys.executable, "-m", "excise", "serve", "--model", str(model), "--store", str(store)]
     command += ["--served-model-name", "demo", "--port", str(port), "--dtype", dtype]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from correction.progress import Progress
 from correction.selection.cut import Cut
 from correction.selection.ranking import Ranking
 from demo import online
-from demo.server import serve
+from demo.server import BY_HAND, print_by_hand, serve
 
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
@@ -94,7 +93,7 @@ def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
     for goal in goals:
         console.print(f"{'reached' if goal['reached'] else 'NOT reached'}: {goal['goal']}: {goal['measured']}")
     console.print(f"\nPicture: {picture}   Report of the experiment: {out / 'report.html'}")
-    console.print(f"Figures: {out / 'results.json'}\n\nTry it by hand. In one terminal:\n")
+    console.print(f"Figures: {out / 'results.json'}")
     _by_hand(out, console)
     return results
 
@@ -177,24 +176,16 @@ def _goals(rows: list[report.Row], served: dict[str, Any]) -> list[dict[str, Any
 
 
 def _by_hand(out: Path, console: Console) -> None:
-    command, model, store = (
-        shlex.quote(str(p)) for p in (Path(sys.executable).with_name("excise"), MODEL, out / "store")
-    )
-    serve_line = f"{command} serve --model {model} --store {store} "
-    serve_line += "--served-model-name demo --admin-key secret --enforce-eager --port 8000"
-    url = "http://127.0.0.1:8000"
     chat = {
         "model": "demo:detox@1",
         "messages": [{"role": "user", "content": _read("insult_heldout", "prompt").texts[0]}],
     }
-    lines = [
-        serve_line,
-        "",
-        f"curl -si {url}/v1/chat/completions -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(chat))}",
-        f"curl -s {url}/masks",
-        f"curl -s -X PUT {url}/route -H 'Authorization: Bearer secret' -H 'Content-Type: application/json' "
-        """-d '{"target": "detox@1"}'""",
-    ]
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-    console.print(f"\nThe same in a browser, with the key “secret”: {url}/console", soft_wrap=True, highlight=False)
+    as_json = "-H 'Content-Type: application/json' -d"
+    print_by_hand(
+        console,
+        MODEL,
+        out / "store",
+        f"curl -si {BY_HAND}/v1/chat/completions {as_json} {shlex.quote(json.dumps(chat))}",
+        f"curl -s {BY_HAND}/masks",
+        f"""curl -s -X PUT {BY_HAND}/route -H 'Authorization: Bearer secret' {as_json} '{{"target": "detox@1"}}'""",
+    )

@@ -6,6 +6,7 @@ import { ago } from "./format";
 import { useLoad } from "./hooks";
 import { MeasuredTable } from "./measured";
 import { useSession } from "./session";
+import type { Steer } from "./steer";
 import type { Job, List } from "./types";
 import { Act, Badge, Dialog, Empty, Field, Load, Notice, Page, Table } from "./ui";
 
@@ -85,9 +86,7 @@ function Row({ job, onAsk }: { job: Job; onAsk: (asked: Asked) => void }) {
   );
 }
 
-type Asking = { onClose: () => void; onDone: () => Promise<void> };
-
-function New({ onClose, onDone }: Asking) {
+function New({ onClose, onDone }: Steer) {
   const [mask, setMask] = useState("");
   const [test, setTest] = useState("toxicity");
   const [increase, setIncrease] = useState("1");
@@ -134,7 +133,7 @@ function New({ onClose, onDone }: Asking) {
   );
 }
 
-function Approve({ job, onClose, onDone }: { job: Job } & Asking) {
+function Approve({ job, onClose, onDone }: { job: Job } & Steer) {
   const act = async () => {
     await call(`/jobs/${enc(job.id)}/approve`, { method: "POST" });
     await onDone();
@@ -153,7 +152,7 @@ function Approve({ job, onClose, onDone }: { job: Job } & Asking) {
   );
 }
 
-function Cancel({ job, onClose, onDone }: { job: Job } & Asking) {
+function Cancel({ job, onClose, onDone }: { job: Job } & Steer) {
   const act = async () => {
     await call(`/jobs/${enc(job.id)}/cancel`, { method: "POST" });
     await onDone();

@@ -5,7 +5,8 @@ import { call, enc } from "./api";
 import type { Experiment, Report } from "./types";
 import { Dialog, Field, Notice } from "./ui";
 
-type Steer = { onClose: () => void; onDone: () => Promise<void> };
+/** Of every dialog that changes something. */
+export type Steer = { onClose: () => void; onDone: () => Promise<void> };
 
 /** Stop for good: with a winner, or back to the control. */
 export function End({ report, winner, routed, onClose, onDone }: { report: Report; winner?: string; routed: boolean } & Steer) {

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,20 +12,12 @@ from pathlib import Path
 
 import httpx
 
+from demo.server import free_port
 from tests.forked import ROOT, Forked, run_excise
 
 MODEL = ROOT / "demo" / "model"
 ADMIN = "test-admin-key"
 READER = "test-reader-key"
-
-
-def free_port() -> int:
-    """One that the system gives to nobody by itself: a server may take a minute until it listens."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as s:
-            s.bind(("127.0.0.1", port))
-            return port
 
 
 class Server:

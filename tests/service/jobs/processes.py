@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ from correction.improvement import worker as improvement
 from correction.improvement.child import Ended
 from correction.improvement.client import Client
 from correction.improvement.folder import WorkerFolder
+from demo.server import free_port
 from service import bootstrap
 from service.routing.policy import ROUTED
 from service.scoring.response import Response, Scored
 from service.storage import audit
 from tests.service.replica import ADMIN, CURRENT, Replica, made
-from tests.service.server import free_port
 
 _FORK = multiprocessing.get_context("fork")
 
@@ -47,7 +48,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Process:
+class Process(ABC):
     """Started again and again, each time to be killed at the next of its points; in the end at none."""
 
     def __init__(self, points: list[tuple[str, str]]) -> None:
@@ -56,8 +57,9 @@ class Process:
         self.killed: list[tuple[str, str]] = []
         self._point: tuple[str, str] | None = None
 
+    @abstractmethod
     def main(self, point: tuple[str, str] | None) -> None:
-        raise NotImplementedError
+        """What it does; it kills itself at the point."""
 
     def keep(self) -> bool:
         """Start it if it does not run. Whether it was killed since the last look."""
