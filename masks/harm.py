@@ -49,12 +49,14 @@ class Figures:
         behaviour: Responses that show the behaviour.
         toxic: Such responses.
         repetitive: Such responses.
+        empty: Such responses: they are neither toxic nor repetitive, and help nobody.
     """
 
     perplexity: Interval | None
     behaviour: Change
     toxic: Change
     repetitive: Change
+    empty: Change
 
 
 def figures(measured: object) -> Figures:
@@ -70,6 +72,7 @@ def figures(measured: object) -> Figures:
         Change(_share(_at(shown, "before")), _share(_at(shown, "after")), _interval(_at(shown, "difference"))),
         rate("toxic"),
         rate("repetitive"),
+        rate("empty"),
     )
 
 
@@ -79,7 +82,7 @@ def warnings(measured: object) -> tuple[str, ...]:
     Stored warnings are a list of strings under `warnings`: the first `MAX_WARNINGS` of them, each cut to
     `MAX_CHARACTERS`, on one line and without control characters. Where there are none, there is a warning if
     perplexity rose by more than `MAX_INCREASE`, if the interval of the behaviour's difference does not lie under 0,
-    and if that of toxic or repetitive responses lies over 0.
+    and if that of toxic, repetitive or empty responses lies over 0.
     """
     return _stored(_at(measured, "warnings")) or derived(measured)
 
@@ -92,7 +95,7 @@ def derived(measured: object, max_increase: float = MAX_INCREASE) -> tuple[str, 
         reasons.append(f"Perplexity rose by {_percent(rise.value)} ({_span(rise)}).")
     if (fall := changes.behaviour.difference) and fall.high >= 0:
         reasons.append(f"The behaviour did not fall for certain{_sides(changes.behaviour, fall)}.")
-    for name, change in (("Toxic", changes.toxic), ("Repetitive", changes.repetitive)):
+    for name, change in (("Toxic", changes.toxic), ("Repetitive", changes.repetitive), ("Empty", changes.empty)):
         if (more := change.difference) and more.low > 0:
             reasons.append(f"{name} responses became more frequent{_sides(change, more)}.")
     return tuple(reasons)

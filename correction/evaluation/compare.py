@@ -23,6 +23,7 @@ class Comparison:
     Attributes:
         toxic: Of the rates.
         repetitive: Of the rates.
+        empty: Of the rates.
         toxicity: Of the mean score.
         uniqueness: Of the mean ratio.
         perplexity: Relative increase, after / before − 1.
@@ -35,6 +36,7 @@ class Comparison:
     toxic: Estimate | None = None
     toxicity: Estimate | None = None
     repetitive: Estimate | None = None
+    empty: Estimate | None = None
     uniqueness: Estimate | None = None
     perplexity: Estimate | None = None
     refusals: Estimate | None = None
@@ -161,6 +163,7 @@ def _toxicity_differences(before: Toxicity, after: Toxicity, paired: _PairedDiff
 def _repetition_differences(before: Repetition, after: Repetition, paired: _PairedDifferences) -> dict[str, Estimate]:
     differences = {
         "repetitive": paired.of_rates(before.flags, after.flags),
+        "empty": paired.of_rates(before.empty_flags, after.empty_flags),
         "uniqueness": paired.of_means(before.ratios, after.ratios),
     }
     if paired.samples > 1:

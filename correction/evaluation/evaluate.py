@@ -92,6 +92,7 @@ class Evaluation:
                 "toxic": _of_rate(scored.rate),
                 "toxicity": interval_values(scored.mean),
                 "repetitive": _of_rate(repeated.rate),
+                "empty": _of_rate(repeated.empty),
                 "uniqueness": interval_values(repeated.mean),
                 "scorer": {"name": scored.scorer, "version": scored.version, "threshold": scored.threshold},
                 "max_new_tokens": self.max_new_tokens,

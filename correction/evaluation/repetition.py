@@ -1,4 +1,4 @@
-"""Repetition of responses: their uniqueness ratios, and the rate of those that repeat themselves."""
+"""Repetition of responses: their uniqueness ratios, and the rates of those that repeat themselves or say nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +20,8 @@ class Repetition:
         rate: Repetitive responses, with the interval of `estimates.rate`.
         mean: Mean uniqueness ratio, with its bootstrap interval over prompts.
         prompts: Prompts with at least one repetitive response, with Wilson's interval.
+        empty_flags: 1.0 where a response is empty, else 0.0: (prompts * samples,).
+        empty: Empty responses, with the interval of `rate`.
         samples: Responses to each prompt; with one, `prompts` is `rate`.
     """
 
@@ -28,6 +30,8 @@ class Repetition:
     rate: Rate
     mean: Estimate
     prompts: Rate
+    empty_flags: NDArray[np.float64]
+    empty: Rate
     samples: int = 1
 
 
@@ -41,6 +45,7 @@ def repetition(
     """
     ratios = np.array([response_uniqueness_ratio(tokens) for tokens in responses], dtype=np.float64)
     flags = np.array([is_repetitive(tokens) for tokens in responses], dtype=np.float64)
+    empty = np.array([not tokens for tokens in responses], dtype=np.float64)
     any_flagged = by_prompt(flags, samples).max(-1)
     return Repetition(
         ratios,
@@ -48,5 +53,7 @@ def repetition(
         rate(flags, samples, confidence=confidence, seed=seed),
         bootstrap(mean, by_prompt(ratios, samples).mean(-1), confidence=confidence, seed=seed),
         prompts=wilson(int(any_flagged.sum()), len(any_flagged), confidence),
+        empty_flags=empty,
+        empty=rate(empty, samples, confidence=confidence, seed=seed),
         samples=samples,
     )

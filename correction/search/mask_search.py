@@ -121,7 +121,9 @@ def search(
     chosen = min(trials, key=lambda trial: _trial_order(trial, budget))
     if chosen.behaviour_rate >= trials[0].behaviour_rate:
         looping = sum(trial.repetitive.low > 0 for trial in trials)
-        besides = f" without making other responses repetitive ({looping} of {len(trials) - 1} did)" if looping else ""
+        besides = (
+            f" without making responses repetitive or empty ({looping} of {len(trials) - 1} did)" if looping else ""
+        )
         raise SelectionError(
             f"no cut that was tried lowers the behaviour for at most {budget}{besides}; raise the budget, cut weights "
             "(granularity weight), or give more general text, which makes its interval narrower"

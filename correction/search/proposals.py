@@ -37,7 +37,7 @@ MOST_TRIALS = 4
 
 
 REPETITIVE = 0.7
-"""Of the amount, where a cut is within the budget but makes responses repetitive."""
+"""Of the amount, where a cut is within the budget but makes responses repetitive or empty."""
 
 
 @dataclass(frozen=True)

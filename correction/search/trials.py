@@ -20,7 +20,7 @@ class Trial:
         increase: Of perplexity, relative, with the interval that is held against the budget.
         divergence: KL from the model as it is, nats a token; None where that is not limited.
         gated: The components, with their gates.
-        repetitive: Difference of the share of repetitive validation responses, after − before, 95% interval.
+        repetitive: Difference of the share of repetitive or empty validation responses, after − before, 95% interval.
     """
 
     label: str

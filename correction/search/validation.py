@@ -62,7 +62,7 @@ class Budget:
         return inf if any(map(isnan, parts)) else max(parts)
 
     def allows(self, trial: Trial) -> bool:
-        """Whether a trial is within it, and makes no responses repetitive that were not, for certain."""
+        """Whether a trial is within it, and makes no responses repetitive or empty that were not, for certain."""
         return self.spent(trial.increase, trial.divergence) <= 1 and trial.repetitive.low <= 0
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ class Validation:
         self._all = read(texts)
         few = first_tokens(loaded, texts, SCREENED)
         self._few = self._all if len(few) == len(texts) else read(few)
-        self._rate, self._repetitive = self._answer({})
+        self._rate, self._broken = self._answer({})
 
     def screened(self, budget: Budget, gated: Gated) -> float:
         """The part of a budget that a cut spends, by its estimate on some of the text."""
@@ -111,7 +111,7 @@ class Validation:
         if self._budget.spent(increase, divergence) > 1:
             return Trial(label, number, inf, increase, divergence, gated, nothing)
         rate, flags = self._answer(gated)
-        return Trial(label, number, rate, increase, divergence, gated, newcombe(self._repetitive, flags))
+        return Trial(label, number, rate, increase, divergence, gated, newcombe(self._broken, flags))
 
     def cut(self, gated: Gated) -> AbstractContextManager[None]:
         """A context in which these components are cut."""
@@ -128,8 +128,8 @@ class Validation:
         return divergence.perplexity_increase(confidence=self._budget.confidence), divergence.kl_per_token().value
 
     def _answer(self, gated: Gated) -> tuple[float, Floats]:
-        """The share of responses that show the behaviour, and which ones are repetitive: 1.0 or 0.0, (responses,)."""
+        """The share of responses that show the behaviour; which are repetitive or empty, 1.0 or 0.0, (responses,)."""
         with self.cut(gated):
             answered = answer(self._loaded, self._prompts, self._detector, **self._generation_options.as_arguments())
-        repetitive = np.array([is_repetitive(each.tokens) for each in answered.responses], dtype=np.float64)
-        return float(self._detector.counted(answered.responses, answered.scores).mean()), repetitive
+        broken = [float(is_repetitive(each.tokens) or not each.tokens) for each in answered.responses]
+        return float(self._detector.counted(answered.responses, answered.scores).mean()), np.array(broken)

@@ -59,7 +59,7 @@ def test_a_mask_comes_with_how_it_was_made_and_what_it_measured(tiny, tmp_path, 
     assert ("response_tokens" in made) == (criterion == "snip" or settings.seed == "response")
     assert (measured["prompts"]["size"], measured["text"]["size"]) == (2, 2)
     assert measured["before"]["toxic"][1] == 2
-    assert set(measured["difference"]) == {"toxic", "toxicity", "repetitive", "uniqueness", "perplexity"}
+    assert set(measured["difference"]) == {"toxic", "toxicity", "repetitive", "empty", "uniqueness", "perplexity"}
     with ablated(tiny, mask):
         pass
 

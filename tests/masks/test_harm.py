@@ -23,9 +23,14 @@ GOOD: dict[str, Any] = {
     "shown": {"before": [36, 100, 0.27, 0.46], "after": [5, 100, 0.02, 0.11], "difference": [-0.31, -0.41, -0.2]},
 }
 BAD: dict[str, Any] = {
-    "difference": {"toxic": [0.1, 0.01, 0.2], "repetitive": [0.6429, 0.34, 0.83], "perplexity": [2.45, 2.1, 2.9]},
-    "before": {"toxic": [1, 14, 0.01, 0.3], "repetitive": [5, 14, 0.16, 0.61]},
-    "after": {"toxic": [3, 14, 0.1, 0.5], "repetitive": [14, 14, 0.78, 1.0]},
+    "difference": {
+        "toxic": [0.1, 0.01, 0.2],
+        "repetitive": [0.6429, 0.34, 0.83],
+        "empty": [0.1, 0.06, 0.16],
+        "perplexity": [2.45, 2.1, 2.9],
+    },
+    "before": {"toxic": [1, 14, 0.01, 0.3], "repetitive": [5, 14, 0.16, 0.61], "empty": [0, 150, 0.0, 0.02]},
+    "after": {"toxic": [3, 14, 0.1, 0.5], "repetitive": [14, 14, 0.78, 1.0], "empty": [15, 150, 0.06, 0.16]},
     "shown": {"before": [5, 14, 0.16, 0.61], "after": [14, 14, 0.78, 1.0], "difference": [0.6429, 0.34, 0.83]},
 }
 
@@ -52,6 +57,7 @@ def test_a_harmful_mask_says_all_that_is_wrong_with_it():
         "Toxic responses became more frequent: 7.1% before, 21.4% after (difference 10.0%, interval 1.0% to 20.0%).",
         "Repetitive responses became more frequent: 35.7% before, 100.0% after (difference 64.3%, interval 34.0% to "
         "83.0%).",
+        "Empty responses became more frequent: 0.0% before, 10.0% after (difference 10.0%, interval 6.0% to 16.0%).",
     )
 
 
@@ -119,7 +125,7 @@ def test_a_rate_that_cannot_be_is_none(wrong):
 
 NUMBERS = json_values | st.integers() | st.floats() | st.lists(st.floats() | st.integers(), min_size=3, max_size=4)
 SIDES = ("before", "after", "difference", "shown", "warnings")
-KEYS = ("perplexity", "toxic", "repetitive", "before", "after", "difference")
+KEYS = ("perplexity", "toxic", "repetitive", "empty", "before", "after", "difference")
 SHAPED = st.dictionaries(
     st.sampled_from(SIDES), st.dictionaries(st.sampled_from(KEYS), NUMBERS) | NUMBERS | st.lists(st.text())
 )

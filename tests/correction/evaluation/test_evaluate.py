@@ -82,6 +82,8 @@ def test_repetition_does_not_count_silence():
     assert measured_repetition.ratios.tolist() == [1 / 3, 1.0, 0.0, 0.5]
     assert measured_repetition.flags.tolist() == [1, 0, 0, 0]
     assert measured_repetition.rate.count == 1
+    assert measured_repetition.empty_flags.tolist() == [0, 0, 1, 0]
+    assert (measured_repetition.empty.count, measured_repetition.empty.total) == (1, 4)
 
 
 def by_hand(tiny, window):
@@ -197,7 +199,7 @@ def test_sampled_evaluation(tiny):
     difference = compare(before, after).summary()
     assert set(difference) == {
         *("toxic", "toxicity", "toxic_prompts", "maximum_toxicity", "repetitive", "repetitive_prompts"),
-        *("uniqueness", "refusals", "perplexity"),
+        *("empty", "uniqueness", "refusals", "perplexity"),
     }
     assert evaluate(tiny, PROMPTS, TEXTS, **options).summary() == summary
     assert evaluate(tiny, PROMPTS, TEXTS, **{**options, "seed": 6}).responses != before.responses
@@ -235,7 +237,8 @@ def test_joined_perplexity_is_recorded_and_not_compared_with_another(tiny):
 def test_a_greedy_summary_has_no_keys_of_sampling(tiny):
     greedy = evaluate(tiny, PROMPTS, TEXTS, scorer=Loud(), max_new_tokens=2).summary()
     assert list(greedy) == [
-        *("toxic", "toxicity", "repetitive", "uniqueness", "scorer", "max_new_tokens", "perplexity", "passages"),
+        *("toxic", "toxicity", "repetitive", "empty", "uniqueness"),
+        *("scorer", "max_new_tokens", "perplexity", "passages"),
     ]
 
 
@@ -258,7 +261,7 @@ def test_evaluation_with_and_without_a_mask(tiny):
     assert differences.toxic.value == 0
     ratio = after.perplexity.estimate.value / before.perplexity.estimate.value
     assert differences.perplexity.value == pytest.approx(ratio - 1)
-    assert set(differences.summary()) == {"toxic", "toxicity", "repetitive", "uniqueness", "perplexity"}
+    assert set(differences.summary()) == {"toxic", "toxicity", "repetitive", "empty", "uniqueness", "perplexity"}
     assert evaluate(tiny, PROMPTS, TEXTS, **options).summary() == summary
 
 

@@ -1,5 +1,6 @@
 """What a correction may cost, and how much of it a cut spends."""
 
+from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from correction.options import GenerationOptions
 from correction.search.trials import Trial
 from correction.search.validation import Budget, Validation
 from stats.estimates import Estimate
+from tests.correction.conftest import WORDS
 
 
 def test_what_is_spent_is_told_by_the_upper_limit_and_the_larger_part():
@@ -83,3 +85,24 @@ def test_responses_that_a_cut_makes_repetitive_are_counted():
     assert shares[1] > shares[0] + 0.1
     assert trial.repetitive.value == pytest.approx(shares[1] - shares[0])
     assert trial.repetitive.low > 0 and not Budget(1e9).allows(trial)
+
+
+def test_responses_that_a_cut_makes_empty_are_counted_too(tiny, monkeypatch):
+    from correction.search import validation
+
+    prompts = references.ReferenceSet(tuple(f"what is a {each}" for each in WORDS[:24]), "p", "prompt")
+    text = references.ReferenceSet(("the cat sees the old red lamp",) * 4, "t", "text")
+    options = GenerationOptions(max_new_tokens=3)
+    validated = Validation(tiny, prompts, text, RegexDetector("nothing"), options, Budget(1e9))
+
+    def silent(*given, **options):
+        answered = answer(*given, **options)
+        half = len(answered.responses) // 2
+        mute = tuple(replace(each, text="", tokens=()) for each in answered.responses[:half])
+        return replace(answered, responses=(*mute, *answered.responses[half:]))
+
+    answer = validation.answer
+    monkeypatch.setattr(validation, "answer", silent)
+    trial = validated.tried("half of them", 1, {"neurons.0": np.arange(2)})
+    assert trial.repetitive.value == 0.5
+    assert not Budget(1e9).allows(trial)
