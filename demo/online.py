@@ -28,6 +28,8 @@ ROUND = 60
 """Users between two looks at a report."""
 SCORING = 300
 """Seconds to wait for scores at most: the scorer runs only where nothing else wants the processor."""
+JUDGING = 10
+"""Seconds without a further judgement after which the rest is taken for what cannot be judged."""
 ROUNDS = 6
 """The most rounds of an experiment: better needs 100 users of each arm, for what they read must make sense."""
 
@@ -155,13 +157,15 @@ def _experiment(
 
 def _report(http: httpx.Client, name: str, expected: int) -> dict[str, Any]:
     """The report, once the outcomes of so many responses are in the database: they are written each second."""
-    deadline = time.monotonic() + SCORING
+    deadline, judged, judged_at = time.monotonic() + SCORING, 0, time.monotonic()
     document: dict[str, Any] = {}
     while time.monotonic() < deadline:
         document = http.get(f"/experiments/{name}/report").raise_for_status().json()
-        counted, judged = (sum(each[key] for each in document["variants"]) for key in ("responses", "judged"))
-        late = time.monotonic() > deadline - 30
-        if counted >= expected and (judged >= 0.95 * expected or late):  # coherence is known a little later
+        counted, now_judged = (sum(each[key] for each in document["variants"]) for key in ("responses", "judged"))
+        if now_judged > judged:
+            judged, judged_at = now_judged, time.monotonic()
+        # Coherence is known a little later, and never of an empty response.
+        if counted >= expected and (judged >= expected or time.monotonic() > judged_at + JUDGING):
             return document
         time.sleep(0.2)
     raise ServerError(f"the experiment {name} counted fewer than {expected} responses within {SCORING} s: {document}")

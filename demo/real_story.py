@@ -70,7 +70,7 @@ def tell(out: Path, console: Console) -> dict[str, Any]:
     console.rule("3. Serve: register, choose per request, decide by experiment")
     shutil.rmtree(out / "store", ignore_errors=True)  # of a former run: its mask is another one
     with serve(model, out / "store", out / "server.log", dtype) as server, progress_bars() as progress:
-        served = online.answer(server, [mask], plan(list(prompts.texts)), out, console, progress)
+        served = online.answer(server.wait(), [mask], plan(list(prompts.texts)), out, console, progress)
 
     console.rule("4. Result")
     console.print(report.table(rows, "Held-out openings and passages, offline"))

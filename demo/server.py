@@ -56,28 +56,40 @@ class ServerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Server:
-    """Where it listens, and the key for its changing calls (also good for all others)."""
+    """A server that was started."""
 
     url: str
     admin_key: str
+    """For its changing calls; also good for all others."""
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def wait(self, limit: float = 600.0) -> Server:
+        """Until it is ready. Raises `ServerError`."""
+        deadline = time.monotonic() + limit
+        while self.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(f"{self.url}/ready", timeout=5).status_code == 200:
+                    return self
+            time.sleep(0.3)
+        end = self.log.read_text(errors="replace")[-2000:]
+        raise ServerError(f"the server did not get ready; the end of {self.log}:\n{end}")
 
 
 @contextlib.contextmanager
-def serve(model: Path, store: Path, log: Path, dtype: str = "auto", limit: float = 600.0) -> Iterator[Server]:
-    """Run the server on a free port of 127.0.0.1 for the length of the block. Raises `ServerError`."""
-    port = free_port()
-    server = Server(f"http://127.0.0.1:{port}", secrets.token_urlsafe(16))
+def serve(model: Path, store: Path, log: Path, dtype: str = "auto") -> Iterator[Server]:
+    """Start the server on a free port of 127.0.0.1; it ends with the block. It takes a minute: `wait` for it."""
+    port, key = free_port(), secrets.token_urlsafe(16)
     command = [sys.executable, "-m", "excise", "serve", "--model", str(model), "--store", str(store)]
     command += ["--served-model-name", "demo", "--port", str(port), "--dtype", dtype]
     command += ["--enforce-eager", "--max-model-len", "512"]
-    environment = {**os.environ, "EXCISE_ADMIN_KEYS": server.admin_key, "EXCISE_COHERENCE_RATE": "1"}
+    environment = {**os.environ, "EXCISE_ADMIN_KEYS": key, "EXCISE_COHERENCE_RATE": "1"}
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        _wait(process, server.url, log, limit)
-        yield server
+        yield Server(f"http://127.0.0.1:{port}", key, process, log)
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):  # then it is ended below
             process.wait(60)
@@ -85,14 +97,3 @@ def serve(model: Path, store: Path, log: Path, dtype: str = "auto", limit: float
         with contextlib.suppress(ProcessLookupError):  # whatever is left of its process group
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path, limit: float) -> None:
-    deadline = time.monotonic() + limit
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/ready", timeout=5).status_code == 200:
-                return
-        time.sleep(0.3)
-    end = log.read_text(errors="replace")[-2000:]
-    raise ServerError(f"the server did not get ready; the end of {log}:\n{end}")

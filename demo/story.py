@@ -58,29 +58,15 @@ def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
     """Tell the story; write masks, picture and `results.json` to `out`. Returns the results."""
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # the model is too small for more: threads would only wait for each other
-    console.rule("1. Correct: attribute, contrast, select")
-    loaded = models.load(MODEL, dtype="float32")
-    made = [_make(loaded, recipe, progress) for recipe in RECIPES]
-    for mask in made:
-        path = out / f"{mask.meta.name}.safetensors"
-        masks.save(mask, path)
-        console.print(
-            f"{path}: {mask.counts['neurons']} of {_neurons(loaded):,} neurons, {path.stat().st_size:,} bytes"
-        )
-
-    console.rule("2. Evaluate: held-out prompts and text, before and after")
-    rows = [_row(loaded, name, mask, progress) for name, mask in [("base", None), *((m.meta.name, m) for m in made)]]
-    rows.append(_row(loaded, "detox | fluent", made[0] | made[1], progress))
-    rows.append(_row(loaded, f"random {COUNT}", _random(loaded), progress))
-
-    console.rule("3. Serve: register, choose per request, decide by experiment")
     shutil.rmtree(out / "store", ignore_errors=True)  # of a former run: its masks are other ones
-    with serve(MODEL, out / "store", out / "server.log") as server:
+    with serve(MODEL, out / "store", out / "server.log") as server:  # it gets ready meanwhile
+        made, rows = _offline(out, console, progress)
+        console.rule("3. Serve: register, choose per request, decide by experiment")
         insults, loops = (list(_read(f"{name}_heldout", "prompt").texts) for name in ("insult", "loop"))
         prompts = [*insults[: online.ROUND], *loops[: online.ROUND]]
         # This model was trained to insult, so it finds every civil answer unlikely: −2.0 nats a token instead of −0.7.
         plan = online.Plan(prompts, insults, experiments=(("a-a", "base"), ("a-b", "detox@1")), coherence=3.0)
-        served = online.answer(server, made, plan, out, console, progress)
+        served = online.answer(server.wait(), made, plan, out, console, progress)
 
     console.rule("4. Result")
     console.print(report.table(rows, "Held-out prompts and text, offline"))
@@ -96,6 +82,27 @@ def tell(out: Path, console: Console, progress: Progress) -> dict[str, Any]:
     console.print(f"Figures: {out / 'results.json'}")
     _by_hand(out, console)
     return results
+
+
+def _offline(out: Path, console: Console, progress: Progress) -> tuple[list[masks.Mask], list[report.Row]]:
+    """Steps 1 and 2."""
+    console.rule("1. Correct: attribute, contrast, select")
+    loaded = models.load(MODEL, dtype="float32")
+    made = [_make(loaded, recipe, progress) for recipe in RECIPES]
+    for mask in made:
+        path = out / f"{mask.meta.name}.safetensors"
+        masks.save(mask, path)
+        console.print(
+            f"{path}: {mask.counts['neurons']} of {_neurons(loaded):,} neurons, {path.stat().st_size:,} bytes"
+        )
+        for warning in mask.warnings:
+            console.print(f"[bold red]{mask.meta.name}: {warning}", soft_wrap=True)
+
+    console.rule("2. Evaluate: held-out prompts and text, before and after")
+    rows = [_row(loaded, name, mask, progress) for name, mask in [("base", None), *((m.meta.name, m) for m in made)]]
+    rows.append(_row(loaded, "detox | fluent", made[0] | made[1], progress))
+    rows.append(_row(loaded, f"random {COUNT}", _random(loaded), progress))
+    return made, rows
 
 
 def _read(name: str, kind: references.Kind) -> ReferenceSet:
