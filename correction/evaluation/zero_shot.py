@@ -4,6 +4,7 @@ import copy
 import importlib
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def tasks(
         limit: Only this many items of each task, from the start. For a trial: such figures are not comparable.
         batch_size: Rows of a batch.
         few_shot: Worked examples before each item; by default the task's own number, mostly none.
-        task_folder: A folder with tasks of your own, as YAML files.
+        task_folder: A folder with tasks of your own, as YAML files; read once a process.
         allow_other_base: Whether a mask that was made for another fingerprint is taken, where the geometry fits.
 
     Returns:
@@ -55,8 +56,8 @@ def tasks(
         raise EvaluationError(f"few_shot is {few_shot}; it must be at least 0")
     if task_folder is not None and not task_folder.is_dir():
         raise EvaluationError(f"{task_folder}: there is no such folder of tasks")
-    harness, huggingface, catalogue = _libraries()
-    known = catalogue.TaskManager(include_path=None if task_folder is None else str(task_folder))
+    harness, huggingface = _libraries()
+    known = _catalogue(None if task_folder is None else str(task_folder.resolve()))
     unknown = [name for name in names if name not in known.all_tasks]
     if unknown or not names:
         raise EvaluationError(
@@ -93,13 +94,15 @@ def tasks(
     }
 
 
-def _libraries() -> tuple[Any, Any, Any]:
+@lru_cache(maxsize=1)
+def _catalogue(folder: str | None) -> Any:
+    """All tasks: lm-eval reads thousands of files for it, so once for a base and its masks."""
+    return importlib.import_module("lm_eval.tasks").TaskManager(include_path=folder)
+
+
+def _libraries() -> tuple[Any, Any]:
     try:
-        return (
-            importlib.import_module("lm_eval"),
-            importlib.import_module("lm_eval.models.huggingface"),
-            importlib.import_module("lm_eval.tasks"),
-        )
+        return importlib.import_module("lm_eval"), importlib.import_module("lm_eval.models.huggingface")
     except ImportError as error:
         raise EvaluationError(f"zero-shot tasks need another library ({error}): pip install 'lm-eval[hf]'") from error
 

@@ -20,11 +20,10 @@ ITEMS = [
 ]
 
 
-@pytest.fixture
-def task_folder(tmp_path):
-    folder = tmp_path / "tasks"
-    folder.mkdir()
-    data = tmp_path / "items.jsonl"
+@pytest.fixture(scope="module")
+def task_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    data = folder / "items.jsonl"
     data.write_text("".join(json.dumps({"text": t, "choices": c, "answer": a}) + "\n" for t, c, a in ITEMS))
     task = {
         "task": "made_up",
