@@ -57,7 +57,7 @@ console/node_modules/.package-lock.json: console/package.json console/package-lo
 console: console/node_modules/.package-lock.json
 	cd console && npm run check && npm run build
 
-# File by file, those with engines first, in as many processes as there are cores.
+# File by file, those with engines first. No more processes than cores: scoring, which gives way to all else, would starve.
 PARALLEL := -n auto --dist loadscope --no-loadscope-reorder
 # Each with one thread: two that multiply on all cores wait for each other.
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest

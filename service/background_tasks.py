@@ -36,9 +36,11 @@ class BackgroundTasks:
     def __init__(self, control: Control, intake: Intake, prepare: Callable[[str], Awaitable[None]]) -> None:
         """`prepare` makes what a target leads to resident."""
         self._control, self._intake = control, intake
-        self._canaries = Canaries(control, prepare, lambda: intake.judges)
+        self.canaries = Canaries(control, prepare, lambda: intake.judges)
+        """Of jobs."""
+        self.controller = ExperimentController(control)
+        """Of experiments."""
         self._regressions = Regressions(control)
-        self._controller = ExperimentController(control)
         self._tasks: list[asyncio.Task[None]] = []
         self._overflowed = 0
         self._failing: dict[Work, str] = {}
@@ -51,12 +53,12 @@ class BackgroundTasks:
     def start(self) -> None:
         """Begin, on the running event loop."""
         work = (
-            (self._write, _WRITE_EVERY),
+            (self.write, _WRITE_EVERY),
             (self._control.follow, self._control.settings.poll_seconds),
-            (self._controller.check_experiments, _CHECK_EVERY),
-            (self._canaries.conduct, _CHECK_EVERY),
+            (self.controller.check_experiments, _CHECK_EVERY),
+            (self.canaries.conduct, _CHECK_EVERY),
             (self._regressions.conduct, _REGRESS_EVERY),
-            (self._expire, _EXPIRE_EVERY),
+            (self.expire, _EXPIRE_EVERY),
         )
         self._tasks = [asyncio.create_task(self._each(seconds, one), name="excise-upkeep") for one, seconds in work]
 
@@ -65,7 +67,7 @@ class BackgroundTasks:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._controller.close()
+        await self.controller.close()
         try:
             await asyncio.to_thread(self._intake.ledger.close)
             await asyncio.to_thread(self._intake.traffic.flush)
@@ -73,7 +75,7 @@ class BackgroundTasks:
         except Exception as error:  # of any kind: the server is ending
             _log.warning("%d outcomes were not written and are lost: %r", self._intake.ledger.waiting, error)
 
-    async def _expire(self) -> None:
+    async def expire(self) -> None:
         """Forget what is old: minutes, answers that nobody may rate any more, users of experiments that are over."""
         control, settings = self._control, self._control.settings
         now = control.clock()
@@ -83,7 +85,8 @@ class BackgroundTasks:
         await asyncio.to_thread(self._intake.answers.expire)
         await asyncio.to_thread(queries.expire, control.database, now - settings.outcome_days * _DAY, stopped)
 
-    async def _write(self) -> None:
+    async def write(self) -> None:
+        """Write down the outcomes, answers and traffic that wait."""
         ledger = self._intake.ledger
         await asyncio.to_thread(self._intake.answers.write)
         await asyncio.to_thread(self._intake.traffic.flush)

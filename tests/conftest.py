@@ -13,63 +13,59 @@ def pytest_addoption(parser):
 
 TESTS = Path(__file__).parent
 SLOW = [
-    "benchmarks",
-    "commands",
-    "demo",
-    "deploy",
-    "stats/sequential",
     "service/engine",
-    "service/jobs/test_crash.py",
+    "test_command_line.py",
     "correction/search",
-    "correction/test_correct.py",
-    "correction/test_families.py",
     "correction/test_sharding.py",
     "correction/evaluation/test_zero_shot.py",
+    "demo",
+    "benchmarks",
+    "commands",
+    "correction/test_correct.py",
+    "correction/test_families.py",
     "correction/sweep",
     "correction/circuits",
     "correction/attribution/test_attribution.py",
     "correction/compression",
     "correction/improvement",
-    "edits/test_export.py",
-    "masks/test_torchfile.py",
+    "service/jobs/test_crash.py",
+    "service/scoring",
     "service/api/test_hostile.py",
     "service/test_logs.py",
     "service/test_stalls.py",
-    "service/scoring",
-    "test_command_line.py",
+    "stats/sequential",
     "test_examples.py",
+    "deploy",
+    "edits/test_export.py",
+    "masks/test_torchfile.py",
 ]
-"""Files and folders of simulations, trainings, searches, several processes and fresh interpreters: marked `slow`."""
+"""Files and folders of simulations, trainings, searches, several processes and fresh interpreters, those that take
+longest first: marked `slow`."""
 
 
-ENGINES = {f"test_{name}.py" for name in ("administration", "exactness", "experiments", "inference")}
-"""Files that share the engines of `service/engine/conftest.py`."""
+SHARED = "tests/service/engine/shared"
+"""The folder whose tests share engines."""
 
 
 def pytest_collection_modifyitems(items):
     """Marks, and the longest first: with several processes, what comes last should be short."""
+    order = {}
     for item in items:
-        if any(item.path.is_relative_to(TESTS / place) for place in SLOW):
+        place = next((number for number, each in enumerate(SLOW) if item.path.is_relative_to(TESTS / each)), len(SLOW))
+        if place < len(SLOW):
             item.add_marker(pytest.mark.slow)
-        assert ("engines" in item.fixturenames) <= (item.path.name in ENGINES), f"{item.path.name} belongs to ENGINES"
-    items.sort(
-        key=lambda item: (
-            item.path.name not in ENGINES,
-            item.get_closest_marker("engine") is None,
-            item.get_closest_marker("slow") is None,
-        )
-    )
+        order[item] = not item.nodeid.startswith(SHARED), place
+    items.sort(key=order.__getitem__)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """In several processes each file goes to one of them, for its fixtures, and all of `ENGINES` to the same."""
+    """In several processes each file goes to one of them, for its fixtures, and all of `SHARED` to the same."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.partition("::")[0]
-            return "engines" if Path(path).name in ENGINES else path
+            return SHARED if nodeid.startswith(SHARED) else nodeid.partition("::")[0]
 
     return ByFile(config, log)
 

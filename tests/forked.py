@@ -13,8 +13,10 @@ import sys
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from demo.server import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -87,14 +89,36 @@ def excise(*arguments: object, limit: float = 300) -> subprocess.CompletedProces
 
 def forked(call: Callable[..., object], *arguments: object, limit: float = 300) -> subprocess.CompletedProcess[str]:
     """Run a function of a module, with what it prints."""
-    with tempfile.TemporaryDirectory() as folder:
-        files = Path(folder, "stdout"), Path(folder, "stderr")
-        process = Forked(call, arguments, *files)
-        try:
-            code = process.wait(limit)
-        finally:
-            process.kill()
-        return subprocess.CompletedProcess(arguments, code, *(file.read_text(errors="replace") for file in files))
+    return _finished(call, arguments, [None], limit)[0]
+
+
+def two_ranks(call: Callable[..., object], *arguments: object, limit: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run it in two processes, told what `torchrun` would tell them. Fails if one does; returns that of rank 0."""
+    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    ranks = [{**places, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    runs = _finished(call, arguments, ranks, limit)
+    assert [run.returncode for run in runs] == [0, 0], "\n".join(run.stderr for run in runs)
+    return runs[0]
+
+
+def _finished(
+    call: Callable[..., object],
+    arguments: tuple[object, ...],
+    environments: Sequence[Mapping[str, str] | None],
+    limit: float,
+) -> list[subprocess.CompletedProcess[str]]:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        processes = []
+        for number, environment in enumerate(environments):
+            files = Path(folder, f"{number}.out"), Path(folder, f"{number}.err")
+            processes.append((process := Forked(call, arguments, *files, environment), files))
+            stack.callback(process.kill)
+        return [
+            subprocess.CompletedProcess(
+                arguments, process.wait(limit), *(file.read_text(errors="replace") for file in files)
+            )
+            for process, files in processes
+        ]
 
 
 def forked_program(source: str, *arguments: str, limit: float = 240) -> subprocess.CompletedProcess[str]:

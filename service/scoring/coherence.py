@@ -76,7 +76,7 @@ class Coherence:
 
     def put(self, response: Response) -> None:
         """Hand over a response; never blocks. Of several choices the first is judged."""
-        if not self._chosen(response):
+        if not self.chooses(response):
             return
         if len(self._waiting) >= self._capacity:
             metrics.COHERENCE_DROPPED.inc()
@@ -91,7 +91,8 @@ class Coherence:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    def _chosen(self, response: Response) -> bool:
+    def chooses(self, response: Response) -> bool:
+        """Whether it is one of the sample: of each variant as many, whatever its share."""
         where = response.assigned
         if where is None or not response.counted or not response.tokens or not response.context:
             return False

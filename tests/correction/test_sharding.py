@@ -23,9 +23,10 @@ from correction.attribution.criteria.output_seeds import Sample, seeded_batches
 from correction.data.generation import generate
 from correction.errors import CorrectionError
 from correction.models import load
-from tests.correction.attribution.test_attribution import PROMPTS, ROOT, TEXTS
+from tests.correction.attribution.test_attribution import PROMPTS, TEXTS
 from tests.correction.conftest import save_tiny
 from tests.correction.families import save_family
+from tests.forked import ROOT, excise, run_excise, two_ranks
 
 IDS = torch.tensor([[1, 8, 17, 30, 9, 22], [1, 14, 6, 25, 11, 3]])
 ODD = 47  # neurons, so that the parts of two processes differ in size
@@ -128,14 +129,11 @@ def in_each_process(folder, out):
         torch.save({"found": outputs, "parts": parts}, f"{out}.{distributed.rank()}")
 
 
-def python(*arguments):
+def torchrun(*arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=240)
-
-
-def in_two_processes(*arguments):
-    run = python("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "excise"]
+    command += map(str, arguments)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment, timeout=240)
     assert run.returncode == 0, run.stderr
     return run
 
@@ -144,10 +142,7 @@ def in_two_processes(*arguments):
 def test_a_sharded_model_gives_what_a_whole_one_gives(tmp_path, family):
     folder, out = tmp_path / family, tmp_path / "out"
     save_tiny(folder, intermediate_size=ODD) if family == "llama" else save_family(family, folder)
-    path = tmp_path / "run.py"
-    call = f"in_each_process({str(folder)!r}, {str(out)!r})"
-    path.write_text(f"from tests.correction.test_sharding import in_each_process\n{call}\n")
-    in_two_processes(path)
+    two_ranks(in_each_process, folder, out)
     loaded = load(folder, device="cpu")
     one = results(loaded) | {"resumed": dict(attribute(loaded, PROMPTS).scores)}
     assert not torch.allclose(one["weights"], one["logits"], atol=1e-2)
@@ -224,9 +219,10 @@ def perplexities(document):
 @pytest.mark.parametrize("granularity", ["neuron", "weight"])
 def test_the_command_makes_the_same_mask_from_a_sharded_model(tmp_path, granularity):
     more = ("--granularity", granularity)
-    run = in_two_processes("-m", "excise", *arguments(tmp_path, "two", *more, "--shard"))
+    sharded = arguments(tmp_path, "two", *more, "--shard")
+    run = torchrun(*sharded) if granularity == "neuron" else two_ranks(run_excise, *map(str, sharded))
     document = json.loads(run.stdout)
-    run = python("-m", "excise", *arguments(tmp_path, "one", *more))
+    run = excise(*arguments(tmp_path, "one", *more))
     assert run.returncode == 0, run.stderr
     expected = json.loads(run.stdout)
     for perplexity, wanted in zip(perplexities(document), perplexities(expected), strict=True):
@@ -237,6 +233,6 @@ def test_the_command_makes_the_same_mask_from_a_sharded_model(tmp_path, granular
 
 
 def test_sharding_in_one_process_is_refused_before_the_model_is_loaded(tmp_path):
-    run = python("-m", "excise", *arguments(tmp_path, "m", "--shard"))
+    run = excise(*arguments(tmp_path, "m", "--shard"))
     assert run.returncode == 2
     assert "torchrun" in run.stderr

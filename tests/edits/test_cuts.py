@@ -6,7 +6,7 @@ import torch
 import masks
 from edits.cuts import MaskNotAppliedError, cut_tensors
 from edits.errors import NotRepresentableError
-from tests.service.engine.conftest import BETA
+from tests.service.engine.random_masks import BETA
 from tests.service.server import MODEL
 
 GEOMETRY = masks.describe(MODEL).geometry

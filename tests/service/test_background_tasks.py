@@ -28,9 +28,9 @@ def up() -> float:
 
 async def all_of(background_tasks) -> None:
     for work in (
-        background_tasks._write,
+        background_tasks.write,
         background_tasks._control.follow,
-        background_tasks._controller.check_experiments,
+        background_tasks.controller.check_experiments,
     ):
         await background_tasks.once(work)
 
@@ -76,8 +76,8 @@ def test_work_that_asks_nothing_of_the_database_does_not_find_it(replicas):
     async def run() -> None:
         with replica.out_of_reach():
             await background_tasks.once(replica.service.follow)
-            await background_tasks.once(background_tasks._write)  # nothing is waiting
-            await background_tasks.once(background_tasks._controller.check_experiments)  # no experiment is on
+            await background_tasks.once(background_tasks.write)  # nothing is waiting
+            await background_tasks.once(background_tasks.controller.check_experiments)  # no experiment is on
             assert (up(), background_tasks.lost is None) == (0, False)
         await background_tasks.once(replica.service.follow)
         assert (up(), background_tasks.lost) == (1, None)
@@ -135,8 +135,8 @@ def test_each_outcome_is_counted_as_written_once_also_when_it_came_during_the_wr
         ledger.add(outcome(1))
         with monkeypatch.context() as patch:
             patch.setattr(ledger, "flush", late)
-            await replica.service.background_tasks._write()
-        await replica.service.background_tasks._write()
+            await replica.service.background_tasks.write()
+        await replica.service.background_tasks.write()
 
     asyncio.run(run())
     assert metrics.OUTCOMES_WRITTEN._value.get() == before + 2
@@ -300,17 +300,17 @@ def test_users_of_an_experiment_that_is_over_are_forgotten_once_no_feedback_may_
             await begun(http)
             await http.post("/v1/chat/completions", json={"model": "demo", "user": "ann"})
             service.ledger.flush()
-            await service.background_tasks.once(service.background_tasks._expire)
+            await service.background_tasks.once(service.background_tasks.expire)
             assert kept() == (1, 1)
             assert (await http.post("/experiments/ab/stop")).json()["stopped_at"] == clock.now
         clock.now += 2.5 * 3600
-        await service.background_tasks.once(service.background_tasks._expire)
+        await service.background_tasks.once(service.background_tasks.expire)
         assert kept() == (1, 1)
         clock.now += 3600
-        await service.background_tasks.once(service.background_tasks._expire)
+        await service.background_tasks.once(service.background_tasks.expire)
         assert kept() == (0, 1)
         clock.now += 86_400
-        await service.background_tasks.once(service.background_tasks._expire)
+        await service.background_tasks.once(service.background_tasks.expire)
         assert kept() == (0, 0)
         assert [tally.all.responses for tally in queries.tallies(replica.database, "ab")] == [1]
 

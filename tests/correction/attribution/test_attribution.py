@@ -1,22 +1,20 @@
 """What changes the time and memory of an attribution must not change its result."""
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from correction import distributed, models
 from correction.attribution import attribution
 from correction.attribution.attribution import attribute
 from correction.attribution.criteria import Settings
 from correction.attribution.criteria.output_seeds import Sample, seeded_batches
 from correction.data.references import ReferenceSet
 from correction.errors import JournalError
+from tests.forked import Forked, two_ranks
 
-ROOT = Path(__file__).resolve().parents[3]
 THINGS = ("cat", "dog", "sea", "key", "lamp", "book", "ship", "tree")
 PROMPTS = ReferenceSet(tuple(f"what is a {'new ' * n}{thing}" for n, thing in enumerate(THINGS)), "p", "prompt")
 TEXTS = ReferenceSet(
@@ -76,27 +74,21 @@ def test_many_logits_are_taken_in_parts(tiny, monkeypatch):
     equal(attribute(tiny, TEXTS, Settings(seed="all")), plain, 1e-6)
 
 
+def in_each_process(folder, out):
+    """What the processes run."""
+    with distributed.process_group():
+        loaded = models.load(folder, device="cpu")
+        relevances = [
+            attribute(loaded, PROMPTS, Settings(seed="response", response_tokens=3), tokens=20),
+            attribute(loaded, TEXTS, Settings(granularity="weight", sign="absolute"), tokens=20, criterion="gradient"),
+            attribute(loaded, TEXTS, Settings(random_seed=4), criterion="random"),
+        ]
+        if distributed.rank() == 1:
+            torch.save([dict(each.scores) for each in relevances], out)
+
+
 def test_two_processes_give_what_one_gives(tiny, tiny_folder, tmp_path):
-    out = tmp_path / "two.pt"
-    script = f"""
-import torch
-from correction import distributed, models
-from correction.attribution.attribution import attribute
-from tests.correction.attribution.test_attribution import PROMPTS, TEXTS, Settings
-with distributed.process_group():
-    loaded = models.load({str(tiny_folder)!r}, device="cpu")
-    found = [attribute(loaded, PROMPTS, Settings(seed="response", response_tokens=3), tokens=20),
-             attribute(loaded, TEXTS, Settings(granularity="weight", sign="absolute"), tokens=20, criterion="gradient"),
-             attribute(loaded, TEXTS, Settings(random_seed=4), criterion="random")]
-    if distributed.rank() == 1:
-        torch.save([dict(each.scores) for each in found], {str(out)!r})
-"""
-    path = tmp_path / "two.py"
-    path.write_text(script)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
-    assert run.returncode == 0, run.stderr
+    two_ranks(in_each_process, tiny_folder, out := tmp_path / "two.pt")
     expected = [
         attribute(tiny, PROMPTS, Settings(seed="response", response_tokens=3)),
         attribute(tiny, TEXTS, Settings(granularity="weight", sign="absolute"), criterion="gradient"),
@@ -116,25 +108,26 @@ def batches_seen(monkeypatch):
     return seen
 
 
+def attribute_and_stay(folder, tmp_path):
+    """What the process runs: it stays where it has told of the third batch."""
+
+    def tell(stage, done, total):
+        if done == 3:
+            (tmp_path / "third").touch()
+            time.sleep(300)
+
+    loaded = models.load(folder, device="cpu")
+    attribute(loaded, PROMPTS, tokens=1, resume=tmp_path / "journal", progress=tell)
+
+
 def test_a_run_that_was_killed_goes_on_where_it_was(tiny, tiny_folder, tmp_path, monkeypatch):
-    script = f"""
-import time
-from correction import models
-from correction.attribution.attribution import attribute
-from tests.correction.attribution.test_attribution import PROMPTS, Path
-def told(stage, done, total):
-    if done == 3:
-        Path({str(tmp_path / "third")!r}).touch()
-        time.sleep(300)
-loaded = models.load({str(tiny_folder)!r}, device="cpu")
-attribute(loaded, PROMPTS, tokens=1, resume=Path({str(tmp_path / "journal")!r}), progress=told)
-"""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=environment) as run:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "third").exists() and time.monotonic() < deadline and run.poll() is None:
-            time.sleep(0.05)
-        run.kill()
+    log = tmp_path / "log"
+    run = Forked(attribute_and_stay, (tiny_folder, tmp_path), log, log, {"OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "third").exists() and time.monotonic() < deadline and run.poll() is None:
+        time.sleep(0.05)
+    run.kill()
+    run.wait(10)
     assert (tmp_path / "third").exists()
     seen = batches_seen(monkeypatch)
     relevance = attribute(tiny, PROMPTS, tokens=1, resume=tmp_path / "journal")

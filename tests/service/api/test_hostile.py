@@ -165,7 +165,7 @@ EXTREME = [
 @pytest.mark.parametrize("responses", [0, 1, 100])
 def test_whatever_may_be_made_can_be_reported_and_conducted(replicas, more, responses):
     replica = replicas().with_detox()
-    controller = replica.service.background_tasks._controller
+    controller = replica.service.background_tasks.controller
 
     async def run() -> None:
         async with replica.client() as http:

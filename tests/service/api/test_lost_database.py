@@ -35,7 +35,7 @@ def test_without_its_database_a_replica_serves_what_it_knows_and_says_so(replica
     background_tasks = replica.service.background_tasks
 
     async def works() -> None:
-        for work in (replica.service.follow, background_tasks._write, background_tasks._controller.check_experiments):
+        for work in (replica.service.follow, background_tasks.write, background_tasks.controller.check_experiments):
             await background_tasks.once(work)
 
     async def run() -> None:
@@ -85,13 +85,13 @@ def test_without_its_postgresql_a_replica_goes_on_and_catches_up_with_the_other(
                         assert "lost" in (await there.get("/ready")).json()["database"]
                         assert code(await there.put("/route", json={"target": "base"})) == (503, "database_lost")
                         assert (await there.post(CHAT, json=ASK)).status_code == 200
-                    await replica.service.background_tasks.once(replica.service.background_tasks._write)
+                    await replica.service.background_tasks.once(replica.service.background_tasks.write)
                     assert replica.service.ledger.waiting == 1
             finally:
                 postgres.start()
             assert (await http.put("/route", json={"target": "detox@2"})).status_code == 200
             for replica in (one, other):
-                for work in (replica.service.follow, replica.service.background_tasks._write):
+                for work in (replica.service.follow, replica.service.background_tasks.write):
                     await replica.service.background_tasks.once(work)
                 assert replica.service.background_tasks.lost is None
                 assert replica.service.policy.route == "detox@2"

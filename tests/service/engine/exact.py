@@ -1,6 +1,6 @@
-"""A program: one engine inside this process answers a fixed load, and prints the tokens and logprobs as JSON.
+"""A program: one engine inside this process answers a fixed load, and writes the tokens and logprobs as JSON.
 
-    python -m tests.service.engine.exact SPEC.json      one result a line, one for each engine of the list in SPEC
+    python -m tests.service.engine.exact SPEC.json OUT.jsonl    a line in OUT for each engine of the list in SPEC
 
 A gated engine answers each prompt under each mask and under none, all mixed. A plain one, on a checkpoint edited by
 hand, gets the very same requests in the same order; a cache salt keeps their KV blocks apart where masks would. So both
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import random
 import sys
 from pathlib import Path
@@ -95,21 +94,19 @@ def run(spec: dict, emit) -> None:
     gc.collect()
 
 
-def main() -> None:
-    """Run every engine of the specification, one after the other."""
-    specs = json.loads(Path(sys.argv[1]).read_text())
+def run_all(specification: str, out: str) -> None:
+    """Run every engine of the specification, one after the other; write each one's results to ``out``."""
+    specs = json.loads(Path(specification).read_text())
     if any(spec.get("options", {}).get("tensor_parallel_size", 1) > 1 for spec in specs):
         from tests.engine_imports import fork_engines
 
         fork_engines()  # the workers of the ranks
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # vLLM prints to the standard output
     for spec in specs:
         results: list[dict] = []
         run(spec, results.append)
-        out.write(json.dumps(results) + "\n")
-        out.flush()
+        with Path(out).open("a") as file:
+            file.write(json.dumps(results) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    run_all(*sys.argv[1:])

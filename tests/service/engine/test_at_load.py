@@ -37,7 +37,8 @@ def results(tmp_path_factory):
     assert masks.fingerprint(sharded) == masks.fingerprint(model)
     path = folder / f"{mask.digest}.safetensors"
     masks.save(mask, path)
-    load = {"vocabulary": VOCABULARY, "prompts": 4, "variants": 1, "options": {"enforce_eager": True, "block_size": 32}}
+    options = {"enforce_eager": True, "block_size": 32, "num_gpu_blocks_override": 64}
+    load = {"vocabulary": VOCABULARY, "prompts": 4, "variants": 1, "options": options}
 
     def engine(place, *, dtype="float32", mask=None, **options):
         if mask:

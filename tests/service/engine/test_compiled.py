@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import masks
-from tests.service.engine.conftest import ALPHA, BETA
-from tests.service.server import MODEL, ROOT, Server
+from tests.forked import Forked
+from tests.service.engine.random_masks import ALPHA, BETA
+from tests.service.server import MODEL, Server
 
 LAYER = """
 import json, sys
@@ -51,11 +52,18 @@ LOADED, AGAIN = "Directly load AOT compilation", "Compiling model again"
 
 def compiled(folder, side: str, seed: int) -> tuple[bool, bool, float, str]:
     """Run the layer with weights of ``seed``: was its code read, is what it answers right, their sum, and the log."""
-    environment = {**os.environ, "VLLM_CACHE_ROOT": str(folder / "cache"), "PYTHONPATH": str(ROOT), "VLLM_PLUGINS": ""}
-    command = [sys.executable, str(folder / "layer.py"), side, str(seed)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
-    assert "FOUND" in run.stdout, run.stderr[-2000:]
-    return (*json.loads(run.stdout.partition("FOUND")[2].splitlines()[0]), run.stdout + run.stderr)
+    log = folder / f"{side}-{seed}.log"
+    environment = {"VLLM_CACHE_ROOT": str(folder / "cache"), "VLLM_PLUGINS": ""}
+    process = Forked(run_layer, (folder, side, seed), log, log, environment)
+    process.wait(600)
+    said = log.read_text()
+    assert "FOUND" in said, said[-2000:]
+    return (*json.loads(said.partition("FOUND")[2].splitlines()[0]), said)
+
+
+def run_layer(folder: Path, side: str, seed: int) -> None:
+    sys.argv = ["layer.py", side, str(seed)]
+    runpy.run_path(str(folder / "layer.py"), run_name="__main__")
 
 
 def test_vllm_compiles_again_what_it_has_compiled_for_a_cpu_and_with_excise_it_does_not(tmp_path):

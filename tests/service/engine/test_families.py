@@ -16,8 +16,9 @@ import pytest
 import torch
 
 import masks
+from tests.forked import ROOT, Forked
+from tests.service.engine import exact
 from tests.service.engine.families import FAMILIES, VOCABULARY, drawn, edited, make
-from tests.service.server import ROOT
 
 pytestmark = pytest.mark.engine
 
@@ -45,10 +46,12 @@ class Case:
 EAGER, COMPILED = {**CROWDED, "enforce_eager": True}, {**CROWDED, "enforce_eager": False}
 CASES = [
     Case("llama", EAGER, kinds=("mixed", "layer", "nothing", "dampened")),
-    Case("mistral", COMPILED, kinds=("weights", "more-weights")),
-    *(Case(family, EAGER, full=family in ("mistral", "qwen3")) for family in FAMILIES if family != "llama"),
+    *(Case(family, EAGER) for family in FAMILIES if family not in ("llama", "qwen3")),
     Case("llama", EAGER, "bfloat16", kinds=("mixed", "dampened")),
-    Case("qwen3", COMPILED, kinds=("dampened",)),
+    Case("mistral", EAGER, kinds=("weights", "more-weights")),
+    Case("qwen3", COMPILED, kinds=("dampened", "weights")),
+    Case("mistral", COMPILED, kinds=("weights", "more-weights"), full=True),
+    Case("qwen3", EAGER, full=True),
     *(Case(family, COMPILED, full=True) for family in FAMILIES),
     *(Case(family, EAGER, "bfloat16", full=True) for family in FAMILIES if family != "llama"),
     Case("llama", COMPILED, "bfloat16", full=True),
@@ -73,17 +76,23 @@ def answered(specs: list[dict], folder, *, may_fail: bool = False, **environment
     (folder / "spec.json").write_text(json.dumps(specs))
     settings = {"VLLM_PLUGINS": "excise", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     settings |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}  # on any core, beside other tests
-    with (folder / "log.txt").open("w") as log:
-        run = subprocess.run(
-            [sys.executable, "-m", "tests.service.engine.exact", str(folder / "spec.json")],
-            cwd=ROOT,
-            env={**os.environ, **settings, "PYTHONWARNINGS": "default", **environment},
-            stdout=subprocess.PIPE,
-            stderr=log,
-            timeout=3600,
-        )
-    assert may_fail or run.returncode == 0, (folder / "log.txt").read_text()[-3000:]
-    return [json.loads(line) for line in run.stdout.splitlines()]
+    out, log = folder / "results.jsonl", folder / "log.txt"
+    environment = {**settings, "PYTHONWARNINGS": "default", **environment}
+    arguments = str(folder / "spec.json"), str(out)
+    if CUDA:  # which may not have been touched before a fork
+        command = [sys.executable, "-m", "tests.service.engine.exact", *arguments]
+        with log.open("w") as file:
+            code = subprocess.run(
+                command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file
+            ).returncode
+    else:
+        run = Forked(exact.run_all, arguments, log, log, environment)
+        try:
+            code = run.wait(3600)
+        finally:
+            run.kill()
+    assert may_fail or code == 0, log.read_text()[-3000:]
+    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
 def said(results: list[dict], variant: int) -> dict[tuple[int, str], list]:
@@ -148,7 +157,8 @@ def test_every_row_equals_the_baked_models_bit_for_bit(case, results):
         if kind.endswith("weights"):  # the same mathematics, rounded otherwise
             assert near(said(gated, variant), said(by_hand, variant)) < 1e-4
             assert near(said(gated, variant), said(gated, 0)) > 1e-2
-            assert gated[-1]["residency"][0]["evictions"] > 0  # one slot for two masks
+            if case.kinds[0] == "weights":  # one slot for two masks
+                assert gated[-1]["residency"][0]["evictions"] > 0
             continue
         assert by_hand[-1]["counts"] == counts, "another schedule"
         assert said(gated, variant) == said(by_hand, variant)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +12,8 @@ from itertools import count
 import httpx
 import pytest
 
-from tests.service.server import ADMIN, MODEL, ROOT, Server
+from tests.forked import Forked, run_excise
+from tests.service.server import ADMIN, MODEL, Server
 
 pytestmark = pytest.mark.engine
 
@@ -42,13 +40,12 @@ class Loop:
         self.server.kill()
         self.server = Server(self.folder, *OPTIONS, port=self.port).wait(600)
 
-    def improve(self, *more: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "excise", "improve", "--server", f"http://127.0.0.1:{self.port}", "--once"]
-        command += ["--key-file", str(self.key), "--model", str(MODEL), "--general", str(DATA / "general.jsonl")]
+    def improve(self, *more: str) -> Forked:
+        command = ["improve", "--server", f"http://127.0.0.1:{self.port}", "--once", "--key-file", str(self.key)]
+        command += ["--model", str(MODEL), "--general", str(DATA / "general.jsonl"), "--dtype", "float32"]
         command += ["--neutral", str(DATA / "everyday_heldout.jsonl"), "--folder", str(self.folder / "worker")]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with (self.folder / "worker.log").open("a") as log:
-            return subprocess.Popen([*command, "--dtype", "float32", *more], cwd=ROOT, env=environment, stderr=log)
+        log = self.folder / "worker.log"
+        return Forked(run_excise, (*command, *more), log, log, {"OMP_NUM_THREADS": "1"})
 
     def ask(self, http: httpx.Client, users: int) -> None:
         def one(number: int) -> None:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 import masks
-from tests.service.engine.conftest import ALPHA, BETA
+from tests.service.engine.random_masks import ALPHA, BETA
 from tests.service.server import Server
 
 pytestmark = pytest.mark.engine

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 import masks
-from tests.service.engine.conftest import random_mask
+from tests.service.engine.random_masks import random_mask
 from tests.service.server import Server
 
 pytestmark = pytest.mark.engine

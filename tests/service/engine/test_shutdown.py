@@ -15,7 +15,7 @@ import pytest
 import masks
 from service.experiments.outcomes import queries
 from service.storage.database import Database
-from tests.service.engine.conftest import ALPHA
+from tests.service.engine.random_masks import ALPHA
 from tests.service.server import Server
 
 pytestmark = pytest.mark.engine

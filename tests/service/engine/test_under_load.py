@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import masks
-from tests.service.engine.conftest import ALPHA, random_mask
+from tests.service.engine.random_masks import ALPHA, random_mask
 from tests.service.server import ADMIN, Server
 
 pytestmark = pytest.mark.engine

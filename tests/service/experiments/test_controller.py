@@ -103,7 +103,7 @@ def check_experiments(*found) -> None:
     """Each of these replicas looks once, all at the same moment; what they started is finished."""
 
     async def run() -> None:
-        controllers = [replica.service.background_tasks._controller for replica in found]
+        controllers = [replica.service.background_tasks.controller for replica in found]
         await asyncio.gather(*(one.check_experiments() for one in controllers))
         for one in controllers:
             await one.close()
@@ -311,7 +311,7 @@ def test_a_webhook_that_never_answers_holds_nothing_up(replicas, monkeypatch):
         respond(replica, "treated", 100, toxic=True)
 
         async def run() -> None:
-            one = replica.service.background_tasks._controller
+            one = replica.service.background_tasks.controller
             await one.check_experiments()
             assert now(replica).status == "stopped"  # and the call is still under way
             assert one._calls

@@ -22,7 +22,7 @@ def conduct(*found: Replica) -> None:
     """Each of these replicas looks at its jobs, all at one moment."""
 
     async def run() -> None:
-        await asyncio.gather(*(one.service.background_tasks._canaries.conduct() for one in found))
+        await asyncio.gather(*(one.service.background_tasks.canaries.conduct() for one in found))
 
     asyncio.run(run())
 

@@ -74,9 +74,9 @@ def test_later_choices_and_what_has_no_prompt_are_not_judged(more):
 
 def test_of_each_variant_as_many_are_judged_whatever_its_share():
     queue = Coherence(0.05, 1000, Judge(), lambda one, value: None)
-    rare = sum(queue._chosen(response(number, share=0.05)) for number in range(1000))
-    half = sum(queue._chosen(response(number, share=0.5)) for number in range(4000))
-    other = sum(queue._chosen(response(number, assigned=None)) for number in range(4000))
+    rare = sum(queue.chooses(response(number, share=0.05)) for number in range(1000))
+    half = sum(queue.chooses(response(number, share=0.5)) for number in range(4000))
+    other = sum(queue.chooses(response(number, assigned=None)) for number in range(4000))
     assert rare == 1000
     assert 330 < half < 470
     assert other == 0, "what is in no experiment costs nothing"
@@ -85,7 +85,7 @@ def test_of_each_variant_as_many_are_judged_whatever_its_share():
 def test_a_user_is_judged_always_or_never():
     queue = Coherence(0.5, 1000, Judge(), lambda one, value: None)
     for number in range(20):
-        assert len({queue._chosen(response(number, share=1.0)) for _ in range(5)}) == 1
+        assert len({queue.chooses(response(number, share=1.0)) for _ in range(5)}) == 1
 
 
 def test_a_full_queue_drops_and_counts():

@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from pathlib import Path
 
 import pytest
 from openai import AsyncOpenAI
 
-from tests.service.server import ADMIN
+from tests.service.server import ADMIN, MODEL
 
 pytestmark = pytest.mark.engine
 
-DATA = Path(__file__).resolve().parents[3] / "demo" / "data"
+DATA = MODEL.parent / "data"
 PROMPTS = [
     json.loads(line)["prompt"]
     for name in ("insult_heldout", "loop_heldout", "everyday_heldout")

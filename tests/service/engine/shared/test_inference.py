@@ -8,7 +8,7 @@ import openai
 import pytest
 
 import masks
-from tests.service.engine.conftest import ALPHA, random_mask
+from tests.service.engine.random_masks import ALPHA, random_mask
 from tests.service.server import MODEL, READER
 
 pytestmark = pytest.mark.engine

@@ -16,7 +16,7 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 import masks
-from tests.service.engine.conftest import ALPHA, BETA, random_mask
+from tests.service.engine.random_masks import ALPHA, BETA, random_mask
 from tests.service.server import ADMIN, MODEL
 
 pytestmark = pytest.mark.engine

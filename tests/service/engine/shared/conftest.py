@@ -1,34 +1,18 @@
-"""Engines are slow to start (25 s), so the whole run shares these three, started side by side."""
+"""Engines are slow to start: the tests of this folder share three, started side by side, until its last test."""
 
 from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
 
-import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 import masks
 from tests.service.engine.families import crowded
+from tests.service.engine.random_masks import ALPHA, BETA
 from tests.service.server import MODEL, READER, Server
-
-GATES = (0, 0.25, 0.5)
-
-
-def random_mask(name: str, seed: int, neurons: int = 40, heads: int = 0, dampened: bool = False) -> masks.Mask:
-    geometry = masks.describe(MODEL).geometry
-    rng = np.random.default_rng(seed)
-    cut: dict[int, dict[int, float]] = {}
-    for number, flat in enumerate(rng.choice(geometry.layers * geometry.neurons, neurons, replace=False).tolist()):
-        gate = GATES[number % 3] if dampened else 0
-        cut.setdefault(flat // geometry.neurons, {})[flat % geometry.neurons] = gate
-    heads_cut = {head: 0.5 if dampened and head % 2 else 0 for head in range(heads)}
-    return masks.for_model(MODEL, name, neurons=cut, heads={geometry.layers - 1: heads_cut})
-
-
-ALPHA, BETA = random_mask("alpha", 1, 200), random_mask("beta", 2, 300, heads=2, dampened=True)
 
 
 def edit_by_hand(folder, mask):
@@ -56,7 +40,7 @@ class Engines:
     """vLLM without Excise, on a checkpoint edited by hand as BETA says."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engines(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engines")
     masks.save(ALPHA, folder / "alpha.safetensors")
@@ -81,7 +65,7 @@ def engines(tmp_path_factory):
             server.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gated(engines):
     """The shared server with gates, ALPHA and BETA registered."""
     with engines.gated.client() as client:

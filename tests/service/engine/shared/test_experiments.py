@@ -8,7 +8,7 @@ import pytest
 
 import masks
 from correction.data import references
-from tests.service.engine.conftest import ALPHA, BETA
+from tests.service.engine.random_masks import ALPHA, BETA
 from tests.service.server import MODEL
 
 pytestmark = pytest.mark.engine
