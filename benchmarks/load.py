@@ -151,8 +151,12 @@ async def _run(url: str, targets: Sequence[Target], load: Load) -> Figures:
         for number in range(load.clients):
             group.create_task(client(number, http))
     start, end = begun[-1], ended[0]
-    if start[0] >= end[0]:
-        raise RuntimeError(f"{load.requests} requests are too few for {load.clients} clients: nothing steady in them")
+    steady = sum(start[0] <= response.sent < end[0] for response in responses)
+    if steady < load.clients / 2:
+        raise RuntimeError(
+            f"{load.requests} requests are too few for {load.clients} clients: only {steady} of them were sent in the "
+            f"steady part; ask for {2 * load.clients} or more"
+        )
     return figures(responses, start[0], end[0], end[1] - start[1])
 
 
