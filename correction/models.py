@@ -98,7 +98,7 @@ def load(model: str | Path, *, dtype: str = "auto", device: str | None = None) -
     Raises:
         ModelError: Nothing to load there, damaged files, a quantised model, or an unknown dtype.
         masks.CheckpointError: no config.json or no checkpoint there, or damaged ones.
-        ArchitectureError: Loaded, but of a family without an adapter.
+        ArchitectureError: Loaded, but of a family that `masks.families` does not list.
     """
     path = _local_folder(str(model))
     wanted = dtype if dtype == "auto" else getattr(torch, dtype, None)
@@ -172,7 +172,7 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
     """Describe a model that is already in memory and whose checkpoint lies in the folder `path`.
 
     Raises:
-        ArchitectureError: A family without an adapter, or a layer without the modules that its family has.
+        ArchitectureError: A family that `masks.families` does not list, or a layer without its modules.
     """
     architecture = architecture_of(model.config)
     model.eval()
@@ -182,7 +182,7 @@ def wrap(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str |
 
 
 def architecture_of(config: Any) -> Family:
-    """The adapter for a Hugging Face config.
+    """The family of a Hugging Face config.
 
     Raises:
         ArchitectureError: There is none for its `model_type`.
@@ -191,8 +191,8 @@ def architecture_of(config: Any) -> Family:
         return FAMILIES[config.model_type]
     except KeyError:
         raise ArchitectureError(
-            f"models of type {config.model_type!r} are not supported: LRP has one rule for each kind of module, and no "
-            f"adapter names those of this family; supported: {', '.join(sorted(FAMILIES))}"
+            f"models of type {config.model_type!r} are not supported: LRP has one rule for each kind of module, and "
+            f"masks/families.py does not name those of this family; supported: {', '.join(sorted(FAMILIES))}"
         ) from None
 
 

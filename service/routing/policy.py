@@ -169,7 +169,7 @@ def choose(policy: Policy, model: str | None, unit: Unit) -> Choice:
         NotFoundError: there is no such model, mask, version or alias.
     """
     if model is None or model == policy.model:
-        return routed(policy, unit)
+        return by_default_route(policy, unit)
     prefix = policy.model + ":"
     if not model.startswith(prefix):
         raise NotFoundError(
@@ -181,7 +181,7 @@ def choose(policy: Policy, model: str | None, unit: Unit) -> Choice:
     return resolve(policy, model.removeprefix(prefix))
 
 
-def routed(policy: Policy, unit: Unit) -> Choice:
+def by_default_route(policy: Policy, unit: Unit) -> Choice:
     """Along the default route. In a running experiment the unit's hash chooses the variant."""
     if not policy.route.startswith(EXPERIMENT):
         return resolve(policy, policy.route)

@@ -1,8 +1,8 @@
 """Reading activation × gradient and weight × gradient in passing, during one backward pass.
 
-A tap sits at the input of a linear module. It leaves values and gradients as they are, adds what it sees to a float32
-score, and keeps nothing: no parameter gets a gradient. Its `anchor` starts the graph, so that nothing before the
-first tap is differentiated.
+A backward hook sits at the input of a linear module. It leaves values and gradients as they are, adds what it sees to a
+float32 score, and keeps nothing: no parameter gets a gradient. Its `anchor` starts the graph, so that nothing before
+the first hook is differentiated.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -190,7 +190,7 @@ def attach_backward_hooks(
     zeros: Zeros,
     output: Callable[[SeededBatch], Tensor],
 ) -> Iterator[Attached]:
-    """A tap at everything that the settings ask to be scored; `output` of a batch is what is propagated back."""
+    """A hook at everything that the settings ask to be scored; `output` of a batch is what is propagated back."""
     with ExitStack() as stack:
         places = list(find_scored_modules(loaded, settings))
         scores = {
