@@ -82,15 +82,13 @@ def answered(specs: list[dict], folder, *, may_fail: bool = False, **environment
     if CUDA:  # which may not have been touched before a fork
         command = [sys.executable, "-m", "tests.service.engine.exact", *arguments]
         with log.open("w") as file:
-            code = subprocess.run(
-                command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file
-            ).returncode
+            run = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environment}, stdout=file, stderr=file)
     else:
         run = Forked(exact.run_all, arguments, log, log, environment)
-        try:
-            code = run.wait(3600)
-        finally:
-            run.kill()
+    try:
+        code = run.wait(3600)
+    finally:
+        run.kill()
     assert may_fail or code == 0, log.read_text()[-3000:]
     return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
