@@ -96,7 +96,7 @@ def _offline(out: Path, console: Console, progress: Progress) -> tuple[list[mask
             f"{path}: {mask.counts['neurons']} of {_neurons(loaded):,} neurons, {path.stat().st_size:,} bytes"
         )
         for warning in mask.warnings:
-            console.print(f"[bold red]{mask.meta.name}: {warning}", soft_wrap=True)
+            console.print(f"{mask.meta.name}: {warning}", style="bold red", soft_wrap=True)
 
     console.rule("2. Evaluate: held-out prompts and text, before and after")
     rows = [_row(loaded, name, mask, progress) for name, mask in [("base", None), *((m.meta.name, m) for m in made)]]
